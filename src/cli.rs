@@ -1,0 +1,4 @@
+//! The command lines as plain data; their doc comments are the help.
+
+pub mod build;
+pub mod strace;

@@ -1,0 +1,244 @@
+//! The command line of `vzbuild`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args as ArgGroup, Parser, Subcommand};
+
+/// Close specs over a root file system and assemble OCI bundles
+#[derive(Parser, Debug, PartialEq)]
+#[command(
+    name = "vzbuild",
+    version,
+    arg_required_else_help = true,
+    after_help = "Examples:
+  smith-strace perl -MHTTP::Date -e 'print time2str(time()).\"\\n\"'
+  vzbuild bundle spec                     # ./bundle, ready for runc or crun
+  vzbuild run bundle                      # prints the date
+  vzbuild explain spec /lib/x86_64-linux-gnu/libc.so.6
+  echo /usr/bin/redis-server | vzbuild bundle - -o redis
+
+Exit status: 0 done; 1 no (files are missing, things differ); 2 wrong command line;
+3 could not be done. `vzbuild run` ends as the program did."
+)]
+pub struct Args {
+    /// What to do
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs of `vzbuild`.
+#[derive(Subcommand, Debug, PartialEq)]
+pub enum Verb {
+    /// Write an OCI runtime bundle of all that the specs need
+    Bundle(Bundle),
+    /// Print the closed list: the specs and all that they need
+    Closure(Closure),
+    /// Say why a file is in: the chain of reasons and the first process
+    Explain(Explain),
+    /// Compare two specs, closures or bundles
+    Diff(Diff),
+    /// Run a bundle with runc or crun, or without either
+    Run(Run),
+    /// Write man pages and shell completions below a directory
+    #[command(hide = true)]
+    Manual(Manual),
+    /// First process of the embedded runner
+    #[command(hide = true)]
+    Init(Init),
+}
+
+/// Where the specs and the files that they name come from.
+#[derive(ArgGroup, Debug, Clone, PartialEq)]
+pub struct Source {
+    /// Spec of `smith-strace` or written by hand, one absolute path a line; several unite; `-` reads standard input
+    #[arg(value_name = "SPEC", required = true)]
+    pub specs: Vec<PathBuf>,
+    /// Root file system in which the paths are looked up
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// Do not fail when something is missing: say it and go on
+    #[arg(long)]
+    pub allow_missing: bool,
+    /// Also take what is in the directories that the run listed
+    #[arg(long)]
+    pub listed: bool,
+}
+
+/// `vzbuild bundle`
+#[derive(ArgGroup, Debug, PartialEq)]
+#[command(after_help = "Examples:
+  vzbuild bundle spec
+  vzbuild bundle web.spec admin.spec -o site
+  vzbuild bundle redis.spec --volume /srv/redis:/var/lib/redis
+  echo /usr/bin/redis-server | vzbuild bundle - -o redis --arg redis-server
+  vzbuild bundle spec --tar layer.tar     # the layer alone
+
+The same specs and files give the same bytes, on any machine.")]
+pub struct Bundle {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub source: Source,
+    /// Where to write the bundle; an old bundle there is replaced when the new one is whole
+    #[arg(short, long, value_name = "DIR", default_value = "bundle", conflicts_with = "tar")]
+    pub output: PathBuf,
+    /// Write the layer as a tar instead of a bundle; `-` writes standard output
+    #[arg(long, value_name = "FILE")]
+    pub tar: Option<PathBuf>,
+    /// Take this config.json as the base instead of the built-in one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One word of the command; give it several times for its arguments
+    #[arg(long = "arg", value_name = "WORD", allow_hyphen_values = true)]
+    pub args: Vec<OsString>,
+    /// Variable of the environment; NAME alone takes the value that it has here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<OsString>,
+    /// Working directory inside the bundle
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<OsString>,
+    /// User that runs the command: a number or a name of the root's passwd
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// Directory of the host that outlives the container, mounted read-write; `:ro` mounts it read-only
+    #[arg(long, value_name = "HOST:PATH[:ro]")]
+    pub volume: Vec<OsString>,
+    /// Empty, writable directory in memory at this path
+    #[arg(long, value_name = "PATH")]
+    pub tmpfs: Vec<OsString>,
+    /// Make the whole root writable
+    #[arg(long)]
+    pub writable: bool,
+    /// Capability that the command keeps, such as CAP_NET_BIND_SERVICE
+    #[arg(long, value_name = "CAP")]
+    pub cap: Vec<String>,
+    /// Network of the container: the host's, or one of its own with nothing in it
+    #[arg(long, value_name = "WHICH", default_value = "host")]
+    pub network: Network,
+    /// Print a summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which network a bundle is set up for.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// The host's own
+    Host,
+    /// A new, empty network namespace
+    None,
+}
+
+/// `vzbuild closure`
+#[derive(ArgGroup, Debug, PartialEq)]
+#[command(after_help = "Examples:
+  vzbuild closure spec | rsync -a --files-from=- / DIR/
+  vzbuild closure --json spec | jq -r '.entries[] | select(.size > 1e6).path'")]
+pub struct Closure {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub source: Source,
+    /// Print entries, reasons and what is missing as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vzbuild explain`
+#[derive(ArgGroup, Debug, PartialEq)]
+pub struct Explain {
+    /// Spec of `smith-strace` or written by hand; `-` reads standard input
+    #[arg(value_name = "SPEC")]
+    pub spec: PathBuf,
+    /// The file in question; without it, every file with its nearest reason
+    #[arg(value_name = "PATH")]
+    pub path: Option<OsString>,
+    /// Root file system in which the paths are looked up
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vzbuild diff`
+#[derive(ArgGroup, Debug, PartialEq)]
+#[command(
+    after_help = "Prints `- PATH` for what only A has, `+ PATH` for what only B has, and `~ PATH`
+with the reason for what differs. Exit status 1 when there is any difference."
+)]
+pub struct Diff {
+    /// A spec, a closure (as `vzbuild closure` printed it) or a bundle
+    pub a: PathBuf,
+    /// Another of the same kind
+    pub b: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vzbuild run`
+#[derive(ArgGroup, Debug, PartialEq)]
+#[command(after_help = "Examples:
+  vzbuild run bundle
+  vzbuild run bundle -- perl -v           # another command in the same files
+  vzbuild run --runtime embedded bundle   # neither runc nor crun is needed")]
+pub struct Run {
+    /// Bundle directory
+    #[arg(value_name = "BUNDLE")]
+    pub bundle: PathBuf,
+    /// Command to run instead of the bundle's own
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+    /// What runs it; `auto` takes the first of runc, crun, embedded that works here
+    #[arg(long, value_name = "WHICH", default_value = "auto")]
+    pub runtime: Runtime,
+}
+
+/// What runs a bundle.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// The first that works here
+    Auto,
+    /// runc
+    Runc,
+    /// crun
+    Crun,
+    /// vzbuild itself
+    Embedded,
+}
+
+/// `vzbuild manual`
+#[derive(ArgGroup, Debug, PartialEq)]
+pub struct Manual {
+    /// Directory with the layout of /usr/share: man/, bash-completion/, zsh/, fish/
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// `vzbuild init`
+#[derive(ArgGroup, Debug, PartialEq)]
+pub struct Init {
+    /// Bundle directory
+    pub bundle: PathBuf,
+    /// Command to run instead of the bundle's own
+    #[arg(last = true)]
+    pub command: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_run_takes_another_command_after_two_dashes() {
+        let args = Args::parse_from(["vzbuild", "run", "bundle", "--", "perl", "-v"]);
+        let Verb::Run(run) = args.verb else { panic!("{args:?}") };
+        assert_eq!(run.command, ["perl", "-v"]);
+    }
+}

@@ -1,0 +1,149 @@
+//! The command line of `smith-strace`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+/// Run a command and write down every file that the run uses
+///
+/// CMD and all its descendants are traced. Every path that a call used with
+/// success goes into SPEC, one a line: opened, executed, looked at, listed,
+/// entered, connected to; each symbolic link on the way and its target too.
+/// What the run itself made stays out; of what it changed, the original is kept
+/// in SPEC.originals. SPEC.json has the kinds of use, ports, environment and
+/// whatever could not be seen.
+#[derive(Parser, Debug, PartialEq)]
+#[command(
+    name = "smith-strace",
+    version,
+    arg_required_else_help = true,
+    after_help = "Examples:
+  smith-strace perl -MHTTP::Date -e 'print time2str(time()).\"\\n\"'
+  smith-strace -o web.spec --until 'curl -fsS http://127.0.0.1/' --ready-port 80 -- nginx -g 'daemon off;'
+  smith-strace --append -o app.spec -- app --another-feature
+  smith-strace --isolate -- ./installer      # changes nothing on this machine
+
+Exit status: that of CMD (or its signal); 125 when smith-strace itself fails,
+126 when CMD cannot be executed, 127 when it is not found."
+)]
+pub struct Args {
+    /// Where the spec goes; SPEC.json and SPEC.originals lie beside it
+    #[arg(short, long, value_name = "SPEC", default_value = "spec")]
+    pub output: PathBuf,
+    /// Write every use as a JSON line, in the order in which they happen
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Add to the spec that is there instead of replacing it
+    #[arg(short, long)]
+    pub append: bool,
+    /// Put in only paths that match; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    pub include: Vec<String>,
+    /// Leave out paths that match; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
+    /// Run the command inside this root file system
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Run over a throw-away overlay: whatever the run writes is gone afterwards
+    #[arg(long)]
+    pub isolate: bool,
+    /// Keep at most so much of the originals of what the run changes (bytes, or with K, M, G)
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
+    pub originals_limit: u64,
+    /// Also stop at the end of each call and record which ones failed, and how
+    #[arg(long)]
+    pub outcomes: bool,
+    /// Be a grandchild of the command instead of its parent
+    #[arg(short = 'D', long)]
+    pub detach: bool,
+    /// Variable whose value goes into SPEC.json; PATH, LANG, LC_*, TZ, HOME do anyway
+    #[arg(long, value_name = "NAME")]
+    pub env: Vec<String>,
+    /// Exercise CMD with this shell command, then end CMD with SIGTERM; fails if it fails
+    #[arg(long, value_name = "CMD")]
+    pub until: Option<String>,
+    /// Start --until when this TCP port of 127.0.0.1 answers
+    #[arg(long, value_name = "PORT", requires = "until")]
+    pub ready_port: Option<u16>,
+    /// Start --until when this file is there
+    #[arg(long, value_name = "FILE", requires = "until")]
+    pub ready_file: Option<PathBuf>,
+    /// End CMD with SIGTERM after so long, and with SIGKILL 10 s later (30, 1.5s, 2m, 1h)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Let programs use io_uring, whose file accesses no tracer sees
+    #[arg(long)]
+    pub allow_io_uring: bool,
+    /// Print only errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Print what was left out, path by path
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Print the summary as JSON on standard error
+    #[arg(long)]
+    pub json: bool,
+    /// Command to trace, and its arguments
+    #[arg(
+        value_name = "CMD",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub command: Vec<OsString>,
+}
+
+/// Reads `4096`, `64K`, `256M`, `1G` (powers of 1024), in bytes.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.trim_end_matches(['B', 'b', 'i']) {
+        t if t.ends_with(['K', 'k']) => (&t[..t.len() - 1], 1 << 10),
+        t if t.ends_with(['M', 'm']) => (&t[..t.len() - 1], 1 << 20),
+        t if t.ends_with(['G', 'g']) => (&t[..t.len() - 1], 1 << 30),
+        t => (t, 1),
+    };
+    let number = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
+    number.ok_or_else(|| "give bytes, or a number with K, M or G".to_owned())
+}
+
+/// Reads `30`, `1.5s`, `2m`, `1h`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, seconds) = match text {
+        t if t.ends_with('s') => (&t[..t.len() - 1], 1.0),
+        t if t.ends_with('m') => (&t[..t.len() - 1], 60.0),
+        t if t.ends_with('h') => (&t[..t.len() - 1], 3600.0),
+        t => (t, 1.0),
+    };
+    let wrong = || "give seconds, or a number with s, m or h".to_owned();
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_command_keeps_its_own_options() {
+        let args = Args::parse_from(["smith-strace", "-o", "x", "perl", "-o", "y", "--help"]);
+        assert_eq!(args.output, PathBuf::from("x"));
+        assert_eq!(args.command, ["perl", "-o", "y", "--help"]);
+    }
+
+    #[test]
+    fn sizes_and_times_have_units() {
+        assert_eq!(parse_size("64K"), Ok(65536));
+        assert_eq!(parse_size("2GiB"), Ok(2 << 30));
+        assert!(parse_size("99999999999G").is_err());
+        assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert!(parse_duration("-1").is_err());
+    }
+}

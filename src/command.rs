@@ -1,0 +1,4 @@
+//! One file a verb: its pipeline, read top to bottom.
+
+pub mod build;
+pub mod strace;

@@ -1,0 +1,21 @@
+//! `vzbuild`: from a verb to its pipeline.
+
+use std::process::ExitCode;
+
+use crate::cli::build::{Args, Verb};
+
+/// Runs the verb that the command line asks for.
+///
+/// # Errors
+/// As the verb's own pipeline.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    match &args.verb {
+        Verb::Bundle(_)
+        | Verb::Closure(_)
+        | Verb::Explain(_)
+        | Verb::Diff(_)
+        | Verb::Run(_)
+        | Verb::Init(_)
+        | Verb::Manual(_) => anyhow::bail!("work in progress"),
+    }
+}

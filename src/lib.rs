@@ -1,0 +1,10 @@
+//! vz: trace a program, build the smallest OCI bundle that it works in.
+//!
+//! The command lines are in [`cli`], the pipelines in [`command`].
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod command;
+pub mod process;
+pub mod progress;
+pub mod report;

@@ -1,0 +1,54 @@
+//! The one place that starts child processes (the tracee alone is started by
+//! the tracer), so that a failure carries the argv, the status and what the
+//! child said.
+
+use std::ffi::OsStr;
+use std::process::{Command, ExitStatus, Output, Stdio};
+
+use anyhow::{Context, bail};
+
+/// Returns a command for `program`, for callers that need to set it up further.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    Command::new(program)
+}
+
+/// Runs `command` with this program's own standard streams and returns its status.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn status(command: &mut Command) -> anyhow::Result<ExitStatus> {
+    command.status().with_context(|| format!("cannot run {}", words(command)))
+}
+
+/// Runs `command` and returns its standard output.
+///
+/// # Errors
+/// When it cannot be started or fails; the error has the end of its standard error.
+pub fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
+    let Output { status, stdout, stderr } = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {}", words(command)))?;
+    if !status.success() {
+        let said = String::from_utf8_lossy(&stderr);
+        let end = said.trim_end().lines().rev().take(3).collect::<Vec<_>>();
+        let end = end.into_iter().rev().collect::<Vec<_>>().join("; ");
+        bail!("{} ended with {status}: {end}", words(command));
+    }
+    Ok(stdout)
+}
+
+/// Where `program` lies in PATH, if it is there and executable.
+pub fn find(program: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok())
+}
+
+fn words(command: &Command) -> String {
+    let mut words = vec![command.get_program().to_string_lossy()];
+    words.extend(command.get_args().map(OsStr::to_string_lossy));
+    format!("`{}`", words.join(" "))
+}

@@ -1,0 +1,256 @@
+//! `spec.json`: what a run showed beside the bare list of paths.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The version of the format that this program writes; it reads no other.
+pub const VERSION: u32 = 1;
+
+/// The content of `spec.json`. Lists are sorted, so equal runs write equal bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Version of the format: [`VERSION`].
+    pub version: u32,
+    /// Every traced command, in the order of the runs (`--append` adds one).
+    pub runs: Vec<Run>,
+    /// Every path of the spec, sorted by path.
+    pub files: Vec<FileUse>,
+    /// Files, directories and sockets that the runs made; never in the spec.
+    pub created: BTreeSet<BytePath>,
+    /// Files of the spec whose content or name the runs changed.
+    pub changed: BTreeSet<BytePath>,
+    /// Files of the spec that the runs deleted or moved away.
+    pub deleted: BTreeSet<BytePath>,
+    /// Directories whose entries were listed (getdents64).
+    pub listed: BTreeSet<BytePath>,
+    /// Ports that the runs listened on or bound.
+    pub ports: BTreeSet<Port>,
+    /// Unix sockets that the runs bound or connected to.
+    pub sockets: BTreeSet<BytePath>,
+    /// Paths that `--exclude` (or a missing `--include`) left out.
+    pub excluded: BTreeSet<BytePath>,
+    /// What could not be seen, kept or mapped.
+    pub unseen: BTreeSet<Unseen>,
+    /// Paths on pseudo file systems that were used, by mount point.
+    pub pseudo: BTreeSet<BytePath>,
+    /// The machine of the first run.
+    pub host: Host,
+}
+
+/// One traced command.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    /// The command and its arguments.
+    pub args: Vec<BytePath>,
+    /// Working directory.
+    pub cwd: BytePath,
+    /// Variables whose values are no secrets: PATH, LANG, LC_*, TZ, HOME, and
+    /// those of `--env`.
+    pub env: BTreeMap<String, String>,
+    /// Names of all other variables.
+    pub env_names: BTreeSet<String>,
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+    /// Supplementary group ids.
+    pub groups: BTreeSet<u32>,
+    /// How it ended.
+    pub end: End,
+}
+
+/// How a traced command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum End {
+    /// By exit, with this status.
+    Exited(i32),
+    /// By this signal.
+    Signaled(i32),
+}
+
+impl Default for End {
+    fn default() -> Self {
+        End::Exited(0)
+    }
+}
+
+/// How a path was used, and by whom first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileUse {
+    /// The path, as in the spec.
+    pub path: BytePath,
+    /// The kinds of use, sorted.
+    pub uses: BTreeSet<Use>,
+    /// Process id of the first process that used it.
+    pub pid: i32,
+    /// Name of that process's executable.
+    pub process: BytePath,
+    /// Whether the original content lies beside the spec, since the run
+    /// changed the file: in the folder `SPEC.originals`, under the same path.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub original: bool,
+    /// With `--outcomes`: error names of the calls that failed on it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub errors: BTreeSet<String>,
+}
+
+/// A kind of use of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Use {
+    /// execve, execveat.
+    Execute,
+    /// Opened by the kernel itself: an ELF or `#!` interpreter of something executed.
+    Interpret,
+    /// Opened for reading.
+    Read,
+    /// Opened for writing, truncated, or its name or metadata changed.
+    Write,
+    /// Only looked at: stat, access, readlink, getxattr.
+    Inspect,
+    /// Its entries were listed.
+    List,
+    /// Made the working or root directory.
+    Enter,
+    /// A symbolic link crossed on the way to another path.
+    Link,
+    /// A directory in which the run made or removed something.
+    Parent,
+    /// connect or bind of a Unix socket.
+    Socket,
+}
+
+/// A port that a run bound.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Port {
+    /// `tcp`, `udp` or another name of protocols(5).
+    pub protocol: String,
+    /// The numeric address bound, such as `0.0.0.0` or `::1`.
+    pub address: String,
+    /// The port in host byte order.
+    pub port: u16,
+}
+
+/// Something that the tracer could not see, keep or map, so that the spec may
+/// be incomplete.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unseen {
+    /// A stable name for scripts, such as `io-uring`.
+    pub kind: String,
+    /// One sentence for the operator, with the way out where there is one.
+    pub message: String,
+}
+
+/// The machine of a run: what the choice of files may depend on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Host {
+    /// Kernel release, as `uname -r` prints it.
+    pub kernel: String,
+    /// Machine, as `uname -m` prints it.
+    pub arch: String,
+    /// Highest x86-64 psABI level of this CPU (`x86-64-v3`); empty elsewhere.
+    pub cpu_level: String,
+    /// Locale of the run: LC_ALL, else LC_CTYPE, else LANG.
+    pub locale: String,
+    /// Target of /etc/localtime, or TZ.
+    pub time_zone: String,
+}
+
+/// A path or argument as bytes: in JSON a string where it is UTF-8, else the
+/// list of its bytes as numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BytePath(pub Vec<u8>);
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Form<'a> {
+    Text(std::borrow::Cow<'a, str>),
+    Bytes(Vec<u8>),
+}
+
+impl Serialize for BytePath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(&self.0) {
+            Ok(text) => Form::Text(text.into()).serialize(serializer),
+            Err(_) => Form::Bytes(self.0.clone()).serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for BytePath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(BytePath(match Form::deserialize(deserializer)? {
+            Form::Text(text) => text.into_owned().into_bytes(),
+            Form::Bytes(bytes) => bytes,
+        }))
+    }
+}
+
+/// Why a `spec.json` could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// It is not JSON of this shape.
+    #[error("not a spec.json")]
+    Json(#[from] serde_json::Error),
+    /// Another version of vz wrote it.
+    #[error("format version {0}; this vz reads version {VERSION}: trace again")]
+    Version(u32),
+}
+
+impl Record {
+    /// Reads the text of a `spec.json`.
+    ///
+    /// # Errors
+    /// Text that is no such JSON, or of another version.
+    pub fn parse(text: &[u8]) -> Result<Self, RecordError> {
+        #[derive(Deserialize)]
+        struct Head {
+            version: u32,
+        }
+        let head: Head = serde_json::from_slice(text)?;
+        if head.version != VERSION {
+            return Err(RecordError::Version(head.version));
+        }
+        Ok(serde_json::from_slice(text)?)
+    }
+
+    /// Returns the text, indented, with a newline at the end.
+    ///
+    /// # Errors
+    /// None in practice: every value of the type has a JSON form.
+    pub fn print(&self) -> Result<Vec<u8>, RecordError> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_not_utf8_comes_back() {
+        let record = Record {
+            version: VERSION,
+            created: [BytePath(b"/a\xff".to_vec()), BytePath(b"/b".to_vec())].into(),
+            ..Record::default()
+        };
+        assert_eq!(Record::parse(&record.print().unwrap()).unwrap(), record);
+    }
+
+    #[test]
+    fn another_version_is_refused_before_its_shape() {
+        let error = Record::parse(b"{\"version\": 7, \"strange\": []}").unwrap_err();
+        assert_eq!(error.to_string(), "format version 7; this vz reads version 1: trace again");
+    }
+}

@@ -31,7 +31,7 @@ pub struct Args {
 #[derive(Subcommand, Debug, PartialEq)]
 pub enum Verb {
     /// Write an OCI runtime bundle of all that the specs need
-    Bundle(Bundle),
+    Bundle(Box<Bundle>),
     /// Print the closed list: the specs and all that they need
     Closure(Closure),
     /// Say why a file is in: the chain of reasons and the first process

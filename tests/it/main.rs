@@ -1,1 +1,3 @@
 //! End-to-end tests: the real programs on real files.
+
+mod sandbox;

@@ -1,3 +1,4 @@
 //! End-to-end tests: the real programs on real files.
+#![expect(unreachable_pub, reason = "modules of a test binary have no outside")]
 
 mod sandbox;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::cli::build::{Args, Verb};
+use crate::command::manual;
 
 /// Runs the verb that the command line asks for.
 ///
@@ -15,7 +16,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         | Verb::Explain(_)
         | Verb::Diff(_)
         | Verb::Run(_)
-        | Verb::Init(_)
-        | Verb::Manual(_) => anyhow::bail!("work in progress"),
+        | Verb::Init(_) => anyhow::bail!("work in progress"),
+        Verb::Manual(args) => manual::run(args),
     }
 }

@@ -1,4 +1,6 @@
 //! End-to-end tests: the real programs on real files.
 #![expect(unreachable_pub, reason = "modules of a test binary have no outside")]
 
+mod help;
 mod sandbox;
+mod tidy;

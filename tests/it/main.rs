@@ -2,5 +2,6 @@
 #![expect(unreachable_pub, reason = "modules of a test binary have no outside")]
 
 mod help;
+mod programs;
 mod sandbox;
 mod tidy;

@@ -134,7 +134,7 @@ impl Drop for Ended {
 }
 
 fn in_sandbox(text: &str, sandbox: &Sandbox) -> String {
-    text.replace("{dir}", &sandbox.path("").display().to_string().trim_end_matches('/').to_owned())
+    text.replace("{dir}", sandbox.path("").display().to_string().trim_end_matches('/'))
 }
 
 /// Writes `target/tmp/programs/NAME`: files and bytes of the bundle, beside the

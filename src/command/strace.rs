@@ -13,6 +13,7 @@ use anyhow::Context;
 use tracer::record::{BytePath, End, Host, Run};
 use tracer::{Command, Error, Options, Selection, Trace};
 
+use self::exercise::Exercise;
 use self::output::Output;
 use crate::cli::strace::Args;
 use crate::report::Advice;
@@ -30,39 +31,37 @@ const NOT_FOUND: u8 = 127;
 /// With status 125 where tracing or writing failed, 126 or 127 where the
 /// command could not be executed or found.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    traced(args).status(FAILED)
-}
-
-fn traced(args: &Args) -> anyhow::Result<ExitCode> {
-    let selection = Selection::new(&args.include, &args.exclude)?;
-    let mut output = Output::prepare(&args.output, args.append)?;
+    let (mut output, selection, run) = prepare(args).status(FAILED)?;
     let command = Command {
         args: args.command.clone(),
         search: std::env::var_os("PATH"),
         root: args.root.clone(),
         isolate: args.isolate,
     };
-    let (run, host) = (describe_run(args)?, describe_host());
-    let exercise = exercise::Exercise::new(args);
+    let exercise = Exercise::new(args);
     let options = Options {
         originals: Some(output.originals()),
         originals_limit: args.originals_limit,
         outcomes: args.outcomes,
         detach: args.detach,
         allow_io_uring: args.allow_io_uring,
-        log: output.log(args.log.as_deref())?,
+        log: output.log(args.log.as_deref()).status(FAILED)?,
         timeout: args.timeout,
         started: exercise.starter(),
     };
     let trace = tracer::trace(&command, options).map_err(advise)?;
-    let record = trace.record(&selection, run, host);
-    let spec = trace.spec(&selection);
-    if !args.quiet {
-        summary::print(args, &record, trace.bytes(&selection));
-    }
-    output.commit(spec, record)?;
-    exercise.result()?;
+    let record = trace.record(&selection, run, describe_host());
+    let line = summary::of(args, &record, trace.bytes(&selection));
+    output.commit(trace.spec(&selection), record).status(FAILED)?;
+    line.print(args);
+    exercise.result().status(FAILED)?;
     Ok(end(&trace))
+}
+
+fn prepare(args: &Args) -> anyhow::Result<(Output, Selection, Run)> {
+    let selection = Selection::new(&args.include, &args.exclude)?;
+    let output = Output::prepare(&args.output, args.append)?;
+    Ok((output, selection, describe_run(args)?))
 }
 
 /// How `smith-strace` ends: as the command did, but for what it did itself.
@@ -82,29 +81,30 @@ const SIGTERM: i32 = 15;
 
 /// Adds what the user can do, and the exit status.
 fn advise(error: Error) -> anyhow::Error {
-    let advised: anyhow::Result<()> = match &error {
-        Error::NotFound { .. } => Err(error).status(NOT_FOUND),
-        Error::Execute { .. } => Err(error).status(NOT_EXECUTABLE),
-        Error::Ptrace(_) => Err(error).hint(
-            "allow ptrace: in a container --cap-add SYS_PTRACE or a seccomp profile that has it; \
-             with Yama kernel.yama.ptrace_scope must be below 2 (3 forbids it until the next boot)",
-        ),
-        Error::Filter(_) => Err(error).hint(
-            "the kernel needs CONFIG_SECCOMP_FILTER, and a sandbox must allow seccomp(2) and \
-             prctl(PR_SET_NO_NEW_PRIVS)",
-        ),
-        Error::Root { .. } => Err(error).hint(
-            "this needs root, or user namespaces: sysctl kernel.unprivileged_userns_clone=1, \
-             user.max_user_namespaces above 0, and on Ubuntu \
-             kernel.apparmor_restrict_unprivileged_userns=0",
-        ),
-        _ => Err(error.into()),
+    let (status, hint) = match &error {
+        Error::NotFound { .. } => (NOT_FOUND, None),
+        Error::Execute { .. } => (NOT_EXECUTABLE, None),
+        Error::Ptrace(_) => (FAILED, Some(ALLOW_PTRACE)),
+        Error::Filter(_) => (FAILED, Some(ALLOW_SECCOMP)),
+        Error::Root { .. } => (FAILED, Some(ALLOW_NAMESPACES)),
+        _ => (FAILED, None),
     };
-    match advised {
-        Ok(()) => anyhow::anyhow!("nothing went wrong"),
-        Err(error) => error,
-    }
+    let failed = Err::<(), _>(error).status(status);
+    let advised = match hint {
+        Some(hint) => failed.hint(hint),
+        None => failed,
+    };
+    advised.err().unwrap_or_else(|| anyhow::anyhow!("nothing failed"))
 }
+
+const ALLOW_PTRACE: &str = "allow ptrace: in a container --cap-add SYS_PTRACE or a seccomp \
+    profile that has it; with Yama, kernel.yama.ptrace_scope must be below 2 (3 forbids tracing \
+    until the next boot)";
+const ALLOW_SECCOMP: &str = "the kernel needs CONFIG_SECCOMP_FILTER, and a sandbox around this \
+    must allow seccomp(2) and prctl(PR_SET_NO_NEW_PRIVS)";
+const ALLOW_NAMESPACES: &str = "be root, or allow user namespaces: user.max_user_namespaces above \
+    0, on Debian kernel.unprivileged_userns_clone=1, on Ubuntu \
+    kernel.apparmor_restrict_unprivileged_userns=0";
 
 /// Names of variables whose values are no secrets.
 fn is_safe(name: &str) -> bool {

@@ -25,8 +25,15 @@ struct Summary<'a> {
     end: tracer::record::End,
 }
 
-/// Prints one line, more with `--verbose`, JSON with `--json`.
-pub(super) fn print(args: &Args, record: &Record, bytes: u64) {
+/// What is said; made before the record is given away, printed once it is written.
+pub(super) struct Lines {
+    first: String,
+    warnings: Vec<String>,
+    details: Vec<String>,
+}
+
+/// One line, warnings, and more with `--verbose`; JSON with `--json`.
+pub(super) fn of(args: &Args, record: &Record, bytes: u64) -> Lines {
     if args.json {
         let summary = Summary {
             spec: args.output.to_string_lossy().into_owned(),
@@ -40,18 +47,40 @@ pub(super) fn print(args: &Args, record: &Record, bytes: u64) {
             unseen: record.unseen.iter().collect(),
             end: record.runs.last().map(|run| run.end).unwrap_or_default(),
         };
-        let text = serde_json::to_string(&summary).unwrap_or_default();
-        return report::line(&text);
+        let first = serde_json::to_string(&summary).unwrap_or_default();
+        return Lines { first, warnings: Vec::new(), details: Vec::new() };
     }
-    report::say(TOOL, line(args, record, bytes));
-    for unseen in &record.unseen {
-        report::warn(TOOL, &unseen.message);
-    }
+    let mut details = Vec::new();
     if args.verbose {
-        list("excluded", record.excluded.iter());
-        list("made by the run", record.created.iter());
-        list("pseudo file system", record.pseudo.iter());
-        list("original kept", record.files.iter().filter(|f| f.original).map(|f| &f.path));
+        let mut list = |what: &str, paths: &mut dyn Iterator<Item = &BytePath>| {
+            details.extend(paths.map(|path| format!("{what}: {}", path.0.escape_ascii())));
+        };
+        list("excluded", &mut record.excluded.iter());
+        list("made by the run", &mut record.created.iter());
+        list("pseudo file system", &mut record.pseudo.iter());
+        let mut originals = record.files.iter().filter(|f| f.original).map(|f| &f.path);
+        list("original kept", &mut originals);
+    }
+    let warnings = record.unseen.iter().map(|unseen| unseen.message.clone()).collect();
+    Lines { first: line(args, record, bytes), warnings, details }
+}
+
+impl Lines {
+    /// Prints them, unless `--quiet` asks for errors only.
+    pub(super) fn print(&self, args: &Args) {
+        if args.quiet {
+            return;
+        }
+        if args.json {
+            return report::line(&self.first);
+        }
+        report::say(TOOL, &self.first);
+        for warning in &self.warnings {
+            report::warn(TOOL, warning);
+        }
+        for detail in &self.details {
+            report::say(TOOL, detail);
+        }
     }
 }
 
@@ -68,12 +97,6 @@ fn line(args: &Args, record: &Record, bytes: u64) -> String {
     count(record.files.iter().filter(|f| f.original).count(), "originals kept");
     count(record.unseen.len(), "warnings: the spec may be incomplete");
     parts.join("; ")
-}
-
-fn list<'a>(what: &str, paths: impl Iterator<Item = &'a BytePath>) {
-    for path in paths {
-        report::say(TOOL, format!("{what}: {}", path.0.escape_ascii()));
-    }
 }
 
 /// Bytes for people: powers of 1024, one decimal.

@@ -54,6 +54,7 @@ pub(crate) struct Mount {
     /// Where, as seen from the reader's root.
     pub(crate) point: Vec<u8>,
     pub(crate) kind: FsKind,
+    pub(crate) read_only: bool,
 }
 
 /// The mounts of a task, in the order in which they were made.
@@ -69,6 +70,14 @@ impl Mounts {
     /// Reads the text of a mountinfo, proc_pid_mountinfo(5).
     pub(crate) fn parse(text: &[u8]) -> Self {
         Mounts(text.split(|&b| b == b'\n').filter_map(parse_line).collect())
+    }
+
+    /// The mounts that no later mount hides.
+    pub(crate) fn visible(&self) -> impl Iterator<Item = &Mount> {
+        let hidden = |place: usize, mount: &Mount| {
+            self.0.iter().skip(place + 1).any(|later| below(&mount.point, &later.point).is_some())
+        };
+        self.0.iter().enumerate().filter(move |(place, m)| !hidden(*place, m)).map(|(_, m)| m)
     }
 
     /// What kind of file system has this `st_dev`, if it is one of these.
@@ -125,6 +134,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let (major, minor) = numbers.split_once(':')?;
     let root = unescape(fields.next()?);
     let point = unescape(fields.next()?);
+    let read_only = fields.next()?.split(|&b| b == b',').any(|option| option == b"ro");
     let mut rest = fields.skip_while(|field| *field != b"-");
     rest.next();
     let kind = match rest.next()? {
@@ -133,7 +143,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
         _ => FsKind::Plain,
     };
     let device = rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?);
-    Some(Mount { device, root, point, kind })
+    Some(Mount { device, root, point, kind, read_only })
 }
 
 /// Undoes the octal escapes of space, tab, newline and backslash.
@@ -181,6 +191,15 @@ mod tests {
         assert_eq!(mounts.kind(1), None);
         assert_eq!(mounts.covering(b"/srv/x").unwrap().root, b"/data/a b");
         assert_eq!(mounts.covering(b"/srvx").unwrap().point, b"/");
+    }
+
+    #[test]
+    fn a_hidden_mount_is_not_visible() {
+        let twice = b"1 1 1:1 / / rw - ext4 x rw\n2 1 1:2 / /a rw - ext4 x rw\n\
+                      3 2 1:3 / /a/b rw - ext4 x rw\n4 1 1:4 / /a ro - ext4 x rw\n";
+        let mounts = Mounts::parse(twice);
+        let visible: Vec<_> = mounts.visible().map(|m| (m.point.as_slice(), m.read_only)).collect();
+        assert_eq!(visible, [(&b"/"[..], false), (b"/a", true)]);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct Command {
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) main: Tid,
+    /// What of its surroundings could not be made as asked for.
+    pub(crate) warnings: Vec<String>,
     channel: File,
 }
 
@@ -84,7 +86,7 @@ pub(crate) fn start(command: &Command, detach: bool) -> Result<Started, Error> {
         }
     };
     drop(theirs);
-    let mut started = Started { main, channel: File::from(ours) };
+    let mut started = Started { main, warnings: Vec::new(), channel: File::from(ours) };
     started.wait_until_ready(command)?;
     Ok(started)
 }
@@ -93,7 +95,7 @@ impl Started {
     fn wait_until_ready(&mut self, command: &Command) -> Result<(), Error> {
         let mut byte = [0];
         match self.channel.read(&mut byte) {
-            Ok(1) if byte == [READY] => Ok(()),
+            Ok(1) if byte == [READY] => self.read_warnings(),
             Ok(1) => {
                 sys::reap(self.main);
                 Err(self.failure_of(command, byte[0]))
@@ -104,6 +106,21 @@ impl Started {
             }),
             Err(source) => Err(Error::Start { step: "wait for the new process", source }),
         }
+    }
+
+    fn read_warnings(&mut self) -> Result<(), Error> {
+        let mut read = || {
+            let mut length = [0; 4];
+            self.channel.read_exact(&mut length)?;
+            let mut text = Vec::new();
+            let length = u64::from(u32::from_le_bytes(length));
+            (&self.channel).take(length).read_to_end(&mut text)?;
+            let text = String::from_utf8_lossy(&text).into_owned();
+            io::Result::Ok(text.lines().map(str::to_owned).collect())
+        };
+        self.warnings =
+            read().map_err(|source| Error::Start { step: "wait for the new process", source })?;
+        Ok(())
     }
 
     /// Lets the tracee, which is traced now, install its filter and exec.
@@ -154,11 +171,15 @@ fn become_tracee(command: &Command, words: &[CString], channel: OwnedFd) -> ! {
         let _ = channel.write_all(&message);
         sys::exit_now(127)
     };
-    if let Err((text, error)) = world::enter(command.root.as_deref(), command.isolate) {
-        fail(&mut channel, AT_WORLD, &error, &text);
-    }
-    let mut byte = [READY];
-    if channel.write_all(&byte).is_err() || channel.read_exact(&mut byte).is_err() {
+    let warnings = match world::enter(command.root.as_deref(), command.isolate) {
+        Ok(warnings) => warnings,
+        Err((text, error)) => fail(&mut channel, AT_WORLD, &error, &text),
+    };
+    let mut message = vec![READY];
+    message.extend((warnings.join("\n").len() as u32).to_le_bytes());
+    message.extend_from_slice(warnings.join("\n").as_bytes());
+    let mut byte = [0];
+    if channel.write_all(&message).is_err() || channel.read_exact(&mut byte).is_err() {
         sys::exit_now(127);
     }
     let _ = sys::prctl(libc::PR_SET_PTRACER, 0);

@@ -101,11 +101,16 @@ pub fn trace(command: &Command, options: Options) -> Result<Trace, Error> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(format!("/proc/{main}/root"), flags, Mode::empty())
         .map_err(|error| Error::Start { step: "look at its root", source: error.into() })?;
-    let originals = Originals::new(options.originals.as_deref(), options.originals_limit);
+    // In isolation the originals stay where they are.
+    let dir = options.originals.as_deref().filter(|_| !command.isolate);
+    let originals = Originals::new(dir, options.originals_limit);
     let resolver = Resolver::new(root, main);
     let mut observer = Observer::new(resolver, originals, options.log.map(Log::new));
     observer.allow_io_uring = options.allow_io_uring;
     observer.outcomes = options.outcomes;
+    for warning in &started.warnings {
+        observer.uses.unseen("isolation", warning.as_str());
+    }
     started.go()?;
     let control = options.started.map(|tell| {
         let control = Control::new();

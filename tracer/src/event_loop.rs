@@ -14,6 +14,7 @@ use crate::sys::{self, SyscallInfo, Tid};
 use crate::syscall::{Row, TABLE};
 use crate::task::{Restore, Task, Tasks};
 use crate::trace::Control;
+use crate::waiter::Waiter;
 
 /// `op` of `struct ptrace_syscall_info`, <linux/ptrace.h>.
 const OP_ENTRY: u8 = 1;
@@ -62,6 +63,7 @@ pub(crate) struct EventLoop<'a> {
     /// The terminal is stopping its foreground group.
     terminal_stop: bool,
     ending: Ending,
+    waiter: Waiter,
     control: Option<&'a Control>,
 }
 
@@ -91,6 +93,7 @@ impl<'a> EventLoop<'a> {
             has_info: true,
             terminal_stop: false,
             ending: Ending { deadline, kill_at: None },
+            waiter: Waiter::default(),
             control,
         }
     }
@@ -99,7 +102,7 @@ impl<'a> EventLoop<'a> {
     /// nothing where it never executed the command.
     pub(crate) fn run(&mut self) -> Result<Option<End>, Error> {
         loop {
-            match sys::wait(-1, 0) {
+            match self.waiter.next(self.tasks.len()) {
                 Ok((tid, status)) => self.event(Event::new(tid, status)),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EINTR) => self.look_at_time(),

@@ -191,6 +191,43 @@ pub(crate) fn wait(any: Tid, flags: i32) -> io::Result<(Tid, i32)> {
     if tid < 0 { Err(io::Error::last_os_error()) } else { Ok((tid, status)) }
 }
 
+/// Blocks SIGCHLD in this thread, or lets it through (and be ignored) again.
+pub(crate) fn block_child_signal(block: bool) {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    let how = if block { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
+    // SAFETY: sigemptyset initialises the local set, the others use it.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
+        libc::pthread_sigmask(how, set.as_ptr(), ptr::null_mut());
+    }
+}
+
+/// Takes a pending SIGCHLD, waiting for at most `patience`, and returns the
+/// task that it tells of. The signal must be blocked.
+///
+/// # Errors
+/// `EINTR` after another signal.
+pub(crate) fn child_signal(patience: Duration) -> io::Result<Option<Tid>> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let time = libc::timespec {
+        tv_sec: patience.as_secs() as libc::time_t,
+        tv_nsec: libc::c_long::from(patience.subsec_nanos()),
+    };
+    // SAFETY: the set is initialised, `info` is written by the kernel, and
+    // si_pid is a field of every SIGCHLD.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
+        if libc::sigtimedwait(set.as_ptr(), info.as_mut_ptr(), &raw const time) >= 0 {
+            return Ok(Some(info.assume_init().si_pid()));
+        }
+    }
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::EAGAIN) { Ok(None) } else { Err(error) }
+}
+
 /// fork(2). Returns the child's id, nothing in the child.
 ///
 /// The child has one thread and a copy of this memory. The caller makes sure
@@ -344,16 +381,24 @@ extern "C" fn only_wake(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
 
 type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
 
-fn handle(signal: i32, handler: Option<Handler>) {
+/// How a signal is taken.
+enum Taking {
+    By(Handler),
+    Ignored,
+    Default,
+}
+
+fn handle(signal: i32, taking: Taking) {
     // SAFETY: sigaction is plain data; zero is a valid one (empty mask, no flags,
     // so that a signal interrupts wait4).
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-    match handler {
-        Some(handler) => {
+    match taking {
+        Taking::By(handler) => {
             action.sa_sigaction = handler as *const () as usize;
             action.sa_flags = libc::SA_SIGINFO;
         }
-        None => action.sa_sigaction = libc::SIG_IGN,
+        Taking::Ignored => action.sa_sigaction = libc::SIG_IGN,
+        Taking::Default => action.sa_sigaction = libc::SIG_DFL,
     }
     // SAFETY: `action` is filled; the handlers only use async-signal-safe calls.
     unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
@@ -363,12 +408,14 @@ fn handle(signal: i32, handler: Option<Handler>) {
 /// stop signals are ignored, those that end a program are passed on.
 pub(crate) fn handle_signals() {
     for signal in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
-        handle(signal, None);
+        handle(signal, Taking::Ignored);
     }
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
-        handle(signal, Some(pass_on));
+        handle(signal, Taking::By(pass_on));
     }
-    handle(libc::SIGALRM, Some(only_wake));
+    handle(libc::SIGALRM, Taking::By(only_wake));
+    // Given as ignored, it would reap the tracees unseen.
+    handle(libc::SIGCHLD, Taking::Default);
 }
 
 /// Interrupts a blocking [`wait`] after `delay` and then every 50 ms, so that

@@ -418,6 +418,13 @@ pub(crate) fn handle_signals() {
     handle(libc::SIGCHLD, Taking::Default);
 }
 
+/// Stops this process by a terminal's stop signal until it is continued.
+pub(crate) fn stop_by(signal: i32) {
+    handle(signal, Taking::Default);
+    kill(std::process::id() as Tid, signal);
+    handle(signal, Taking::Ignored);
+}
+
 /// Interrupts a blocking [`wait`] after `delay` and then every 50 ms, so that
 /// no wake-up is lost between a look at the flags and the wait.
 pub(crate) fn wake_after(delay: Duration) {
@@ -463,15 +470,28 @@ pub(crate) fn wake_thread(thread: Tid) -> bool {
 ///
 /// Returns where the signal does not end a process.
 pub fn die_by(signal: i32) {
+    /// `struct sigaction` of the kernel, <asm/signal.h>: libc's own function
+    /// refuses signals 32 and 33, which it keeps for itself.
+    #[repr(C)]
+    struct Action {
+        handler: usize,
+        flags: libc::c_ulong,
+        restorer: usize,
+        mask: u64,
+    }
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the calls read locals; SIG_DFL runs no code of ours.
+    let action = Action { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
+    let Some(mask) = u32::try_from(signal - 1).ok().and_then(|bit| 1u64.checked_shl(bit)) else {
+        return;
+    };
+    let null = ptr::null::<Action>();
+    // SAFETY: the calls read locals of the size that they are told (8 bytes of
+    // mask); the default action runs no code of ours.
     unsafe {
         libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
-        libc::signal(signal, libc::SIG_DFL);
-        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-        libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), signal);
-        libc::sigprocmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut());
-        libc::raise(signal);
+        libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, null, size_of::<u64>());
+        let how = libc::SIG_UNBLOCK;
+        libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const mask, null, size_of::<u64>());
+        libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::gettid(), signal);
     }
 }

@@ -1,0 +1,437 @@
+//! The tasks of the tree and what they share.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::arch::Abi;
+use crate::changes::Pending;
+use crate::memory::Memory;
+use crate::sys::Tid;
+
+/// A process between two execs.
+#[derive(Debug, Default)]
+pub(crate) struct Process {
+    /// Its process id (the thread group's); 0 where it is not known yet.
+    pub(crate) pid: Tid,
+    /// Path of its executable.
+    pub(crate) name: Rc<[u8]>,
+}
+
+impl Process {
+    /// Asks /proc whose task `tid` is and what it executes.
+    pub(crate) fn of(tid: Tid) -> Self {
+        let name = std::fs::read_link(format!("/proc/{tid}/exe"));
+        let name = name.map(|path| path.into_os_string().into_vec()).unwrap_or_default();
+        Process { pid: thread_group(tid).unwrap_or(tid), name: name.into() }
+    }
+}
+
+fn thread_group(tid: Tid) -> Option<Tid> {
+    let status = std::fs::read(format!("/proc/{tid}/status")).ok()?;
+    let line = status.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(b"Tgid:\t"))?;
+    std::str::from_utf8(line).ok()?.parse().ok()
+}
+
+/// A path, and the generation of the name space in which it was read.
+type Cached = RefCell<Option<(u64, Rc<[u8]>)>>;
+
+/// Working and root directory: shared by the tasks that CLONE_FS bound together.
+#[derive(Debug, Default)]
+pub(crate) struct FsView {
+    cwd: Cached,
+    root: Cached,
+    /// Tasks that are in a call which changes it.
+    changing: Cell<u32>,
+    /// Nothing is known of who shares it, or which mounts it sees: never cached.
+    pub(crate) uncached: bool,
+}
+
+impl FsView {
+    /// A view that is read anew each time.
+    pub(crate) fn uncached() -> Self {
+        FsView { uncached: true, ..FsView::default() }
+    }
+
+    /// The working directory of `tid`; empty where /proc does not tell.
+    /// What was cached under another `generation` of the name space is stale.
+    pub(crate) fn cwd(&self, tid: Tid, generation: u64) -> Rc<[u8]> {
+        self.cached(&self.cwd, tid, "cwd", generation)
+    }
+
+    /// The root directory of `tid`.
+    pub(crate) fn root(&self, tid: Tid, generation: u64) -> Rc<[u8]> {
+        self.cached(&self.root, tid, "root", generation)
+    }
+
+    fn cached(&self, slot: &Cached, tid: Tid, name: &str, generation: u64) -> Rc<[u8]> {
+        if let Some((then, path)) = &*slot.borrow()
+            && *then == generation
+        {
+            return Rc::clone(path);
+        }
+        let path: Rc<[u8]> = proc_link(tid, name).unwrap_or_default().into();
+        if !self.uncached && self.changing.get() == 0 && !path.is_empty() {
+            *slot.borrow_mut() = Some((generation, Rc::clone(&path)));
+        }
+        path
+    }
+
+    /// A task enters a call that changes the view.
+    pub(crate) fn begin_change(&self) {
+        self.changing.set(self.changing.get() + 1);
+        self.cwd.take();
+        self.root.take();
+    }
+
+    /// That task was seen again, or is gone: the call is over.
+    pub(crate) fn end_change(&self) {
+        self.changing.set(self.changing.get().saturating_sub(1));
+    }
+}
+
+/// What a link such as `/proc/TID/cwd` or `/proc/TID/fd/3` says.
+pub(crate) fn proc_link(tid: Tid, name: &str) -> Option<Vec<u8>> {
+    link_at(CWD, &format!("/proc/{tid}/{name}"))
+}
+
+fn link_at(dir: impl AsFd, name: &str) -> Option<Vec<u8>> {
+    match rustix::fs::readlinkat(&dir, name, Vec::with_capacity(256)) {
+        Ok(target) => Some(target.into_bytes()),
+        Err(Errno::NAMETOOLONG) => deep_path(dir, name),
+        Err(_) => None,
+    }
+}
+
+/// The directory `/proc/TID/fd`, kept open by tasks that often name files by
+/// descriptor: that saves the way through /proc, half the cost.
+#[derive(Debug, Default)]
+pub(crate) struct Descriptors {
+    asked: Cell<u32>,
+    dir: OnceCell<Option<OwnedFd>>,
+}
+
+impl Descriptors {
+    /// The path of the open descriptor `fd` of `tid`, where it has one.
+    pub(crate) fn path(&self, tid: Tid, fd: i32) -> Option<Vec<u8>> {
+        /// So many questions cost as much as opening and closing.
+        const OFTEN: u32 = 4;
+        if fd < 0 {
+            return None;
+        }
+        self.asked.set(self.asked.get().saturating_add(1));
+        let dir = if self.asked.get() > OFTEN {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let open = || rustix::fs::open(format!("/proc/{tid}/fd"), flags, Mode::empty()).ok();
+            self.dir.get_or_init(open).as_ref()
+        } else {
+            None
+        };
+        match dir {
+            Some(dir) => link_at(dir, &fd.to_string()),
+            None => proc_link(tid, &format!("fd/{fd}")),
+        }
+        .filter(|path| path.first() == Some(&b'/'))
+    }
+}
+
+/// The path of a directory that is longer than the kernel tells at once: the
+/// names are looked up in the parents until the rest is short enough.
+fn deep_path(dir: impl AsFd, link: &str) -> Option<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut dir = rustix::fs::openat(dir, link, flags, Mode::empty()).ok()?;
+    let mut names: Vec<Vec<u8>> = Vec::new();
+    // A path of one-letter names has at most 2,048 of them in 4 KiB.
+    for _ in 0..65536 {
+        let known = format!("/proc/self/fd/{}", dir.as_raw_fd());
+        if let Ok(path) = rustix::fs::readlink(known, Vec::new()) {
+            let mut path = path.into_bytes();
+            for name in names.iter().rev() {
+                path = crate::mounts::join(&path, name);
+            }
+            return Some(path);
+        }
+        let stat = rustix::fs::fstat(&dir).ok()?;
+        let parent = rustix::fs::openat(&dir, "..", flags, Mode::empty()).ok()?;
+        let mut entries = rustix::fs::Dir::read_from(&parent).ok()?;
+        let name = entries.find_map(|entry| {
+            let name = entry.ok()?.file_name().to_owned();
+            let found = rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+            let same = (found.st_dev, found.st_ino) == (stat.st_dev, stat.st_ino);
+            (same && !matches!(name.to_bytes(), b"." | b"..")).then(|| name.to_bytes().to_vec())
+        })?;
+        names.push(name);
+        dir = parent;
+    }
+    None
+}
+
+/// A task of the tree.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) process: Rc<Process>,
+    pub(crate) memory: Rc<Memory>,
+    pub(crate) view: Rc<FsView>,
+    pub(crate) descriptors: Descriptors,
+    /// It is in a call that changes its view.
+    pub(crate) changing_view: bool,
+    /// What is to be done when its call has ended.
+    pub(crate) pending: Option<Box<Pending>>,
+    /// The filter may not see its calls: stop at every one.
+    pub(crate) every_call: bool,
+    /// With [`Task::every_call`]: the next syscall stop is an exit.
+    pub(crate) in_call: bool,
+    /// An argument register that gets its value back at the call's exit.
+    pub(crate) restore: Option<Restore>,
+}
+
+/// Something of the tracee's that was changed for the length of one call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Restore {
+    /// The first argument register.
+    Argument(Abi, u64),
+    /// A word of memory.
+    Word(u64, u64),
+}
+
+/// Bits of clone(2)'s flags, <linux/sched.h>.
+const CLONE_VM: u64 = 0x100;
+const CLONE_FS: u64 = 0x200;
+const CLONE_THREAD: u64 = 0x1_0000;
+const CLONE_NEWNS: u64 = 0x2_0000;
+
+impl Task {
+    /// A task of which nothing is known yet.
+    pub(crate) fn unknown() -> Self {
+        Task {
+            process: Rc::default(),
+            memory: Rc::new(Memory::new()),
+            view: Rc::new(FsView::uncached()),
+            descriptors: Descriptors::default(),
+            changing_view: false,
+            pending: None,
+            every_call: false,
+            in_call: false,
+            restore: None,
+        }
+    }
+
+    /// The first task, which nothing shares a view with.
+    pub(crate) fn first(tid: Tid) -> Self {
+        Task { view: Rc::default(), process: Rc::new(Process::of(tid)), ..Task::unknown() }
+    }
+
+    /// Finds out whose task it is, if its parent's event has not told yet.
+    pub(crate) fn identify(&mut self, tid: Tid) {
+        if self.process.pid == 0 {
+            self.process = Rc::new(Process::of(tid));
+        }
+    }
+
+    /// The child `tid` that this task made with these flags.
+    pub(crate) fn child(&self, tid: Tid, flags: u64) -> Self {
+        let process = if flags & CLONE_THREAD != 0 {
+            Rc::clone(&self.process)
+        } else {
+            Rc::new(Process { pid: tid, name: Rc::clone(&self.process.name) })
+        };
+        let memory =
+            if flags & CLONE_VM != 0 { Rc::clone(&self.memory) } else { Rc::new(Memory::new()) };
+        let view = if flags & CLONE_FS != 0 {
+            Rc::clone(&self.view)
+        } else if self.view.uncached || flags & CLONE_NEWNS != 0 {
+            Rc::new(FsView::uncached())
+        } else {
+            Rc::default()
+        };
+        Task {
+            process,
+            memory,
+            view,
+            descriptors: Descriptors::default(),
+            changing_view: false,
+            pending: None,
+            every_call: self.every_call,
+            in_call: false,
+            restore: None,
+        }
+    }
+
+    /// A call that changes the working or root directory begins.
+    pub(crate) fn begin_view_change(&mut self) {
+        if !self.changing_view {
+            self.changing_view = true;
+            self.view.begin_change();
+        }
+    }
+
+    /// The task was seen again: its call is over.
+    pub(crate) fn end_view_change(&mut self) {
+        if self.changing_view {
+            self.changing_view = false;
+            self.view.end_change();
+        }
+    }
+
+    /// The task gets a view of its own, if its call succeeds.
+    pub(crate) fn unshare(&mut self) {
+        self.end_view_change();
+        self.view = Rc::new(FsView::uncached());
+    }
+
+    /// Takes over what the parent's event tells of a task that ran before it.
+    pub(crate) fn adopt(&mut self, other: Task) {
+        if self.changing_view {
+            self.view.end_change();
+            other.view.begin_change();
+        }
+        // An exec in between made memory and name of its own.
+        if self.process.pid == 0 || self.process.name == other.process.name {
+            self.process = other.process;
+        }
+        self.view = other.view;
+        self.every_call |= other.every_call;
+    }
+}
+
+/// All tasks of the tree, by id.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    tasks: HashMap<Tid, Task>,
+    /// Seen before their parent's event.
+    early: HashSet<Tid>,
+    /// Of those, gone before it too.
+    gone_early: HashSet<Tid>,
+    /// Some task has a listener of its own: whoever comes before its parent's
+    /// event may have it too.
+    pub(crate) has_listener: bool,
+}
+
+impl Tasks {
+    /// The task `tid`; one that is not known yet came before its parent's event.
+    pub(crate) fn get(&mut self, tid: Tid) -> &mut Task {
+        let (early, every_call) = (&mut self.early, self.has_listener);
+        self.tasks.entry(tid).or_insert_with(|| {
+            early.insert(tid);
+            Task { every_call, ..Task::unknown() }
+        })
+    }
+
+    pub(crate) fn insert(&mut self, tid: Tid, task: Task) {
+        self.tasks.insert(tid, task);
+    }
+
+    /// The parent's event: `tid` was made by `parent`.
+    pub(crate) fn born(&mut self, tid: Tid, parent: Tid, flags: u64) {
+        if self.gone_early.remove(&tid) {
+            return;
+        }
+        let parent_task = self.get(parent);
+        parent_task.identify(parent);
+        let child = parent_task.child(tid, flags);
+        let came_first = self.early.remove(&tid);
+        match self.tasks.get_mut(&tid) {
+            Some(task) if came_first => task.adopt(child),
+            _ => self.insert(tid, child),
+        }
+    }
+
+    /// The task `former` runs a new program, under its process's id `tid`; all
+    /// other threads are gone. Returns what `tid` was, if it was another task.
+    pub(crate) fn exec(&mut self, tid: Tid, former: Tid) -> Option<Task> {
+        let mut replaced = None;
+        if former != tid {
+            self.early.remove(&former);
+            if let Some(task) = self.tasks.remove(&former) {
+                replaced = self.tasks.insert(tid, task);
+            }
+        }
+        let task = self.get(tid);
+        task.end_view_change();
+        task.process = Rc::new(Process::of(tid));
+        task.memory = Rc::new(Memory::new());
+        task.descriptors = Descriptors::default();
+        replaced
+    }
+
+    /// The task is gone.
+    pub(crate) fn remove(&mut self, tid: Tid) -> Option<Task> {
+        if self.early.remove(&tid) || !self.tasks.contains_key(&tid) {
+            self.gone_early.insert(tid);
+        }
+        self.tasks.remove(&tid)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// The process ids of all tasks.
+    pub(crate) fn processes(&self) -> HashSet<Tid> {
+        self.tasks.values().map(|task| task.process.pid).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> Tasks {
+        let mut tasks = Tasks::default();
+        let own = std::process::id() as Tid;
+        tasks.insert(own, Task::first(own));
+        tasks
+    }
+
+    #[test]
+    fn a_thread_shares_all_and_a_forked_child_nothing() {
+        let own = std::process::id() as Tid;
+        let mut tasks = tree();
+        tasks.born(-2, own, CLONE_VM | CLONE_FS | CLONE_THREAD);
+        tasks.born(-3, own, 0);
+        let view = Rc::clone(&tasks.get(own).view);
+        assert!(Rc::ptr_eq(&tasks.get(-2).view, &view));
+        assert!(!Rc::ptr_eq(&tasks.get(-3).view, &view));
+        assert_eq!(tasks.get(-2).process.pid, own);
+        assert_eq!(tasks.get(-3).process.pid, -3);
+    }
+
+    #[test]
+    fn child_and_parents_event_come_in_either_order() {
+        let own = std::process::id() as Tid;
+        let mut tasks = tree();
+        let _ = tasks.get(-5);
+        tasks.born(-5, own, CLONE_FS);
+        let view = Rc::clone(&tasks.get(own).view);
+        assert!(Rc::ptr_eq(&tasks.get(-5).view, &view));
+    }
+
+    #[test]
+    fn a_child_gone_before_its_parents_event_leaves_nothing() {
+        let own = std::process::id() as Tid;
+        let mut tasks = tree();
+        let _ = tasks.get(-5);
+        tasks.remove(-5);
+        tasks.born(-5, own, 0);
+        assert_eq!(tasks.len(), 1);
+        assert!(tasks.gone_early.is_empty());
+    }
+
+    #[test]
+    fn a_view_in_change_is_not_cached() {
+        let own = std::process::id() as Tid;
+        let view = FsView::default();
+        view.begin_change();
+        assert!(!view.cwd(own, 0).is_empty());
+        assert!(view.cwd.borrow().is_none());
+        view.end_change();
+        let cwd = view.cwd(own, 0);
+        assert!(view.cwd.borrow().is_some());
+        assert_eq!(view.cwd(own, 1), cwd);
+    }
+}

@@ -27,6 +27,12 @@
 
 use std::cmp::Ordering;
 
+mod generate;
+#[cfg(test)]
+mod tests;
+
+pub use generate::{PATH, for_closure};
+
 use crate::elf::{Abi, Class};
 
 const OLD_MAGIC: &[u8] = b"ld.so-1.7.0";

@@ -178,7 +178,7 @@ mod tests {
         check(
             "/etc/ld.so.conf = /first\\ninclude ld.so.conf.d/*.conf # all\\n/last/\n\
              /etc/ld.so.conf.d/b.conf = /b=libc6\n\
-             /etc/ld.so.conf.d/a.conf = # nothing\\n  /a\\n\
+             /etc/ld.so.conf.d/a.conf = # nothing\\n  /a\\n\n\
              /etc/ld.so.conf.d/c.disabled = /c",
             &["/first", "/a", "/b", "/last"],
         );

@@ -1,14 +1,14 @@
 //! From SPEC arguments to the closure: the specs' text, the spec.json and
 //! originals beside each, the root file system.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bundler::{Closure, Options, Reason, RootPath, Rootfs};
-use tracer::record::{BytePath, Use};
+use tracer::record::{BytePath, FileUse, Use};
 use tracer::{Record, Spec};
 
 use crate::cli::build::Source;
@@ -145,10 +145,11 @@ fn options(inputs: &[Input]) -> Options {
     options.library_path = value("LD_LIBRARY_PATH");
     let (mut followed, mut executed) = (BTreeSet::new(), BTreeSet::new());
     for input in inputs {
+        let files = input.record.iter().flat_map(|record| &record.files);
+        let files: BTreeMap<&[u8], &FileUse> = files.map(|f| (f.path.0.as_slice(), f)).collect();
         for path in input.spec.paths() {
+            let uses = files.get(path);
             let Ok(path) = RootPath::new(path) else { continue };
-            let record = input.record.as_ref();
-            let uses = record.and_then(|r| r.files.iter().find(|f| f.path.0 == path.as_bytes()));
             // Without a record nothing is known, so all is possible.
             if uses.is_none_or(|file| file.uses.contains(&Use::Execute)) {
                 executed.insert(path.clone());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::rc::Rc;
 
 use crate::closure::{Cause, Closure, Missing, Options, Reason, Warning, Why};
-use crate::elf::Elf;
+use crate::elf::{Abi, Elf};
 use crate::loader::{Content, Loaded, Loader};
 use crate::path::RootPath;
 use crate::resolve::{End, Resolved, Resolver};
@@ -32,6 +32,7 @@ pub fn close(
         libraries: VecDeque::new(),
         loaded: HashSet::new(),
         unfound: BTreeMap::new(),
+        fired: HashSet::new(),
         left_out: BTreeMap::new(),
     };
     for path in wanted {
@@ -44,7 +45,7 @@ pub fn close(
 pub(crate) struct Closing<'a> {
     pub(crate) resolver: &'a Resolver<'a>,
     pub(crate) loader: Loader<'a>,
-    options: &'a Options,
+    pub(crate) options: &'a Options,
     pub(crate) closure: Closure,
     /// Entries that have not been looked into.
     pending: VecDeque<Resolved>,
@@ -54,6 +55,8 @@ pub(crate) struct Closing<'a> {
     loaded: HashSet<RootPath>,
     /// Needed and not found, by soname and who needs it.
     unfound: BTreeMap<(Box<[u8]>, RootPath), Cause>,
+    /// Rules that have done their work, by ABI.
+    pub(crate) fired: HashSet<(&'static str, Abi)>,
     /// Copies of libraries for some CPUs, by glibc-hwcaps directory.
     left_out: BTreeMap<Box<[u8]>, BTreeSet<RootPath>>,
 }
@@ -99,8 +102,9 @@ impl Closing<'_> {
             let loaded = self.loader.load(file, &elf);
             self.take(&loaded);
         } else if elf.dynamic {
-            self.libraries.push_back((file.clone(), elf));
+            self.libraries.push_back((file.clone(), elf.clone()));
         }
+        self.apply_rules(file, &elf);
     }
 
     fn dlopen_notes(&mut self, file: &Resolved, elf: &Rc<Elf>) {

@@ -357,3 +357,6 @@ impl Fields<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

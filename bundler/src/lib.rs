@@ -11,6 +11,7 @@ pub mod loader;
 pub mod path;
 pub mod resolve;
 pub mod rootfs;
+mod rules;
 pub mod shebang;
 #[cfg(test)]
 mod testing;

@@ -2,5 +2,7 @@
 
 pub mod build;
 pub mod closure;
+pub mod diff;
+pub mod explain;
 pub mod source;
 pub mod strace;

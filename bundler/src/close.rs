@@ -70,8 +70,7 @@ impl Closing<'_> {
             }
             let Some((file, elf)) = self.libraries.pop_front() else { return };
             if !self.loaded.contains(&file.path) {
-                let loaded = self.loader.load(&file, &elf);
-                self.take(&loaded);
+                self.load(&file, &elf);
             }
         }
     }
@@ -97,14 +96,21 @@ impl Closing<'_> {
             self.want(sibling.as_bytes(), &Reason::Baseline { of: file.path.clone() });
         }
         self.dlopen_notes(file, &elf);
-        if let Some(interpreter) = &elf.interpreter {
-            self.want(interpreter, &Reason::Interpreter { of: file.path.clone() });
-            let loaded = self.loader.load(file, &elf);
-            self.take(&loaded);
+        // Some libraries, libc among them, are programs too.
+        if elf.interpreter.is_some() && elf.soname.is_none() {
+            self.load(file, &elf);
         } else if elf.dynamic {
             self.libraries.push_back((file.clone(), elf.clone()));
         }
         self.apply_rules(file, &elf);
+    }
+
+    fn load(&mut self, file: &Resolved, elf: &Rc<Elf>) {
+        if let Some(interpreter) = &elf.interpreter {
+            self.want(interpreter, &Reason::Interpreter { of: file.path.clone() });
+        }
+        let loaded = self.loader.load(file, elf);
+        self.take(&loaded);
     }
 
     fn dlopen_notes(&mut self, file: &Resolved, elf: &Rc<Elf>) {
@@ -160,7 +166,11 @@ impl Closing<'_> {
         for object in &loaded.objects {
             self.loaded.insert(object.file.path.clone());
             if let Some(by) = object.by.and_then(path_of) {
-                let reason = Reason::Needed { soname: object.asked.clone(), by };
+                let reason = if loaded.preloads.contains(&object.asked) {
+                    Reason::LoaderConfig { of: by }
+                } else {
+                    Reason::Needed { soname: object.asked.clone(), by }
+                };
                 self.want(&object.name, &reason);
             }
         }
@@ -185,7 +195,7 @@ impl Closing<'_> {
             }
         }
         let reason = Reason::LoaderConfig { of: program };
-        for name in loaded.config.iter().chain(&loaded.preloads) {
+        for name in &loaded.config {
             self.want(name, &reason);
         }
     }
@@ -358,3 +368,6 @@ fn baseline_of(path: &RootPath) -> Option<RootPath> {
     (hwcaps.file_name() == b"glibc-hwcaps").then_some(())?;
     hwcaps.parent()?.join(path.file_name()).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -152,6 +152,8 @@ impl Cause {
     /// The cause where a path led nowhere.
     pub(crate) fn of(found: Unresolved) -> Self {
         match found.links.last() {
+            // The last link of a loop is any of them.
+            Some(_) if matches!(found.end, End::Loop(_)) => Cause::Path(found.end),
             Some(link) => Cause::Dangling { link: link.clone(), end: found.end },
             None => Cause::Path(found.end),
         }

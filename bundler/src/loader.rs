@@ -160,6 +160,9 @@ impl<'a> Loader<'a> {
         loaded.config = config.files.clone();
         loaded.preloads = config.preloads.clone();
         let secure = file.meta.mode & 0o6000 != 0;
+        for name in &config.preloads {
+            self.need(&mut loaded, &config, 0, name, secure, false);
+        }
         let mut next = 0;
         while let Some(object) = loaded.objects.get(next) {
             let elf = object.elf.clone();

@@ -77,7 +77,7 @@ impl Closing<'_> {
 
     fn look_into(&mut self, file: &Resolved) {
         match self.loader.files().content(file) {
-            Content::Elf(elf) => self.elf(file, elf),
+            Content::Elf(elf) => self.elf(file, &elf),
             Content::Script(script) => self.script(file, &script),
             Content::Other | Content::NoFile => {}
             Content::Bad(error) => {
@@ -89,20 +89,20 @@ impl Closing<'_> {
         }
     }
 
-    fn elf(&mut self, file: &Resolved, elf: Rc<Elf>) {
+    fn elf(&mut self, file: &Resolved, elf: &Rc<Elf>) {
         if let Some(sibling) = baseline_of(&file.path)
             && self.resolver.resolve(sibling.as_bytes()).is_ok()
         {
             self.want(sibling.as_bytes(), &Reason::Baseline { of: file.path.clone() });
         }
-        self.dlopen_notes(file, &elf);
+        self.dlopen_notes(file, elf);
         // Some libraries, libc among them, are programs too.
         if elf.interpreter.is_some() && elf.soname.is_none() {
-            self.load(file, &elf);
+            self.load(file, elf);
         } else if elf.dynamic {
             self.libraries.push_back((file.clone(), elf.clone()));
         }
-        self.apply_rules(file, &elf);
+        self.apply_rules(file, elf);
     }
 
     fn load(&mut self, file: &Resolved, elf: &Rc<Elf>) {
@@ -298,39 +298,38 @@ impl Closing<'_> {
     }
 
     fn finish(mut self) -> Closure {
+        let mut loaded_before: BTreeMap<(Box<[u8]>, RootPath), Vec<RootPath>> = BTreeMap::new();
         for ((soname, by), cause) in std::mem::take(&mut self.unfound) {
             match self.entry_with_soname(&soname, &by) {
-                Some(other) => {
-                    let message = format!(
-                        "{by} needs {}, which its own search does not find: it works only in a \
-                         program that has loaded {other} before",
-                        soname.escape_ascii()
-                    );
-                    self.warn("loaded-before", message);
-                }
+                Some(other) => loaded_before.entry((soname, other)).or_default().push(by),
                 None => {
                     let reason = Reason::Needed { soname: soname.clone(), by };
                     self.closure.missing.push(Missing { name: soname, reason, cause });
                 }
             }
         }
+        // An observed run has shown that they were.
+        for ((soname, other), by) in loaded_before.iter().filter(|_| !self.options.observed) {
+            let by = first_and_more(by);
+            self.closure.warnings.push(Warning {
+                kind: "loaded-before",
+                message: format!(
+                    "{by} needs {}, which its own search does not find: it works only in a \
+                     program that has loaded {other} before",
+                    soname.escape_ascii()
+                ),
+            });
+        }
         for (level, copies) in std::mem::take(&mut self.left_out) {
             let entries = &self.closure.entries;
-            let out: Vec<String> = copies
-                .iter()
-                .filter(|c| !entries.contains_key(c))
-                .map(ToString::to_string)
-                .collect();
-            if let Some((first, rest)) = out.split_first() {
-                let more = if rest.is_empty() {
-                    String::new()
-                } else {
-                    format!(" and {} more", rest.len())
-                };
-                let level = level.escape_ascii();
+            let out: Vec<RootPath> =
+                copies.into_iter().filter(|copy| !entries.contains_key(copy)).collect();
+            if !out.is_empty() {
                 let message = format!(
-                    "copies for {level} CPUs are left out ({first}{more}): the copies for every \
-                     CPU are in; name the others in the spec to have them too"
+                    "copies for {} CPUs are left out ({}): the copies for every CPU are in; name \
+                     the others in the spec to have them too",
+                    level.escape_ascii(),
+                    first_and_more(&out)
                 );
                 self.warn("cpu", message);
             }
@@ -359,6 +358,14 @@ impl Closing<'_> {
             })
         };
         self.closure.entries.keys().find(fits).cloned()
+    }
+}
+
+fn first_and_more(paths: &[RootPath]) -> String {
+    match paths {
+        [] => String::new(),
+        [one] => one.to_string(),
+        [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
     }
 }
 

@@ -108,7 +108,7 @@ fn another_reader_says_the_same_of_this_system_s_files() {
             assert_eq!(soname.as_deref(), theirs.soname, "{shown}");
             let names = ["getaddrinfo", "malloc", "dlopen", "setlocale"];
             let imported = |name: &str| {
-                let symbols = || theirs.dynsyms.iter().filter(|s| s.is_import());
+                let symbols = || theirs.dynsyms.iter().filter(goblin::elf::Sym::is_import);
                 symbols().any(|s| theirs.dynstrtab.get_at(s.st_name) == Some(name))
             };
             assert_eq!(ours.imports(&*bytes, &names), names.map(imported), "{shown}");

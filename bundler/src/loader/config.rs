@@ -38,11 +38,13 @@ pub(super) struct Config {
     pub(super) preloads: Vec<Box<[u8]>>,
 }
 
+/// Path of the interpreter, and the ABI.
+type Key = (Box<[u8]>, Abi);
+
 /// The loaders seen so far.
 #[derive(Debug, Default)]
 pub(super) struct Configs {
-    /// By path of the interpreter.
-    known: RefCell<HashMap<(Box<[u8]>, Abi), Rc<Config>>>,
+    known: RefCell<HashMap<Key, Rc<Config>>>,
     /// Interpreter of the first program of each ABI.
     first: RefCell<HashMap<Abi, Box<[u8]>>>,
 }

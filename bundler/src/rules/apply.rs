@@ -126,11 +126,9 @@ impl Closing<'_> {
             libc.windows(name.len()).any(|window| window == name)
         });
         for service in nss::services(&config, database) {
-            match (service, database) {
-                (b"files" | b"compat" | b"db", "passwd" | "group" | "services" | "protocols") => {
-                    self.want_if_there(format!("/etc/{database}").as_bytes(), reason);
-                }
-                _ => {}
+            let has_file = matches!(database, "passwd" | "group" | "services" | "protocols");
+            if has_file && matches!(service, b"files" | b"compat" | b"db") {
+                self.want_if_there(format!("/etc/{database}").as_bytes(), reason);
             }
             let soname = [b"libnss_", service, b".so.2"].concat();
             let in_libc = built_in && matches!(service, b"files" | b"dns");

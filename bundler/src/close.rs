@@ -33,6 +33,7 @@ pub fn close(
         loaded: HashSet::new(),
         unfound: BTreeMap::new(),
         fired: HashSet::new(),
+        demanding: BTreeMap::new(),
         left_out: BTreeMap::new(),
     };
     for path in wanted {
@@ -57,6 +58,8 @@ pub(crate) struct Closing<'a> {
     unfound: BTreeMap<(Box<[u8]>, RootPath), Cause>,
     /// Rules that have done their work, by ABI.
     pub(crate) fired: HashSet<(&'static str, Abi)>,
+    /// Files that say they need a higher level of x86-64, by level.
+    demanding: BTreeMap<u8, Vec<RootPath>>,
     /// Copies of libraries for some CPUs, by glibc-hwcaps directory.
     left_out: BTreeMap<Box<[u8]>, BTreeSet<RootPath>>,
 }
@@ -94,6 +97,15 @@ impl Closing<'_> {
             && self.resolver.resolve(sibling.as_bytes()).is_ok()
         {
             self.want(sibling.as_bytes(), &Reason::Baseline { of: file.path.clone() });
+        }
+        match elf.isa_level {
+            Some(level)
+                if level > 1
+                    && !file.path.as_bytes().windows(14).any(|w| w == b"/glibc-hwcaps/") =>
+            {
+                self.demanding.entry(level).or_default().push(file.path.clone());
+            }
+            _ => {}
         }
         self.dlopen_notes(file, elf);
         // Some libraries, libc among them, are programs too.
@@ -333,6 +345,13 @@ impl Closing<'_> {
                 );
                 self.warn("cpu", message);
             }
+        }
+        for (level, files) in std::mem::take(&mut self.demanding) {
+            let files = first_and_more(&files);
+            self.warn(
+                "cpu",
+                format!("{files} runs only on CPUs of level x86-64-v{level} and above"),
+            );
         }
         self.closure.missing.sort_by(|a, b| (&a.name, &a.reason).cmp(&(&b.name, &b.reason)));
         self.closure.missing.dedup();

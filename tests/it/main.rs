@@ -3,6 +3,7 @@
 
 mod bad_specs;
 mod closure;
+mod corpus;
 mod diff;
 mod explain;
 mod ldd;

@@ -1,6 +1,6 @@
 //! A fresh cache for the files of a closure.
 
-use super::{Library, flags, parse, write};
+use super::{LEGACY, Library, flags, parse, write};
 use crate::closure::Closure;
 use crate::ld_conf;
 use crate::loader::{Content, Files};
@@ -48,7 +48,10 @@ fn kept(resolver: &Resolver<'_>, closure: &Closure, libraries: Vec<Library>) -> 
         library.path = directory.join(name.get(1..)?).ok()?.as_bytes().into();
         leads(&library.path).then_some(library)
     };
-    libraries.into_iter().filter_map(moved).collect()
+    // Directories for some CPUs of the older kind cannot be written again; the
+    // copies for every CPU take their place.
+    let is_known = |library: &Library| library.hwcaps.as_deref() != Some(LEGACY);
+    libraries.into_iter().filter(is_known).filter_map(moved).collect()
 }
 
 /// The libraries that lie in directories of ld.so.conf under their own names.

@@ -1,6 +1,6 @@
 //! The closing itself: a list of files to look into, until none is left.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use crate::closure::{Cause, Closure, Missing, Options, Reason, Warning, Why};
@@ -310,10 +310,12 @@ impl Closing<'_> {
     }
 
     fn finish(mut self) -> Closure {
+        let known = if self.unfound.is_empty() { HashMap::new() } else { self.by_soname() };
         let mut loaded_before: BTreeMap<(Box<[u8]>, RootPath), Vec<RootPath>> = BTreeMap::new();
         for ((soname, by), cause) in std::mem::take(&mut self.unfound) {
-            match self.entry_with_soname(&soname, &by) {
-                Some(other) => loaded_before.entry((soname, other)).or_default().push(by),
+            let key = self.elf_of(&by).map(|elf| (elf.abi, soname.clone()));
+            match key.and_then(|key| known.get(&key)) {
+                Some(other) => loaded_before.entry((soname, other.clone())).or_default().push(by),
                 None => {
                     let reason = Reason::Needed { soname: soname.clone(), by };
                     self.closure.missing.push(Missing { name: soname, reason, cause });
@@ -360,23 +362,25 @@ impl Closing<'_> {
         self.closure
     }
 
-    /// An entry that a program may have loaded under this name before `by`.
-    fn entry_with_soname(&self, soname: &[u8], by: &RootPath) -> Option<RootPath> {
-        let elf = |path: &RootPath| {
-            let file = self.resolver.resolve(path.as_bytes()).ok()?;
-            match self.loader.files().content(&file) {
-                Content::Elf(elf) => Some(elf),
-                _ => None,
+    /// The entries that are ELF files by ABI and soname (or file name), to
+    /// find what a program may have loaded before.
+    fn by_soname(&self) -> HashMap<(Abi, Box<[u8]>), RootPath> {
+        let mut known = HashMap::new();
+        for path in self.closure.entries.keys() {
+            if let Some(elf) = self.elf_of(path) {
+                let name = elf.soname.clone().unwrap_or_else(|| path.file_name().into());
+                known.entry((elf.abi, name)).or_insert_with(|| path.clone());
             }
-        };
-        let abi = elf(by)?.abi;
-        let fits = |path: &&RootPath| {
-            elf(path).is_some_and(|e| {
-                let name = e.soname.as_deref().unwrap_or_else(|| path.file_name());
-                e.abi == abi && name == soname
-            })
-        };
-        self.closure.entries.keys().find(fits).cloned()
+        }
+        known
+    }
+
+    fn elf_of(&self, path: &RootPath) -> Option<Rc<Elf>> {
+        let file = self.resolver.resolve_link(path.as_bytes()).ok()?;
+        match self.loader.files().content(&file) {
+            Content::Elf(elf) => Some(elf),
+            _ => None,
+        }
     }
 }
 

@@ -152,7 +152,8 @@ fn options(inputs: &[Input]) -> Options {
             let uses = files.get(path);
             let Ok(path) = RootPath::new(path) else { continue };
             // Without a record nothing is known, so all is possible.
-            if uses.is_none_or(|file| file.uses.contains(&Use::Execute)) {
+            let ran = |u: &Use| matches!(u, Use::Execute | Use::Interpret);
+            if uses.is_none_or(|file| file.uses.iter().any(ran)) {
                 executed.insert(path.clone());
             }
             if uses.is_none_or(|file| file.uses.iter().any(|u| *u != Use::Inspect)) {

@@ -289,7 +289,14 @@ impl Closing<'_> {
     fn enter(&mut self, name: &[u8], path: RootPath, reason: &Reason) -> bool {
         use std::collections::btree_map::Entry;
         match self.closure.entries.entry(path) {
-            Entry::Occupied(_) => false,
+            Entry::Occupied(mut entry) => {
+                // A line of its own explains it better than a path through links.
+                let own = Why::of(name, entry.key(), reason);
+                if own.named.is_none() && entry.get().reason == own.reason {
+                    entry.insert(own);
+                }
+                false
+            }
             Entry::Vacant(entry) => {
                 let why = Why::of(name, entry.key(), reason);
                 entry.insert(why);

@@ -5,8 +5,11 @@ use crate::closure::Closure;
 use crate::ld_conf;
 use crate::loader::{Content, Files};
 use crate::path::RootPath;
-use crate::resolve::Resolver;
-use crate::rootfs::Rootfs;
+use crate::resolve::{Resolved, Resolver};
+use crate::rootfs::{Kind, Rootfs};
+
+/// Most bytes of a cache that is read; real ones have less than one megabyte.
+const MAX_CACHE: u64 = 64 * 1024 * 1024;
 
 /// Where the loader reads the cache.
 pub const PATH: &str = "/etc/ld.so.cache";
@@ -20,7 +23,8 @@ pub const PATH: &str = "/etc/ld.so.cache";
 pub fn for_closure(rootfs: &Rootfs, closure: &Closure) -> Option<Vec<u8>> {
     let resolver = Resolver::new(rootfs);
     let path = RootPath::new(PATH.as_bytes()).ok()?;
-    let cache = resolver.resolve(PATH.as_bytes()).ok();
+    let is_sound = |file: &Resolved| file.meta.kind == Kind::File && file.meta.size <= MAX_CACHE;
+    let cache = resolver.resolve(PATH.as_bytes()).ok().filter(is_sound);
     let cache = cache.and_then(|file| parse(&rootfs.read(&file.path).ok()?).ok());
     let libraries = match cache {
         Some(libraries) => kept(&resolver, closure, libraries),

@@ -65,6 +65,8 @@ pub enum End {
     Loop(RootPath),
     /// A name or the whole is too long (ENAMETOOLONG).
     TooLong,
+    /// It has a NUL byte, which no path can hold.
+    Nul,
     /// It lies below /dev, /proc or /sys, which the container's runtime mounts.
     Runtime(RootPath),
     /// The kernel would not say (EACCES, EIO, …).
@@ -83,6 +85,7 @@ impl fmt::Display for End {
             End::NotDirectory(at) => write!(f, "{at} is not a directory"),
             End::Loop(at) => write!(f, "too many links, {at} is in a loop of them"),
             End::TooLong => f.write_str("the path is too long"),
+            End::Nul => f.write_str("the path has a NUL byte"),
             End::Runtime(at) => write!(f, "{at} is given by the container's runtime"),
             End::Error { at, errno } => {
                 write!(f, "cannot look at {at}: {}", std::io::Error::from_raw_os_error(*errno))
@@ -136,6 +139,10 @@ impl<'a> Resolver<'a> {
     ) -> Result<(RootPath, Meta), End> {
         if path.len() > PATH_MAX {
             return Err(End::TooLong);
+        }
+        // Names come from configuration files too, which can hold anything.
+        if path.contains(&0) {
+            return Err(End::Nul);
         }
         // What is still to walk, the next component last.
         let mut ahead: Vec<Rc<[u8]>> = components(path).collect();

@@ -65,6 +65,7 @@ fn what_is_absent_or_no_directory_is_named() {
     check("/f", "/f/x", Err("/f is not a directory"), &[]);
     check("/f", "/f/", Err("/f is not a directory"), &[]);
     check("/d/", "/d/", Ok("/d"), &[]);
+    check("/f", "/f\0", Err("the path has a NUL byte"), &[]);
     check("/f", "/f/..", Err("/f is not a directory"), &[]);
 }
 

@@ -2,4 +2,8 @@
 
 pub mod build;
 pub mod manual;
+pub mod closure;
+pub mod diff;
+pub mod explain;
+pub mod source;
 pub mod strace;

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
+use super::{bundle, closure, diff, explain, init, manual, run};
 use crate::cli::build::{Args, Verb};
-use crate::command::manual;
 
 /// Runs the verb that the command line asks for.
 ///
@@ -11,12 +11,12 @@ use crate::command::manual;
 /// As the verb's own pipeline.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.verb {
-        Verb::Bundle(_)
-        | Verb::Closure(_)
-        | Verb::Explain(_)
-        | Verb::Diff(_)
-        | Verb::Run(_)
-        | Verb::Init(_) => anyhow::bail!("work in progress"),
+        Verb::Bundle(args) => bundle::run(args),
+        Verb::Closure(args) => closure::run(args),
+        Verb::Explain(args) => explain::run(args),
+        Verb::Diff(args) => diff::run(args),
+        Verb::Run(args) => run::run(args),
+        Verb::Init(args) => init::run(args),
         Verb::Manual(args) => manual::run(args),
     }
 }

@@ -3,5 +3,11 @@
 
 mod help;
 mod programs;
+mod bad_specs;
+mod closure;
+mod corpus;
+mod diff;
+mod explain;
+mod ldd;
 mod sandbox;
 mod tidy;

@@ -1,10 +1,16 @@
 //! End-to-end tests: the real programs on real files.
 #![expect(unreachable_pub, reason = "modules of a test binary have no outside")]
 
+mod bad_bundles;
 mod bad_specs;
+mod bundle;
 mod closure;
 mod corpus;
 mod diff;
 mod explain;
+mod layer;
 mod ldd;
+mod reproducible;
+mod rootless;
+mod run;
 mod sandbox;

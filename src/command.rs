@@ -2,8 +2,11 @@
 
 pub mod build;
 pub mod manual;
+pub mod bundle;
 pub mod closure;
 pub mod diff;
 pub mod explain;
+pub mod init;
+pub mod run;
 pub mod source;
 pub mod strace;

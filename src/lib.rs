@@ -5,6 +5,8 @@
 
 pub mod cli;
 pub mod command;
+pub mod interrupt;
 pub mod process;
 pub mod progress;
 pub mod report;
+pub mod runner;

@@ -3,11 +3,17 @@
 
 mod help;
 mod programs;
+mod bad_bundles;
 mod bad_specs;
+mod bundle;
 mod closure;
 mod corpus;
 mod diff;
 mod explain;
+mod layer;
 mod ldd;
+mod reproducible;
+mod rootless;
+mod run;
 mod sandbox;
 mod tidy;

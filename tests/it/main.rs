@@ -2,3 +2,5 @@
 #![expect(unreachable_pub, reason = "modules of a test binary have no outside")]
 
 mod sandbox;
+mod trace_calls;
+mod tracee;

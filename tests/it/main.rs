@@ -3,4 +3,9 @@
 
 mod sandbox;
 mod trace_calls;
+mod trace_changes;
+mod trace_interpreters;
+mod trace_machine;
+mod trace_many;
+mod trace_paths;
 mod tracee;

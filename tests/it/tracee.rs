@@ -197,6 +197,7 @@ impl Traced {
         let Outcome { spec, record, .. } = outcome;
         let ensure = |held: bool, why: &str| if held { Ok(()) } else { Err(why.to_owned()) };
         match word {
+            "optional" => Ok(()),
             "absent" => ensure(!spec.contains(path), "it is in the spec"),
             "made" => {
                 ensure(!spec.contains(path), "it is in the spec")?;

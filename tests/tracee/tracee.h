@@ -11,6 +11,7 @@
  *   deleted PATH    the same, for what is gone or elsewhere afterwards
  *   mapped PATH     in the spec, or something is said to be unseen
  *   pseudo PATH     not in the spec, and among the pseudo files
+ *   optional PATH   either
  *   unseen KIND     said to be unseen
  *
  * Bytes of PATH that are not printable are written \xHH. A path without a
@@ -36,8 +37,8 @@
 #include <unistd.h>
 
 static char base[PATH_MAX]; /* the prepared directory */
-static const char *self;    /* this executable */
-static int say_to = 1;      /* where say() writes */
+__attribute__((unused)) static const char *self; /* this executable */
+static int say_to = 1; /* where say() writes */
 
 /* Ends the tracee: what it is about did not work, traced or not. */
 __attribute__((unused, noreturn, format(printf, 1, 2))) static void
@@ -135,6 +136,7 @@ __attribute__((unused)) static void reap(pid_t child, int expected)
 	}
 }
 
+#ifndef TRACEE_HAS_MAIN /* a driver, which is no tracee itself */
 static void prepare(void);
 static void run(void);
 
@@ -152,3 +154,4 @@ int main(int argc, char **argv)
 	(strcmp(argv[1], "run") ? prepare : run)();
 	return 0;
 }
+#endif

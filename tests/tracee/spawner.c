@@ -27,7 +27,7 @@ static void run(void)
 {
 	int count = atoi(getenv("TRACEE_COUNT")), status;
 	char *const argv[] = { "x", NULL };
-	long early = 0;
+	static long early; /* vfork must not lose it */
 
 	must(setenv("TRACEE_ENDS", "1", 1));
 	for (int i = 0; i < count; i++) {

@@ -48,6 +48,15 @@ impl Sandbox {
         command
     }
 
+    /// Waits until a file is there: written by a program in the background.
+    /// Panics after a minute.
+    #[track_caller]
+    pub fn wait_for(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        wait_until(&format!("{} is there", path.display()), || path.exists());
+        path
+    }
+
     /// Runs a program to its end.
     pub fn run<S: AsRef<OsStr>>(
         &self,
@@ -58,6 +67,18 @@ impl Sandbox {
         command.args(args);
         Finished::of(&mut command)
     }
+}
+
+/// Waits until `condition` holds; panics after a minute.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    for _ in 0..6000 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("a minute has passed, and it is not so that {what}");
 }
 
 /// A program that ended, with what it printed.

@@ -4,9 +4,11 @@
 //! for test files. What its lines mean is told in `tests/tracee/tracee.h`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tracer::record::{BytePath, FileUse, Use};
 use tracer::{Record, Spec};
@@ -129,13 +131,36 @@ impl Traced {
         Traced { sandbox, dir, binary, before, env: Vec::new() }
     }
 
-    /// Runs the tracee under `smith-strace OPTIONS`, from the sandbox's own
-    /// directory, and reads what came out. The tracee must succeed.
-    pub fn run(&self, options: &[&str]) -> Outcome {
+    /// The command line of the traced run, from the sandbox's own directory.
+    pub fn command(&self, options: &[&str]) -> Command {
         let mut command = self.sandbox.command("smith-strace");
-        command.args(options).arg("--").arg(&self.binary).arg("run").arg(&self.dir);
+        command.args(options).arg("--").args(self.untraced_words());
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        let finished = Finished::of(&mut command).success();
+        command
+    }
+
+    /// The same run, untraced.
+    pub fn untraced(&self) -> Command {
+        let words = self.untraced_words();
+        let mut command = self.sandbox.command(&words[0]);
+        command.args(&words[1..]);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// The words of the tracee's own command line.
+    pub fn untraced_words(&self) -> [OsString; 3] {
+        [self.binary.clone().into(), "run".into(), self.dir.clone().into()]
+    }
+
+    /// Runs the tracee under `smith-strace OPTIONS` and reads what came out. The
+    /// tracee must succeed.
+    pub fn run(&self, options: &[&str]) -> Outcome {
+        self.outcome(Finished::of(&mut self.command(options)).success())
+    }
+
+    /// Reads what a traced run left.
+    pub fn outcome(&self, finished: Finished) -> Outcome {
         let said = finished.output().stdout.split(|&b| b == b'\n').filter(|line| !line.is_empty());
         let said = said.map(|line| {
             let (word, path) = line.split_at(line.iter().position(|&b| b == b' ').unwrap());
@@ -251,8 +276,8 @@ impl Outcome {
     }
 }
 
-fn os(bytes: &[u8]) -> std::ffi::OsString {
-    std::ffi::OsString::from_vec(bytes.to_vec())
+fn os(bytes: &[u8]) -> OsString {
+    OsString::from_vec(bytes.to_vec())
 }
 
 /// Whether `path` lies below `dir`, by name.

@@ -100,7 +100,12 @@ fn the_tree_ends_with_its_tracer() {
     let script = "sleep 1000 & echo $! >> pids; (sleep 1000 & echo $! >> pids; wait) &
         echo $! >> pids; echo $$ >> pids; sleep 0.2; mv pids ready; wait";
     let mut command = sandbox.command("smith-strace");
-    let mut tracer = command.args(["--", "sh", "-c", script]).spawn().unwrap();
+    let mut tracer = command
+        .args(["--", "sh", "-c", script])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     sandbox.wait_for("ready");
     let pids: Vec<i32> = sandbox.lines("ready").iter().map(|p| p.parse().unwrap()).collect();
     assert_eq!(pids.iter().filter(|pid| runs(**pid)).count(), 4);

@@ -117,6 +117,7 @@ static void stops(void)
 	static const int kinds[] = { SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU };
 	siginfo_t info;
 	int status, pipes[2];
+	char go = 0;
 
 	for (int i = 0; i < 4; i++) {
 		must(pipe(pipes));
@@ -129,6 +130,8 @@ static void stops(void)
 			for (int n = 0; n < 3; n++) {
 				must(raise(kinds[i]));
 				must(open("file", O_RDONLY));
+				/* Not stopped again before its going on was seen. */
+				must(read(pipes[0], &go, 1));
 			}
 			_exit(40 + i);
 		}
@@ -138,6 +141,7 @@ static void stops(void)
 			must(kill(child, SIGCONT));
 			must(waitid(P_PID, child, &info, WCONTINUED));
 			dprintf(1, "continued: code %d status %d\n", info.si_code, info.si_status);
+			must(write(pipes[1], &go, 1));
 		}
 		must(waitpid(child, &status, 0));
 		dprintf(1, "status %#x\n", status);

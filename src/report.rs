@@ -128,6 +128,11 @@ pub fn say(tool: &str, message: impl fmt::Display) {
     write_stderr(&format!("{tool}: {message}\n"));
 }
 
+/// Prints a line of JSON to standard error.
+pub fn line(text: &str) {
+    write_stderr(&format!("{text}\n"));
+}
+
 /// Writes data to standard output; a reader that went away (`| head`) is no error.
 ///
 /// # Errors

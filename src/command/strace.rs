@@ -1,11 +1,164 @@
-//! The pipeline.
+//! `smith-strace`: trace a command, write its spec.
 
+mod exercise;
+mod output;
+mod summary;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::ExitCode;
 
-/// Runs it.
+use anyhow::Context;
+use tracer::record::{BytePath, End, Host, Run};
+use tracer::{Command, Error, Options, Selection, Trace};
+
+use self::exercise::Exercise;
+use self::output::Output;
+use crate::cli::strace::Args;
+use crate::report::Advice;
+
+/// Exit statuses of `smith-strace` itself, as those of env(1) and timeout(1).
+const FAILED: u8 = 125;
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+/// Traces the command and writes spec, spec.json and originals. Returns the
+/// command's exit status; where a signal ended it, this process ends by that
+/// signal too.
 ///
 /// # Errors
-/// None yet.
-pub fn run(_args: &crate::cli::strace::Args) -> anyhow::Result<ExitCode> {
-    Ok(ExitCode::SUCCESS)
+/// With status 125 where tracing or writing failed, 126 or 127 where the
+/// command could not be executed or found.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let (mut output, selection, run) = prepare(args).status(FAILED)?;
+    let command = Command {
+        args: args.command.clone(),
+        search: std::env::var_os("PATH"),
+        root: args.root.clone(),
+        isolate: args.isolate,
+    };
+    let exercise = Exercise::new(args);
+    let options = Options {
+        originals: Some(output.originals()),
+        originals_limit: args.originals_limit,
+        outcomes: args.outcomes,
+        detach: args.detach,
+        allow_io_uring: args.allow_io_uring,
+        log: output.log(args.log.as_deref()).status(FAILED)?,
+        timeout: args.timeout,
+        started: exercise.starter(),
+    };
+    let trace = tracer::trace(&command, options).map_err(advise)?;
+    let record = trace.record(&selection, run, describe_host());
+    let line = summary::of(args, &record, trace.bytes(&selection));
+    output.commit(trace.spec(&selection), record).status(FAILED)?;
+    line.print(args);
+    exercise.result().status(FAILED)?;
+    Ok(end(&trace))
+}
+
+fn prepare(args: &Args) -> anyhow::Result<(Output, Selection, Run)> {
+    let selection = Selection::new(&args.include, &args.exclude)?;
+    let output = Output::prepare(&args.output, args.append)?;
+    Ok((output, selection, describe_run(args)?))
+}
+
+/// How `smith-strace` ends: as the command did, but for what it did itself.
+fn end(trace: &Trace) -> ExitCode {
+    match trace.end {
+        End::Exited(status) => ExitCode::from(status as u8),
+        End::Signaled(SIGTERM) if trace.was_ended => ExitCode::SUCCESS,
+        End::Signaled(signal) => {
+            tracer::die_by(signal);
+            ExitCode::from(128u8.saturating_add(signal as u8))
+        }
+    }
+}
+
+/// `SIGTERM` of signal(7).
+const SIGTERM: i32 = 15;
+
+/// Adds what the user can do, and the exit status.
+fn advise(error: Error) -> anyhow::Error {
+    let (status, hint) = match &error {
+        Error::NotFound { .. } => (NOT_FOUND, None),
+        Error::Execute { .. } => (NOT_EXECUTABLE, None),
+        Error::Ptrace(_) => (FAILED, Some(ALLOW_PTRACE)),
+        Error::Filter(_) => (FAILED, Some(ALLOW_SECCOMP)),
+        Error::Root { .. } => (FAILED, Some(ALLOW_NAMESPACES)),
+        _ => (FAILED, None),
+    };
+    let failed = Err::<(), _>(error).status(status);
+    let advised = match hint {
+        Some(hint) => failed.hint(hint),
+        None => failed,
+    };
+    advised.err().unwrap_or_else(|| anyhow::anyhow!("nothing failed"))
+}
+
+const ALLOW_PTRACE: &str = "allow ptrace: in a container --cap-add SYS_PTRACE or a seccomp \
+    profile that has it; with Yama, kernel.yama.ptrace_scope must be below 2 (3 forbids tracing \
+    until the next boot)";
+const ALLOW_SECCOMP: &str = "the kernel needs CONFIG_SECCOMP_FILTER, and a sandbox around this \
+    must allow seccomp(2) and prctl(PR_SET_NO_NEW_PRIVS)";
+const ALLOW_NAMESPACES: &str = "be root, or allow user namespaces: user.max_user_namespaces above \
+    0, on Debian kernel.unprivileged_userns_clone=1, on Ubuntu \
+    kernel.apparmor_restrict_unprivileged_userns=0";
+
+/// Names of variables whose values are no secrets.
+fn is_safe(name: &str) -> bool {
+    matches!(name, "PATH" | "LANG" | "TZ" | "HOME") || name.starts_with("LC_")
+}
+
+fn describe_run(args: &Args) -> anyhow::Result<Run> {
+    let mut env = BTreeMap::new();
+    let mut env_names = BTreeSet::new();
+    for (name, value) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if is_safe(&name) || args.env.contains(&name) {
+            env.insert(name, value.to_string_lossy().into_owned());
+        } else {
+            env_names.insert(name);
+        }
+    }
+    let cwd = std::env::current_dir().context("cannot tell the working directory")?;
+    let groups = nix::unistd::getgroups().unwrap_or_default();
+    Ok(Run {
+        args: args.command.iter().map(|word| BytePath(word.as_bytes().to_vec())).collect(),
+        cwd: BytePath(cwd.into_os_string().into_vec()),
+        env,
+        env_names,
+        uid: nix::unistd::geteuid().as_raw(),
+        gid: nix::unistd::getegid().as_raw(),
+        groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
+        end: End::default(),
+    })
+}
+
+fn describe_host() -> Host {
+    let system = rustix::system::uname();
+    let text = |name: &str| {
+        let value = std::env::var_os(name).filter(|value| !value.is_empty());
+        value.map(|value| value.to_string_lossy().into_owned())
+    };
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| text(name));
+    let zone = text("TZ").or_else(|| {
+        let target = std::fs::read_link("/etc/localtime").ok()?;
+        Some(target.to_string_lossy().into_owned())
+    });
+    Host {
+        kernel: system.release().to_string_lossy().into_owned(),
+        arch: system.machine().to_string_lossy().into_owned(),
+        cpu_level: tracer::cpu_level().to_owned(),
+        locale: locale.unwrap_or_default(),
+        time_zone: zone.unwrap_or_default(),
+    }
+}
+
+/// A path beside the spec: the spec's name with `suffix` at its end.
+fn beside(spec: &OsStr, suffix: &str) -> OsString {
+    let mut name = spec.to_owned();
+    name.push(suffix);
+    name
 }

@@ -1,7 +1,40 @@
 //! Records every file that a process tree uses, by ptrace and a seccomp filter.
+//!
+//! [`trace`] runs a [`Command`] and returns a [`Trace`]; that gives the
+//! [`Spec`] (the bare paths) and the [`Record`] (everything else).
 
+mod access;
+mod arch;
+mod changes;
+mod error;
+mod event_loop;
+mod filter;
+mod guest;
+mod interpreter;
+mod log;
+mod memory;
+mod mounts;
+mod observer;
+mod originals;
 pub mod record;
+mod resolve;
+mod selection;
+mod socket;
 pub mod spec;
+mod start;
+mod stop;
+mod sys;
+mod syscall;
+mod task;
+mod trace;
+mod uses;
+mod world;
 
+pub use arch::cpu_level;
+pub use error::Error;
 pub use record::Record;
+pub use selection::Selection;
 pub use spec::{Spec, SpecError};
+pub use start::Command;
+pub use sys::die_by;
+pub use trace::{Control, Options, Trace, trace};

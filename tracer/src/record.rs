@@ -1,5 +1,6 @@
 //! `spec.json`: what a run showed beside the bare list of paths.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -35,6 +36,9 @@ pub struct Record {
     pub unseen: BTreeSet<Unseen>,
     /// Paths on pseudo file systems that were used, by mount point.
     pub pseudo: BTreeSet<BytePath>,
+    /// With `--outcomes`: paths that were asked for and never found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<Absent>,
     /// The machine of the first run.
     pub host: Host,
 }
@@ -96,6 +100,16 @@ pub struct FileUse {
     pub original: bool,
     /// With `--outcomes`: error names of the calls that failed on it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub errors: BTreeSet<String>,
+}
+
+/// A path that was asked for and never found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Absent {
+    /// The path.
+    pub path: BytePath,
+    /// Error names, such as `ENOENT`.
     pub errors: BTreeSet<String>,
 }
 
@@ -221,6 +235,56 @@ impl Record {
             return Err(RecordError::Version(head.version));
         }
         Ok(serde_json::from_slice(text)?)
+    }
+
+    /// Joins the record of a later run to this one: lists unite, the first
+    /// process of a path stays, the host is the first run's.
+    #[must_use]
+    pub fn unite(mut self, later: Record) -> Record {
+        if self.version == 0 {
+            self.host = later.host;
+        }
+        self.version = VERSION;
+        self.runs.extend(later.runs);
+        let mut files: BTreeMap<BytePath, FileUse> =
+            self.files.into_iter().map(|file| (file.path.clone(), file)).collect();
+        for file in later.files {
+            match files.entry(file.path.clone()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(file);
+                }
+                Entry::Occupied(mut entry) => {
+                    let first = entry.get_mut();
+                    first.uses.extend(file.uses);
+                    first.errors.extend(file.errors);
+                    first.original |= file.original;
+                }
+            }
+        }
+        // A file that an earlier run made may be read by a later one: the spec has it.
+        self.created.extend(later.created);
+        self.created.retain(|path| !files.contains_key(path));
+        self.excluded.extend(later.excluded);
+        self.excluded.retain(|path| !files.contains_key(path));
+        self.absent.extend(later.absent);
+        self.absent.retain(|absent| !files.contains_key(&absent.path));
+        self.absent.sort();
+        self.absent.dedup_by(|next, first| {
+            let same = next.path == first.path;
+            if same {
+                first.errors.append(&mut next.errors);
+            }
+            same
+        });
+        self.files = files.into_values().collect();
+        self.changed.extend(later.changed);
+        self.deleted.extend(later.deleted);
+        self.listed.extend(later.listed);
+        self.ports.extend(later.ports);
+        self.sockets.extend(later.sockets);
+        self.unseen.extend(later.unseen);
+        self.pseudo.extend(later.pseudo);
+        self
     }
 
     /// Returns the text, indented, with a newline at the end.

@@ -1,0 +1,128 @@
+//! What is said after a run, on standard error.
+
+use serde::Serialize;
+use tracer::Record;
+use tracer::record::{BytePath, Unseen};
+
+use crate::cli::strace::Args;
+use crate::report;
+
+const TOOL: &str = "smith-strace";
+
+/// The summary of `--json`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary<'a> {
+    spec: String,
+    files: usize,
+    bytes: u64,
+    created: usize,
+    changed: usize,
+    deleted: usize,
+    excluded: usize,
+    pseudo: Vec<&'a BytePath>,
+    unseen: Vec<&'a Unseen>,
+    end: tracer::record::End,
+}
+
+/// What is said; made before the record is given away, printed once it is written.
+pub(super) struct Lines {
+    first: String,
+    warnings: Vec<String>,
+    details: Vec<String>,
+}
+
+/// One line, warnings, and more with `--verbose`; JSON with `--json`.
+pub(super) fn of(args: &Args, record: &Record, bytes: u64) -> Lines {
+    if args.json {
+        let summary = Summary {
+            spec: args.output.to_string_lossy().into_owned(),
+            files: record.files.len(),
+            bytes,
+            created: record.created.len(),
+            changed: record.changed.len(),
+            deleted: record.deleted.len(),
+            excluded: record.excluded.len(),
+            pseudo: record.pseudo.iter().collect(),
+            unseen: record.unseen.iter().collect(),
+            end: record.runs.last().map(|run| run.end).unwrap_or_default(),
+        };
+        let first = serde_json::to_string(&summary).unwrap_or_default();
+        return Lines { first, warnings: Vec::new(), details: Vec::new() };
+    }
+    let mut details = Vec::new();
+    if args.verbose {
+        let mut list = |what: &str, paths: &mut dyn Iterator<Item = &BytePath>| {
+            details.extend(paths.map(|path| format!("{what}: {}", path.0.escape_ascii())));
+        };
+        list("excluded", &mut record.excluded.iter());
+        list("made by the run", &mut record.created.iter());
+        list("pseudo file system", &mut record.pseudo.iter());
+        let mut originals = record.files.iter().filter(|f| f.original).map(|f| &f.path);
+        list("original kept", &mut originals);
+    }
+    let warnings = record.unseen.iter().map(|unseen| unseen.message.clone()).collect();
+    Lines { first: line(args, record, bytes), warnings, details }
+}
+
+impl Lines {
+    /// Prints them, unless `--quiet` asks for errors only.
+    pub(super) fn print(&self, args: &Args) {
+        if args.quiet {
+            return;
+        }
+        if args.json {
+            return report::line(&self.first);
+        }
+        report::say(TOOL, &self.first);
+        for warning in &self.warnings {
+            report::warn(TOOL, warning);
+        }
+        for detail in &self.details {
+            report::say(TOOL, detail);
+        }
+    }
+}
+
+fn line(args: &Args, record: &Record, bytes: u64) -> String {
+    let files = record.files.len();
+    let mut parts = vec![format!("{files} files, {} in `{}`", size(bytes), args.output.display())];
+    let mut count = |number: usize, what: &str| {
+        if number > 0 {
+            parts.push(format!("{number} {what}"));
+        }
+    };
+    count(record.created.len(), "made by the run left out");
+    count(record.excluded.len(), "excluded");
+    count(record.files.iter().filter(|f| f.original).count(), "originals kept");
+    count(record.unseen.len(), "warnings: the spec may be incomplete");
+    parts.join("; ")
+}
+
+/// Bytes for people: powers of 1024, one decimal.
+fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["bytes", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 || unit == "GiB" {
+            return if unit == "bytes" {
+                format!("{bytes} bytes")
+            } else {
+                format!("{value:.1} {unit}")
+            };
+        }
+        value /= 1024.0;
+    }
+    format!("{bytes} bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_for_people() {
+        assert_eq!(size(999), "999 bytes");
+        assert_eq!(size(1536), "1.5 KiB");
+        assert_eq!(size(5 << 30), "5.0 GiB");
+    }
+}

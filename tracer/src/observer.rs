@@ -1,0 +1,333 @@
+//! What the tracer knows so far, and how a path becomes a use.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use rustix::fs::{FileType, Stat};
+
+use crate::interpreter;
+use crate::log::Log;
+use crate::mounts::{FsKind, Mounts, join};
+use crate::originals::Originals;
+use crate::record::Use;
+use crate::resolve::{Query, Resolved, Resolver, Target, parent_of};
+use crate::sys::Tid;
+use crate::task::{FsView, Process, Task};
+use crate::uses::Uses;
+
+/// Who asks: what a resolution needs to know of a stopped task.
+#[derive(Clone, Debug)]
+pub(crate) struct Who {
+    pub(crate) tid: Tid,
+    pub(crate) process: Rc<Process>,
+    pub(crate) view: Rc<FsView>,
+    /// Name of the call, for the log.
+    pub(crate) call: &'static str,
+}
+
+impl Who {
+    /// The task `tid` in the call of that name.
+    pub(crate) fn new(tid: Tid, task: &Task, call: &'static str) -> Self {
+        let (process, view) = (Rc::clone(&task.process), Rc::clone(&task.view));
+        Who { tid, process, view, call }
+    }
+}
+
+/// A use of a path that was not there; it is looked for again at the end, since
+/// somebody outside of the run may have made it meanwhile.
+#[derive(Debug)]
+struct Absent {
+    root: Rc<[u8]>,
+    base: Rc<[u8]>,
+    path: Vec<u8>,
+    follow: bool,
+    kind: Use,
+    by: Rc<Process>,
+}
+
+/// Collects the uses of a whole run.
+pub(crate) struct Observer {
+    pub(crate) resolver: Resolver,
+    pub(crate) uses: Uses,
+    pub(crate) originals: Originals,
+    pub(crate) log: Option<Log>,
+    /// Texts that were resolved already, see [`Observer::is_seen`].
+    seen: HashSet<Vec<u8>>,
+    key: Vec<u8>,
+    absent: HashMap<Vec<u8>, Absent>,
+    executed: HashSet<Vec<u8>>,
+    /// Rises when a name may lead elsewhere than before.
+    pub(crate) generation: u64,
+    /// Calls under way that may change where names lead.
+    unsettled: u32,
+    /// The mounts at the start, once the run has changed them.
+    first_mounts: Option<Mounts>,
+    pub(crate) allow_io_uring: bool,
+    pub(crate) outcomes: bool,
+}
+
+/// A path as the program gave it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Given<'a> {
+    pub(crate) root: &'a Rc<[u8]>,
+    pub(crate) base: &'a Rc<[u8]>,
+    pub(crate) path: &'a [u8],
+    pub(crate) follow: bool,
+}
+
+impl Observer {
+    /// An observer of a run below the resolver's root.
+    pub(crate) fn new(resolver: Resolver, originals: Originals, log: Option<Log>) -> Self {
+        Observer {
+            resolver,
+            uses: Uses::default(),
+            originals,
+            log,
+            seen: HashSet::new(),
+            key: Vec::new(),
+            absent: HashMap::new(),
+            executed: HashSet::new(),
+            generation: 0,
+            unsettled: 0,
+            first_mounts: None,
+            allow_io_uring: false,
+            outcomes: false,
+        }
+    }
+
+    /// Whether this use of this text was resolved already, so that there is
+    /// nothing new in it. Notes it as seen.
+    pub(crate) fn is_seen(&mut self, given: &Given<'_>, kind: Use) -> bool {
+        if self.unsettled > 0 || self.log.is_some() {
+            return false;
+        }
+        let key = &mut self.key;
+        key.clear();
+        key.push(kind as u8 | if given.follow { 0x80 } else { 0 });
+        if given.root.as_ref() != b"/" {
+            key.extend_from_slice(given.root);
+        }
+        key.push(0);
+        if given.path.first() != Some(&b'/') {
+            key.extend_from_slice(given.base);
+            key.push(0);
+        }
+        key.extend_from_slice(given.path);
+        if self.seen.contains(key) {
+            return true;
+        }
+        self.seen.insert(key.clone());
+        false
+    }
+
+    /// Finds what the path names now.
+    pub(crate) fn resolve(&mut self, given: &Given<'_>, who: &Who) -> Resolved {
+        let query = Query {
+            root: given.root,
+            base: given.base,
+            path: given.path,
+            follow: given.follow,
+            process: who.process.pid,
+        };
+        let resolved = self.resolver.resolve(&query);
+        if resolved.personal {
+            // The same text is another file for the next process.
+            self.seen.remove(&self.key);
+        }
+        resolved
+    }
+
+    /// A use that changes nothing: notes what is there, remembers what is not.
+    pub(crate) fn look(&mut self, given: &Given<'_>, kind: Use, who: &Who) {
+        if self.is_seen(given, kind) {
+            return;
+        }
+        let resolved = self.resolve(given, who);
+        self.note_links(&resolved, who);
+        match &resolved.target {
+            Target::There(stat) => self.note(&resolved.path, stat, kind, who),
+            Target::Absent | Target::NoWay(_) => {
+                if self.uses.is_created(&resolved.path) || self.absent.contains_key(&self.key) {
+                    return;
+                }
+                let absent = Absent {
+                    root: Rc::clone(given.root),
+                    base: Rc::clone(given.base),
+                    path: given.path.to_vec(),
+                    follow: given.follow,
+                    kind,
+                    by: Rc::clone(&who.process),
+                };
+                self.absent.insert(self.key.clone(), absent);
+            }
+        }
+    }
+
+    /// Notes each link that was crossed.
+    pub(crate) fn note_links(&mut self, resolved: &Resolved, who: &Who) {
+        for link in &resolved.links {
+            self.note_plain(link, Use::Link, who, 0);
+        }
+    }
+
+    /// Notes a use of something that is there: a pseudo file system by its
+    /// mount point, everything else by its path unless the run made it.
+    pub(crate) fn note(&mut self, path: &[u8], stat: &Stat, kind: Use, who: &Who) {
+        if self.is_pseudo(path, stat) {
+            return;
+        }
+        self.note_plain(path, kind, who, content_size(stat));
+        if kind == Use::List && !self.uses.is_created(path) {
+            self.uses.listed.insert(path.to_vec());
+        }
+        if kind == Use::Execute {
+            self.note_interpreters(path, who);
+        }
+    }
+
+    /// Whether the file is no file to ship; its mount point is noted then.
+    pub(crate) fn is_pseudo(&mut self, path: &[u8], stat: &Stat) -> bool {
+        let device = matches!(
+            FileType::from_raw_mode(stat.st_mode),
+            FileType::CharacterDevice | FileType::BlockDevice
+        );
+        if device && path.starts_with(b"/dev/") {
+            self.uses.pseudo.insert(b"/dev".to_vec());
+            return true;
+        }
+        if self.resolver.kind(path, stat.st_dev) == FsKind::Plain {
+            return false;
+        }
+        let point = self.resolver.mounts().covering(path).map(|mount| mount.point.clone());
+        self.uses.pseudo.insert(point.unwrap_or_else(|| path.to_vec()));
+        true
+    }
+
+    fn note_plain(&mut self, path: &[u8], kind: Use, who: &Who, bytes: u64) {
+        if self.first_mounts.is_some() {
+            return self.note_mapped(path, kind, who, bytes);
+        }
+        if self.uses.is_created(path) {
+            return;
+        }
+        self.uses.note(path, kind, &who.process, bytes);
+        if let Some(log) = &mut self.log {
+            log.write(path, kind, who);
+        }
+    }
+
+    /// After the run has mounted something: where did the file lie before?
+    fn note_mapped(&mut self, path: &[u8], kind: Use, who: &Who, bytes: u64) {
+        let Some(first) = self.first_mounts.take() else { return };
+        match first.map(self.resolver.mounts(), path) {
+            Some(path) => self.note_plain(&path, kind, who, bytes),
+            None => self.uses.unseen(
+                "mount",
+                format!("`{}` lies on something that the run mounted itself", path.escape_ascii()),
+            ),
+        }
+        self.first_mounts = Some(first);
+    }
+
+    /// The parent of a name that the run makes or takes away.
+    pub(crate) fn note_parent(&mut self, path: &[u8], who: &Who) {
+        let parent = parent_of(path);
+        if let Ok(stat) = self.resolver.lstat(parent) {
+            if !self.is_pseudo(parent, &stat) {
+                self.note_plain(parent, Use::Parent, who, 0);
+            }
+        }
+    }
+
+    /// A call has opened a file that no path told of.
+    pub(crate) fn opened(&mut self, result: Option<i64>, who: &Who) {
+        let Some(fd) = result.filter(|fd| *fd >= 0) else { return };
+        let Some(path) = crate::task::proc_link(who.tid, &format!("fd/{fd}")) else { return };
+        if let Ok(stat) = self.resolver.lstat(&path) {
+            self.note(&path, &stat, Use::Read, who);
+        }
+    }
+
+    /// What the kernel itself opens to execute `path`; each file is read once.
+    fn note_interpreters(&mut self, path: &[u8], who: &Who) {
+        if !self.executed.insert(path.to_vec()) {
+            return;
+        }
+        let root = who.view.root(who.tid, self.generation);
+        let cwd = who.view.cwd(who.tid, self.generation);
+        let mut file = path.to_vec();
+        for _ in 0..interpreter::MAX_DEPTH {
+            let Some(found) = interpreter::of(&self.resolver, &file) else { return };
+            let given = Given { root: &root, base: &cwd, path: &found, follow: true };
+            let resolved = self.resolve(&given, who);
+            self.note_links(&resolved, who);
+            let Target::There(stat) = &resolved.target else { return };
+            self.note(&resolved.path, stat, Use::Interpret, who);
+            file = resolved.path;
+        }
+    }
+
+    /// A call begins after which names may lead elsewhere.
+    pub(crate) fn unsettle(&mut self) {
+        self.unsettled += 1;
+        self.forget();
+    }
+
+    /// That call is over.
+    pub(crate) fn settle(&mut self) {
+        self.unsettled = self.unsettled.saturating_sub(1);
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        self.generation += 1;
+        self.seen.clear();
+        self.resolver.forget(self.unsettled == 0);
+    }
+
+    /// The mounts are about to change: from now on paths are mapped back to
+    /// those at the start.
+    pub(crate) fn mounts_change(&mut self) {
+        if self.first_mounts.is_none() {
+            self.first_mounts = Some(self.resolver.mounts().clone());
+        }
+    }
+
+    /// The mounts have changed.
+    pub(crate) fn mounts_changed(&mut self) {
+        self.resolver.forget_mounts();
+    }
+
+    /// Looks again for what was absent: made from outside since then, it is a
+    /// use after all. For the end of the run.
+    pub(crate) fn look_again(&mut self) {
+        for (_, absent) in std::mem::take(&mut self.absent) {
+            let who = Who { tid: 0, process: absent.by, view: Rc::default(), call: "" };
+            let given = Given {
+                root: &absent.root,
+                base: &absent.base,
+                path: &absent.path,
+                follow: absent.follow,
+            };
+            let resolved = self.resolve(&given, &who);
+            if let Target::There(stat) = &resolved.target {
+                if !resolved.personal && !self.uses.is_created(&resolved.path) {
+                    self.note_links(&resolved, &who);
+                    self.note(&resolved.path, stat, absent.kind, &who);
+                }
+            } else if self.outcomes {
+                let path = join(&absent.base, &absent.path);
+                let path = if absent.path.first() == Some(&b'/') { absent.path } else { path };
+                self.uses.fail(&path, "ENOENT");
+            }
+        }
+    }
+}
+
+/// Bytes of content of a regular file; nothing else has content to ship.
+fn content_size(stat: &Stat) -> u64 {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => u64::try_from(stat.st_size).unwrap_or(0),
+        _ => 0,
+    }
+}

@@ -1,0 +1,528 @@
+//! What a path names, found as the kernel finds it: component by component,
+//! through links, from the task's root. Never by text: `..` after a link is
+//! the parent of what the link leads to.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::mounts::{FsKind, Mounts};
+use crate::sys::Tid;
+
+/// Most links that the kernel follows in one path (`MAXSYMLINKS`).
+const MAX_LINKS: usize = 40;
+
+/// What is asked: a path, and from where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Query<'a> {
+    /// The task's root directory, as seen from the traced root, without links.
+    pub(crate) root: &'a [u8],
+    /// Where a relative path begins, likewise.
+    pub(crate) base: &'a [u8],
+    /// The path itself.
+    pub(crate) path: &'a [u8],
+    /// Whether a link as last component is followed.
+    pub(crate) follow: bool,
+    /// Whose `/proc/self` it is.
+    pub(crate) process: Tid,
+}
+
+/// What a path names.
+#[derive(Debug)]
+pub(crate) enum Target {
+    /// This is there.
+    There(Box<Stat>),
+    /// Nothing, but the directory that would hold it is there.
+    Absent,
+    /// The way there fails.
+    NoWay(Errno),
+}
+
+/// The answer.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    /// The links crossed, each without links on its own way.
+    pub(crate) links: Vec<Vec<u8>>,
+    /// What is named, without links on the way.
+    pub(crate) path: Vec<u8>,
+    pub(crate) target: Target,
+    /// Another process may get another answer for the same text (`/proc/self`).
+    pub(crate) personal: bool,
+}
+
+/// Resolves paths below one root directory.
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    root: OwnedFd,
+    /// Whose mountinfo describes what lies below the root.
+    mounts_of: Tid,
+    mounts: Mounts,
+    kinds: HashMap<u64, FsKind>,
+    /// Directories without links on their way; forgotten when names may lead elsewhere.
+    directories: HashSet<Vec<u8>>,
+    caching: bool,
+}
+
+impl Resolver {
+    /// A resolver below `root`; `mounts_of` is a task that has these mounts.
+    pub(crate) fn new(root: OwnedFd, mounts_of: Tid) -> Self {
+        Resolver {
+            root,
+            mounts_of,
+            mounts: Mounts::of(mounts_of),
+            kinds: HashMap::new(),
+            directories: HashSet::new(),
+            caching: true,
+        }
+    }
+
+    /// The root directory.
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// The mounts below it, as last read.
+    pub(crate) fn mounts(&self) -> &Mounts {
+        &self.mounts
+    }
+
+    /// Forgets what was learned, since names may lead elsewhere now; without
+    /// `caching` it learns nothing until told so again.
+    pub(crate) fn forget(&mut self, caching: bool) {
+        self.directories.clear();
+        self.caching = caching;
+    }
+
+    /// Reads the mounts again.
+    pub(crate) fn forget_mounts(&mut self) {
+        let mounts = Mounts::of(self.mounts_of);
+        // Once the task is gone there is nothing to read: keep what is known.
+        if mounts != Mounts::default() {
+            self.mounts = mounts;
+        }
+        self.kinds.clear();
+    }
+
+    /// lstat(2) of a path without links on its way.
+    pub(crate) fn lstat(&self, path: &[u8]) -> Result<Stat, Errno> {
+        rustix::fs::statat(&self.root, relative(path), AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// What kind of file system `path` with this `st_dev` lies on.
+    pub(crate) fn kind(&mut self, path: &[u8], device: u64) -> FsKind {
+        if let Some(kind) = self.kinds.get(&device) {
+            return *kind;
+        }
+        if self.mounts.kind(device).is_none() {
+            self.forget_mounts();
+        }
+        let kind = self.mounts.kind(device).unwrap_or_else(|| self.kind_by_magic(path));
+        self.kinds.insert(device, kind);
+        kind
+    }
+
+    /// For file systems whose `st_dev` is not that of the mount (btrfs).
+    fn kind_by_magic(&self, path: &[u8]) -> FsKind {
+        /// `PROC_SUPER_MAGIC`, `SYSFS_MAGIC`, … of <linux/magic.h>.
+        const PROC: i64 = 0x9fa0;
+        const PSEUDO: [i64; 8] = [
+            0x6265_6572,
+            0x1cd1,
+            0x27_e0eb,
+            0x6367_7270,
+            0x6462_6720,
+            0x7472_6163,
+            0x7363_6673,
+            0x1980_0202,
+        ];
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.root, relative(path), flags, Mode::empty());
+        match file.and_then(rustix::fs::fstatfs).map(|fs| fs.f_type) {
+            Ok(PROC) => FsKind::Proc,
+            Ok(magic) if PSEUDO.contains(&magic) => FsKind::Pseudo,
+            _ => FsKind::Plain,
+        }
+    }
+
+    /// Finds what `query` names now.
+    pub(crate) fn resolve(&mut self, query: &Query<'_>) -> Resolved {
+        self.short_way(query).unwrap_or_else(|| self.long_way(query))
+    }
+
+    /// Most paths: no `.` or `..`, the directory is known, and there is no
+    /// link at the end to follow. One lstat.
+    fn short_way(&mut self, query: &Query<'_>) -> Option<Resolved> {
+        if !self.caching || query.root != b"/" {
+            return None;
+        }
+        let absolute = query.path.first() == Some(&b'/');
+        let mut path = Vec::with_capacity(query.base.len() + query.path.len() + 1);
+        if !absolute {
+            path.extend_from_slice(query.base);
+            if path.last() != Some(&b'/') {
+                path.push(b'/');
+            }
+        }
+        path.extend_from_slice(query.path);
+        let slash = path.iter().rposition(|&b| b == b'/')?;
+        let name = path.get(slash + 1..)?;
+        if matches!(name, b"" | b"." | b"..") || name.len() > 255 || path.len() > 4000 {
+            return None;
+        }
+        // Only a path in its one spelling is found here.
+        if slash > 0 && !self.directories.contains(path.get(..slash)?) {
+            return None;
+        }
+        let target = match self.lstat(&path) {
+            Ok(stat) => {
+                let kind = FileType::from_raw_mode(stat.st_mode);
+                if kind == FileType::Symlink && query.follow {
+                    return None;
+                }
+                if kind == FileType::Directory {
+                    self.directories.insert(path.clone());
+                }
+                Target::There(Box::new(stat))
+            }
+            Err(Errno::NOENT) => Target::Absent,
+            Err(error) => Target::NoWay(error),
+        };
+        // A directory in /proc/PID is another process's business too.
+        Some(Resolved { links: Vec::new(), path, target, personal: false })
+    }
+
+    fn long_way(&mut self, query: &Query<'_>) -> Resolved {
+        let mut walk = Walk {
+            at: if query.path.first() == Some(&b'/') { query.root } else { query.base }.to_vec(),
+            rest: query.path.to_vec(),
+            links: Vec::new(),
+            personal: false,
+        };
+        let target = self.walk(query, &mut walk);
+        Resolved { links: walk.links, path: walk.at, target, personal: walk.personal }
+    }
+
+    fn walk(&mut self, query: &Query<'_>, walk: &mut Walk) -> Target {
+        if query.path.is_empty() {
+            return Target::NoWay(Errno::NOENT);
+        }
+        let mut followed = 0;
+        let mut last_stat = None;
+        while let Some((name, last, must_be_dir)) = walk.next() {
+            match name.as_slice() {
+                b"." => continue,
+                b".." => {
+                    if walk.at != query.root {
+                        parent(&mut walk.at);
+                    }
+                    last_stat = None;
+                    continue;
+                }
+                _ => {}
+            }
+            push(&mut walk.at, &name);
+            if !last && self.directories.contains(&walk.at) {
+                last_stat = None;
+                continue;
+            }
+            let stat = match self.look(&walk.at) {
+                Ok(stat) => stat,
+                // A slash at the end is fine where a directory is to be made.
+                Err(Errno::NOENT) if last => return Target::Absent,
+                Err(error) => return Target::NoWay(error),
+            };
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Symlink if !last || query.follow || must_be_dir => {
+                    followed += 1;
+                    if followed > MAX_LINKS {
+                        return Target::NoWay(Errno::LOOP);
+                    }
+                    match self.cross(query, walk, &name, &stat) {
+                        Ok(true) => {}
+                        Ok(false) => return Target::There(Box::new(stat)),
+                        Err(error) => return Target::NoWay(error),
+                    }
+                    last_stat = None;
+                }
+                FileType::Directory => {
+                    if self.caching {
+                        self.directories.insert(walk.at.clone());
+                    }
+                    last_stat = Some(stat);
+                }
+                _ if !last || must_be_dir => return Target::NoWay(Errno::NOTDIR),
+                _ => last_stat = Some(stat),
+            }
+        }
+        match last_stat.map_or_else(|| self.look(&walk.at), Ok) {
+            Ok(stat) => Target::There(Box::new(stat)),
+            Err(error) => Target::NoWay(error),
+        }
+    }
+
+    /// Goes through the link at `walk.at`. Returns whether there is a way: a
+    /// link of /proc may lead to something without a path, such as a pipe.
+    fn cross(
+        &mut self,
+        query: &Query<'_>,
+        walk: &mut Walk,
+        name: &[u8],
+        stat: &Stat,
+    ) -> Result<bool, Errno> {
+        let link = std::mem::take(&mut walk.at);
+        let kind = self.kind(&link, stat.st_dev);
+        let target = match (kind, name) {
+            (FsKind::Proc, b"self") => query.process.to_string().into_bytes(),
+            (FsKind::Proc, b"thread-self") => format!("{0}/task/{0}", query.process).into_bytes(),
+            _ => self.read_link(&link)?,
+        };
+        walk.personal |= kind == FsKind::Proc;
+        if kind == FsKind::Proc && name != b"self" && name != b"thread-self" {
+            let magic = link.split(|&b| b == b'/').any(|part| {
+                matches!(part, b"fd" | b"map_files" | b"ns")
+                    || matches!(part, b"exe" | b"cwd" | b"root")
+            });
+            // What such a link says is seen from the tracer's root, and may be
+            // a name like `pipe:[7]`.
+            if magic && target.first() != Some(&b'/') {
+                walk.at = link;
+                return Ok(false);
+            }
+        }
+        if target.first() == Some(&b'/') {
+            walk.at = if kind == FsKind::Proc { b"/" } else { query.root }.to_vec();
+        } else {
+            walk.at.extend_from_slice(&link);
+            parent(&mut walk.at);
+        }
+        if kind == FsKind::Plain {
+            walk.links.push(link);
+        }
+        walk.prepend(&target);
+        Ok(true)
+    }
+
+    /// lstat(2); a path too long for one call is walked by descriptors.
+    fn look(&self, path: &[u8]) -> Result<Stat, Errno> {
+        if path.len() < 4000 {
+            return self.lstat(path);
+        }
+        let (dir, name) = self.open_parent(path)?;
+        rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    fn read_link(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
+        let (dir, name) = self.open_parent(path)?;
+        rustix::fs::readlinkat(&dir, name, Vec::with_capacity(256))
+            .map(std::ffi::CString::into_bytes)
+    }
+
+    /// Opens the directory that holds `path`, however long it is, and returns
+    /// the last component too.
+    pub(crate) fn open_parent<'a>(&self, path: &'a [u8]) -> Result<(OwnedFd, &'a [u8]), Errno> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open =
+            |dir: BorrowedFd<'_>, path: &[u8]| rustix::fs::openat(dir, path, flags, Mode::empty());
+        let mut rest = relative(path);
+        let mut dir = open(self.root(), b".")?;
+        while rest.len() >= 4000 {
+            let cut = rest.get(..4000).unwrap_or_default().iter().rposition(|&b| b == b'/');
+            let cut = cut.ok_or(Errno::NAMETOOLONG)?;
+            dir = open(dir.as_fd(), &rest[..cut])?;
+            rest = &rest[cut + 1..];
+        }
+        match rest.iter().rposition(|&b| b == b'/') {
+            Some(slash) => Ok((open(dir.as_fd(), &rest[..slash])?, &rest[slash + 1..])),
+            None => Ok((dir, rest)),
+        }
+    }
+}
+
+/// Where a walk stands.
+#[derive(Debug)]
+struct Walk {
+    at: Vec<u8>,
+    /// What is still to be walked, as text.
+    rest: Vec<u8>,
+    links: Vec<Vec<u8>>,
+    personal: bool,
+}
+
+impl Walk {
+    /// The next component, whether it is the last, and whether it must be a
+    /// directory since a slash follows.
+    fn next(&mut self) -> Option<(Vec<u8>, bool, bool)> {
+        let start = self.rest.iter().position(|&b| b != b'/')?;
+        let tail = self.rest.get(start..)?;
+        let end = tail.iter().position(|&b| b == b'/').unwrap_or(tail.len());
+        let name = tail[..end].to_vec();
+        let after = &tail[end..];
+        let last = after.iter().all(|&b| b == b'/');
+        let must_be_dir = last && !after.is_empty();
+        self.rest = after.to_vec();
+        Some((name, last, must_be_dir))
+    }
+
+    fn prepend(&mut self, target: &[u8]) {
+        let rest = std::mem::replace(&mut self.rest, target.to_vec());
+        if !rest.is_empty() {
+            self.rest.push(b'/');
+            self.rest.extend_from_slice(&rest);
+        }
+    }
+}
+
+/// A path as `openat` on the root directory takes it.
+pub(crate) fn relative(path: &[u8]) -> &[u8] {
+    match path.strip_prefix(b"/") {
+        Some(b"") | None => b".",
+        Some(rest) => rest,
+    }
+}
+
+/// Takes the last component away.
+pub(crate) fn parent(path: &mut Vec<u8>) {
+    let slash = path.iter().rposition(|&b| b == b'/').unwrap_or(0);
+    path.truncate(slash.max(1));
+}
+
+/// The directory that holds `path`.
+pub(crate) fn parent_of(path: &[u8]) -> &[u8] {
+    let slash = path.iter().rposition(|&b| b == b'/').unwrap_or(0);
+    path.get(..slash.max(1)).unwrap_or(b"/")
+}
+
+fn push(path: &mut Vec<u8>, name: &[u8]) {
+    if path.last() != Some(&b'/') {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    /// `d/f`, `d/sub/`, `d2/f`, `lnk -> d/sub`, `abs -> /d`, `loop -> loop`,
+    /// `dangling -> d/none`, `file/`.
+    fn tree() -> (tempfile::TempDir, Resolver) {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("d/sub")).unwrap();
+        std::fs::create_dir_all(at("d2")).unwrap();
+        for file in ["d/f", "d2/f"] {
+            std::fs::write(at(file), "").unwrap();
+        }
+        for (link, target) in
+            [("lnk", "d/sub"), ("abs", "/d"), ("loop", "loop"), ("dangling", "d/none")]
+        {
+            symlink(target, at(link)).unwrap();
+        }
+        let root = open(dir.path());
+        (dir, Resolver::new(root, std::process::id() as Tid))
+    }
+
+    fn open(path: &Path) -> OwnedFd {
+        rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
+    }
+
+    fn answer(resolver: &mut Resolver, root: &str, base: &str, path: &str, follow: bool) -> String {
+        let query = Query {
+            root: root.as_bytes(),
+            base: base.as_bytes(),
+            path: path.as_bytes(),
+            follow,
+            process: 1,
+        };
+        let found = resolver.resolve(&query);
+        let mut text: Vec<String> =
+            found.links.iter().map(|l| String::from_utf8_lossy(l).into_owned()).collect();
+        let path = String::from_utf8_lossy(&found.path).into_owned();
+        text.push(match found.target {
+            Target::There(_) => path,
+            Target::Absent => format!("absent {path}"),
+            Target::NoWay(error) => {
+                format!("{:?}", nix::errno::Errno::from_raw(error.raw_os_error()))
+            }
+        });
+        text.join(" ")
+    }
+
+    fn check(path: &str, expected: &str) {
+        let (_dir, mut resolver) = tree();
+        for _cold_then_warm in 0..2 {
+            assert_eq!(answer(&mut resolver, "/", "/d", path, true), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_relative_path_begins_at_its_base() {
+        check("f", "/d/f");
+        check("../d2/./f", "/d2/f");
+        check("../../../d2/f", "/d2/f");
+        check(".", "/d");
+        check("/", "/");
+    }
+
+    #[test]
+    fn dot_dot_after_a_link_is_the_targets_parent() {
+        check("/lnk/../f", "/lnk /d/f");
+    }
+
+    #[test]
+    fn every_link_crossed_is_told() {
+        check("/abs/f", "/abs /d/f");
+        check("/lnk", "/lnk /d/sub");
+        check("/lnk/", "/lnk /d/sub");
+    }
+
+    #[test]
+    fn a_link_that_is_not_followed_is_the_target() {
+        let (_dir, mut resolver) = tree();
+        assert_eq!(answer(&mut resolver, "/", "/", "/lnk", false), "/lnk");
+        assert_eq!(answer(&mut resolver, "/", "/", "/lnk/", false), "/lnk /d/sub");
+    }
+
+    #[test]
+    fn what_is_not_there_says_how_far_the_way_goes() {
+        check("/d/none", "absent /d/none");
+        check("/dangling", "/dangling absent /d/none");
+        check("/none/none", "ENOENT");
+        check("/d/f/x", "ENOTDIR");
+        check("/d/f/", "ENOTDIR");
+        check("", "ENOENT");
+        assert!({
+            let (_dir, mut resolver) = tree();
+            answer(&mut resolver, "/", "/", "/loop", true).ends_with("ELOOP")
+        });
+    }
+
+    #[test]
+    fn a_changed_root_holds_links_and_dot_dot() {
+        let (dir, mut resolver) = tree();
+        std::fs::create_dir_all(dir.path().join("d/d")).unwrap();
+        symlink("/sub", dir.path().join("d/in")).unwrap();
+        assert_eq!(answer(&mut resolver, "/d", "/d", "/in", true), "/d/in /d/sub");
+        assert_eq!(answer(&mut resolver, "/d", "/d", "../../f", true), "/d/f");
+    }
+
+    #[test]
+    fn a_path_longer_than_the_kernel_takes_at_once_is_found() {
+        let (dir, mut resolver) = tree();
+        let name = "x".repeat(250);
+        let mut at = open(dir.path());
+        let mut path = String::new();
+        for _ in 0..20 {
+            rustix::fs::mkdirat(&at, &name, Mode::RWXU).unwrap();
+            at = rustix::fs::openat(&at, &name, OFlags::PATH, Mode::empty()).unwrap();
+            path.push('/');
+            path.push_str(&name);
+        }
+        assert_eq!(answer(&mut resolver, "/", &path, ".", true), path);
+        assert_eq!(answer(&mut resolver, "/", &path, "f", true), format!("absent {path}/f"));
+    }
+}

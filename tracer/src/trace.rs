@@ -1,0 +1,179 @@
+//! A whole trace: from a command to values.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::error::Error;
+use crate::event_loop::EventLoop;
+use crate::log::Log;
+use crate::observer::Observer;
+use crate::originals::Originals;
+use crate::record::{BytePath, End, Host, Record, Run, VERSION};
+use crate::resolve::Resolver;
+use crate::selection::Selection;
+use crate::spec::Spec;
+use crate::start::{self, Command};
+use crate::sys;
+use crate::uses::Uses;
+
+/// How to trace.
+#[derive(Default)]
+pub struct Options {
+    /// Folder for the originals of what the run changes; made when needed.
+    pub originals: Option<PathBuf>,
+    /// Most bytes of originals that are kept.
+    pub originals_limit: u64,
+    /// Whether to stop at the end of each call and record its error.
+    pub outcomes: bool,
+    /// Whether this process becomes the command, and the tracer a grandchild.
+    pub detach: bool,
+    /// Whether io_uring, whose file accesses are not seen, is allowed.
+    pub allow_io_uring: bool,
+    /// Where each use is written as a JSON line.
+    pub log: Option<Box<dyn Write>>,
+    /// When the run is ended with SIGTERM.
+    pub timeout: Option<Duration>,
+    /// Called in the tracer once the command is on its way.
+    pub started: Option<Box<dyn FnOnce(Control)>>,
+}
+
+/// Lets another thread end the run.
+#[derive(Clone, Debug)]
+pub struct Control {
+    requested: Arc<AtomicBool>,
+    taken: Arc<AtomicBool>,
+    thread: sys::Tid,
+}
+
+impl Control {
+    fn new() -> Self {
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        Control { requested: Arc::default(), taken: Arc::default(), thread }
+    }
+
+    /// Ends the main process with SIGTERM, and all that is left 10 s later with
+    /// SIGKILL. Returns when the tracer has seen the request.
+    pub fn end(&self) {
+        self.requested.store(true, Ordering::SeqCst);
+        // The tracer sleeps in wait4; a signal that comes just before it falls
+        // asleep is lost, so it gets another.
+        while !self.taken.load(Ordering::SeqCst) && sys::wake_thread(self.thread) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn take_request(&self) -> bool {
+        let requested = self.requested.load(Ordering::SeqCst);
+        if requested {
+            self.taken.store(true, Ordering::SeqCst);
+        }
+        requested
+    }
+}
+
+/// What a run did.
+#[derive(Debug)]
+pub struct Trace {
+    uses: Uses,
+    /// How the main process ended.
+    pub end: End,
+    /// Whether the tracer ended it (timeout, [`Control::end`]).
+    pub was_ended: bool,
+}
+
+/// Runs `command` to its end, and all its descendants to theirs.
+///
+/// Call it from a process without other threads: it forks.
+///
+/// # Errors
+/// Where the command cannot be started or traced.
+pub fn trace(command: &Command, options: Options) -> Result<Trace, Error> {
+    let mut started = start::start(command, options.detach)?;
+    let main = started.main;
+    sys::seize(main).map_err(Error::Ptrace)?;
+    sys::pass_signals_to(main);
+    sys::handle_signals();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(format!("/proc/{main}/root"), flags, Mode::empty())
+        .map_err(|error| Error::Start { step: "look at its root", source: error.into() })?;
+    // In isolation the originals stay where they are.
+    let dir = options.originals.as_deref().filter(|_| !command.isolate);
+    let originals = Originals::new(dir, options.originals_limit);
+    let resolver = Resolver::new(root, main);
+    let mut observer = Observer::new(resolver, originals, options.log.map(Log::new));
+    observer.allow_io_uring = options.allow_io_uring;
+    observer.outcomes = options.outcomes;
+    for warning in &started.warnings {
+        observer.uses.unseen("isolation", warning.as_str());
+    }
+    started.go()?;
+    let control = options.started.map(|tell| {
+        let control = Control::new();
+        tell(control.clone());
+        control
+    });
+    let mut event_loop = EventLoop::new(observer, main, options.timeout, control.as_ref());
+    let end = event_loop.run()?;
+    let was_ended = event_loop.was_ended();
+    let Some(end) = end else {
+        let source = std::io::ErrorKind::UnexpectedEof.into();
+        let unknown = Error::Start { step: "the new process ended early", source };
+        return Err(started.failure(command).unwrap_or(unknown));
+    };
+    let Observer { uses, log, .. } = event_loop.observer;
+    if let Some(log) = log {
+        log.finish().map_err(Error::Log)?;
+    }
+    Ok(Trace { uses, end, was_ended })
+}
+
+impl Trace {
+    /// The paths that were used and not made by the run, as far as selected.
+    pub fn spec(&self, selection: &Selection) -> Spec {
+        let paths = self.uses.sizes().map(|(path, _)| path);
+        paths.filter(|path| selection.takes(path)).map(<[u8]>::to_vec).collect()
+    }
+
+    /// Bytes of content of the selected files.
+    pub fn bytes(&self, selection: &Selection) -> u64 {
+        let selected = self.uses.sizes().filter(|(path, _)| selection.takes(path));
+        selected.map(|(_, bytes)| bytes).sum()
+    }
+
+    /// All that goes into `spec.json`, for the run and the host described.
+    pub fn record(&self, selection: &Selection, mut run: Run, host: Host) -> Record {
+        run.end = self.end;
+        let (files, others): (Vec<_>, Vec<_>) =
+            self.uses.files().into_iter().partition(|file| selection.takes(&file.path.0));
+        let paths = |set: &std::collections::BTreeSet<Vec<u8>>| {
+            set.iter().filter(|path| selection.takes(path)).cloned().map(BytePath).collect()
+        };
+        Record {
+            version: VERSION,
+            runs: vec![run],
+            files,
+            created: self.uses.created(),
+            changed: paths(&self.uses.changed),
+            deleted: paths(&self.uses.deleted),
+            listed: paths(&self.uses.listed),
+            ports: self.uses.ports.clone(),
+            sockets: self.uses.sockets.iter().cloned().map(BytePath).collect(),
+            excluded: others.into_iter().map(|file| file.path).collect(),
+            unseen: self.uses.all_unseen(),
+            pseudo: self.uses.pseudo.iter().cloned().map(BytePath).collect(),
+            absent: self
+                .uses
+                .absent()
+                .iter()
+                .map(|(path, errors)| (BytePath(path.clone()), errors.clone()))
+                .map(|(path, errors)| crate::record::Absent { path, errors })
+                .collect(),
+            host,
+        }
+    }
+}

@@ -78,7 +78,7 @@ impl Observer {
 
     /// A call changes the content or metadata of what the path names.
     pub(crate) fn change(&mut self, given: &Given<'_>, who: &Who, pending: &mut Pending) {
-        if self.is_seen(given, Use::Write) {
+        if self.is_seen(given, Use::Write, who) {
             return;
         }
         let resolved = self.resolve(given, who);

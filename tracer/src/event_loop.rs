@@ -295,8 +295,12 @@ impl<'a> EventLoop<'a> {
             self.end = Some(end);
             sys::pass_signals_to(0);
         }
+        let ending = tid == self.main && self.ending.kill_at.is_some();
         if let Some(mut task) = self.tasks.remove(tid) {
             self.retire(&mut task);
+        }
+        if ending {
+            self.signal_tree(libc::SIGTERM);
         }
     }
 

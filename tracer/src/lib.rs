@@ -20,6 +20,7 @@ pub mod record;
 mod resolve;
 mod selection;
 mod socket;
+mod spaces;
 pub mod spec;
 mod start;
 mod stop;

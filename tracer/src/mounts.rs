@@ -55,6 +55,8 @@ pub(crate) struct Mount {
     pub(crate) point: Vec<u8>,
     pub(crate) kind: FsKind,
     pub(crate) read_only: bool,
+    /// In memory: what lies there was made since it was mounted.
+    pub(crate) fresh: bool,
 }
 
 /// The mounts of a task, in the order in which they were made.
@@ -137,13 +139,15 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let read_only = fields.next()?.split(|&b| b == b',').any(|option| option == b"ro");
     let mut rest = fields.skip_while(|field| *field != b"-");
     rest.next();
-    let kind = match rest.next()? {
+    let name = rest.next()?;
+    let fresh = matches!(name, b"tmpfs" | b"ramfs");
+    let kind = match name {
         b"proc" => FsKind::Proc,
         name if PSEUDO.contains(&name) => FsKind::Pseudo,
         _ => FsKind::Plain,
     };
     let device = rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?);
-    Some(Mount { device, root, point, kind, read_only })
+    Some(Mount { device, root, point, kind, read_only, fresh })
 }
 
 /// Undoes the octal escapes of space, tab, newline and backslash.

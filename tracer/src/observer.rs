@@ -7,10 +7,11 @@ use rustix::fs::{FileType, Stat};
 
 use crate::interpreter;
 use crate::log::Log;
-use crate::mounts::{FsKind, Mounts, join};
+use crate::mounts::{FsKind, join};
 use crate::originals::Originals;
 use crate::record::Use;
 use crate::resolve::{Query, Resolved, Resolver, Target, parent_of};
+use crate::spaces::Spaces;
 use crate::sys::Tid;
 use crate::task::{FsView, Process, Task};
 use crate::uses::Uses;
@@ -60,8 +61,7 @@ pub(crate) struct Observer {
     pub(crate) generation: u64,
     /// Calls under way that may change where names lead.
     unsettled: u32,
-    /// The mounts at the start, once the run has changed them.
-    first_mounts: Option<Mounts>,
+    pub(crate) spaces: Spaces,
     pub(crate) allow_io_uring: bool,
     pub(crate) outcomes: bool,
 }
@@ -76,8 +76,13 @@ pub(crate) struct Given<'a> {
 }
 
 impl Observer {
-    /// An observer of a run below the resolver's root.
-    pub(crate) fn new(resolver: Resolver, originals: Originals, log: Option<Log>) -> Self {
+    /// An observer of the run of `main` below the resolver's root.
+    pub(crate) fn new(
+        main: Tid,
+        resolver: Resolver,
+        originals: Originals,
+        log: Option<Log>,
+    ) -> Self {
         Observer {
             resolver,
             uses: Uses::default(),
@@ -89,7 +94,7 @@ impl Observer {
             executed: HashSet::new(),
             generation: 0,
             unsettled: 0,
-            first_mounts: None,
+            spaces: Spaces::new(main),
             allow_io_uring: false,
             outcomes: false,
         }
@@ -97,8 +102,9 @@ impl Observer {
 
     /// Whether this use of this text was resolved already, so that there is
     /// nothing new in it. Notes it as seen.
-    pub(crate) fn is_seen(&mut self, given: &Given<'_>, kind: Use) -> bool {
-        if self.unsettled > 0 || self.log.is_some() {
+    pub(crate) fn is_seen(&mut self, given: &Given<'_>, kind: Use, who: &Who) -> bool {
+        // In another mount namespace the same text may be another file.
+        if self.unsettled > 0 || who.view.uncached || self.log.is_some() {
             return false;
         }
         let key = &mut self.key;
@@ -129,7 +135,7 @@ impl Observer {
             follow: given.follow,
             process: who.process.pid,
         };
-        let resolved = self.resolver.resolve(&query);
+        let resolved = self.resolve_in_space(&query, who);
         if resolved.personal {
             // The same text is another file for the next process.
             self.seen.remove(&self.key);
@@ -139,7 +145,7 @@ impl Observer {
 
     /// A use that changes nothing: notes what is there, remembers what is not.
     pub(crate) fn look(&mut self, given: &Given<'_>, kind: Use, who: &Who) {
-        if self.is_seen(given, kind) {
+        if self.is_seen(given, kind, who) {
             return;
         }
         let resolved = self.resolve(given, who);
@@ -204,9 +210,6 @@ impl Observer {
     }
 
     fn note_plain(&mut self, path: &[u8], kind: Use, who: &Who, bytes: u64) {
-        if self.first_mounts.is_some() {
-            return self.note_mapped(path, kind, who, bytes);
-        }
         if self.uses.is_created(path) {
             return;
         }
@@ -214,19 +217,6 @@ impl Observer {
         if let Some(log) = &mut self.log {
             log.write(path, kind, who);
         }
-    }
-
-    /// After the run has mounted something: where did the file lie before?
-    fn note_mapped(&mut self, path: &[u8], kind: Use, who: &Who, bytes: u64) {
-        let Some(first) = self.first_mounts.take() else { return };
-        match first.map(self.resolver.mounts(), path) {
-            Some(path) => self.note_plain(&path, kind, who, bytes),
-            None => self.uses.unseen(
-                "mount",
-                format!("`{}` lies on something that the run mounted itself", path.escape_ascii()),
-            ),
-        }
-        self.first_mounts = Some(first);
     }
 
     /// The parent of a name that the run makes or takes away.
@@ -283,19 +273,6 @@ impl Observer {
         self.generation += 1;
         self.seen.clear();
         self.resolver.forget(self.unsettled == 0);
-    }
-
-    /// The mounts are about to change: from now on paths are mapped back to
-    /// those at the start.
-    pub(crate) fn mounts_change(&mut self) {
-        if self.first_mounts.is_none() {
-            self.first_mounts = Some(self.resolver.mounts().clone());
-        }
-    }
-
-    /// The mounts have changed.
-    pub(crate) fn mounts_changed(&mut self) {
-        self.resolver.forget_mounts();
     }
 
     /// Looks again for what was absent: made from outside since then, it is a

@@ -3,6 +3,8 @@
 //! the parent of what the link leads to.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
@@ -56,8 +58,8 @@ pub(crate) struct Resolved {
 #[derive(Debug)]
 pub(crate) struct Resolver {
     root: OwnedFd,
-    /// Whose mountinfo describes what lies below the root.
-    mounts_of: Tid,
+    /// Tells the mounts below the root, also when its first reader is gone.
+    mountinfo: Option<File>,
     mounts: Mounts,
     kinds: HashMap<u64, FsKind>,
     /// Directories without links on their way; forgotten when names may lead elsewhere.
@@ -66,16 +68,45 @@ pub(crate) struct Resolver {
 }
 
 impl Resolver {
-    /// A resolver below `root`; `mounts_of` is a task that has these mounts.
-    pub(crate) fn new(root: OwnedFd, mounts_of: Tid) -> Self {
-        Resolver {
+    /// A resolver below `root`; `of` is a task that has these mounts.
+    pub(crate) fn new(root: OwnedFd, of: Tid) -> Self {
+        let mut resolver = Resolver {
             root,
-            mounts_of,
-            mounts: Mounts::of(mounts_of),
+            mountinfo: File::open(format!("/proc/{of}/mountinfo")).ok(),
+            mounts: Mounts::default(),
             kinds: HashMap::new(),
             directories: HashSet::new(),
             caching: true,
+        };
+        resolver.forget_mounts();
+        resolver
+    }
+
+    /// A resolver below the root that the task `of` has now.
+    ///
+    /// # Errors
+    /// As open(2) of `/proc/TID/root`.
+    pub(crate) fn of_task(of: Tid) -> Result<Self, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Resolver::new(rustix::fs::open(format!("/proc/{of}/root"), flags, Mode::empty())?, of))
+    }
+
+    /// Moves the root so many directories up.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub(crate) fn climb(&mut self, depth: usize) -> Result<(), Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        for _ in 0..depth {
+            self.root = rustix::fs::openat(&self.root, "..", flags, Mode::empty())?;
         }
+        Ok(())
+    }
+
+    /// Takes `mounts` for the mounts below the root, and asks no more.
+    pub(crate) fn assume_mounts(&mut self, mounts: &Mounts) {
+        self.mountinfo = None;
+        self.mounts = mounts.clone();
     }
 
     /// The root directory.
@@ -97,10 +128,12 @@ impl Resolver {
 
     /// Reads the mounts again.
     pub(crate) fn forget_mounts(&mut self) {
-        let mounts = Mounts::of(self.mounts_of);
-        // Once the task is gone there is nothing to read: keep what is known.
-        if mounts != Mounts::default() {
-            self.mounts = mounts;
+        let mut text = Vec::new();
+        if let Some(file) = &mut self.mountinfo {
+            let read = file.rewind().and_then(|()| file.read_to_end(&mut text));
+            if read.is_ok_and(|length| length > 0) {
+                self.mounts = Mounts::parse(&text);
+            }
         }
         self.kinds.clear();
     }

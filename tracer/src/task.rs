@@ -41,8 +41,8 @@ pub(crate) struct FsView {
     root: RefCell<Option<(u64, Rc<[u8]>)>>,
     /// Tasks that are in a call which changes it.
     changing: Cell<u32>,
-    /// Nothing is known of who shares it: never cached.
-    uncached: bool,
+    /// Nothing is known of who shares it, or which mounts it sees: never cached.
+    pub(crate) uncached: bool,
 }
 
 impl FsView {
@@ -139,6 +139,7 @@ pub(crate) enum Restore {
 const CLONE_VM: u64 = 0x100;
 const CLONE_FS: u64 = 0x200;
 const CLONE_THREAD: u64 = 0x1_0000;
+const CLONE_NEWNS: u64 = 0x2_0000;
 
 impl Task {
     /// A task of which nothing is known but its id.
@@ -169,8 +170,13 @@ impl Task {
         };
         let memory =
             if flags & CLONE_VM != 0 { Rc::clone(&self.memory) } else { Rc::new(Memory::new()) };
-        let view =
-            if flags & CLONE_FS != 0 { Rc::clone(&self.view) } else { Rc::new(FsView::default()) };
+        let view = if flags & CLONE_FS != 0 {
+            Rc::clone(&self.view)
+        } else if self.view.uncached || flags & CLONE_NEWNS != 0 {
+            Rc::new(FsView::uncached())
+        } else {
+            Rc::default()
+        };
         Task {
             process,
             memory,

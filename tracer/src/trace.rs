@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
-
 use crate::error::Error;
 use crate::event_loop::EventLoop;
 use crate::log::Log;
@@ -98,14 +96,12 @@ pub fn trace(command: &Command, options: Options) -> Result<Trace, Error> {
     sys::seize(main).map_err(Error::Ptrace)?;
     sys::pass_signals_to(main);
     sys::handle_signals();
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(format!("/proc/{main}/root"), flags, Mode::empty())
-        .map_err(|error| Error::Start { step: "look at its root", source: error.into() })?;
     // In isolation the originals stay where they are.
     let dir = options.originals.as_deref().filter(|_| !command.isolate);
     let originals = Originals::new(dir, options.originals_limit);
-    let resolver = Resolver::new(root, main);
-    let mut observer = Observer::new(resolver, originals, options.log.map(Log::new));
+    let resolver = Resolver::of_task(main)
+        .map_err(|error| Error::Start { step: "look at its root", source: error.into() })?;
+    let mut observer = Observer::new(main, resolver, originals, options.log.map(Log::new));
     observer.allow_io_uring = options.allow_io_uring;
     observer.outcomes = options.outcomes;
     for warning in &started.warnings {

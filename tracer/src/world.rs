@@ -42,7 +42,7 @@ pub(crate) fn enter(root: Option<&Path>, isolate: bool) -> Result<Warnings, Fail
     let owner = own_namespaces()?;
     let mut warnings = Vec::new();
     let new = if isolate {
-        overlay(&base, owner, &mut warnings)?
+        overlay(&base, &cwd, owner, &mut warnings)?
     } else {
         bind(&base, &base, true)?;
         base.clone()
@@ -103,7 +103,12 @@ fn own_namespaces() -> Result<Owner, Failure> {
 
 /// Builds the overlay of everything below `base`. Returns where it is mounted:
 /// in a tmpfs of its own, so that all of it vanishes with the last process.
-fn overlay(base: &Path, owner: Owner, warnings: &mut Warnings) -> Result<PathBuf, Failure> {
+fn overlay(
+    base: &Path,
+    cwd: &Path,
+    owner: Owner,
+    warnings: &mut Warnings,
+) -> Result<PathBuf, Failure> {
     let mounts = Mounts::of(std::process::id() as i32);
     let stage = ["/tmp", "/var/tmp", "/run", "/mnt"].iter().map(Path::new).find(|p| p.is_dir());
     let stage = stage.ok_or_else(|| missing("find a directory to mount a tmpfs on"))?;
@@ -124,7 +129,8 @@ fn overlay(base: &Path, owner: Owner, warnings: &mut Warnings) -> Result<PathBuf
     };
     mount(Some("tmpfs"), stage, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
         .map_err(|e| failed("mount a tmpfs", e))?;
-    let mut build = Build { stage, beneath, count: 0, owner, points, warnings };
+    let cwd = cwd.strip_prefix("/").unwrap_or(cwd);
+    let mut build = Build { stage, beneath, cwd, count: 0, owner, points, warnings };
     let new = stage.join("root");
     make_dir(&new)?;
     if owner == Owner::User {
@@ -133,6 +139,11 @@ fn overlay(base: &Path, owner: Owner, warnings: &mut Warnings) -> Result<PathBuf
     }
     build.tree(Path::new(""), &lower, &new)?;
     build.mount_points(&new)?;
+    if owner == Owner::User {
+        build
+            .warnings
+            .push("without root, isolation cannot change what belongs to other users".to_owned());
+    }
     Ok(new)
 }
 
@@ -154,6 +165,8 @@ struct Beneath {
 struct Build<'a> {
     stage: &'a Path,
     beneath: Beneath,
+    /// The working directory of the run, below the base.
+    cwd: &'a Path,
     count: u32,
     owner: Owner,
     points: Vec<Point>,
@@ -166,7 +179,7 @@ impl Build<'_> {
         let has_mounts =
             self.points.iter().any(|p| p.inside != inside && p.inside.starts_with(inside));
         if self.owner == Owner::Privileged || !has_mounts {
-            match self.mount_overlay(lower, new) {
+            match self.mount_overlay(inside, lower, new) {
                 Ok(()) => return Ok(()),
                 Err(error) if self.owner == Owner::Privileged && inside == Path::new("") => {
                     return Err(failed("mount an overlay", error));
@@ -177,7 +190,7 @@ impl Build<'_> {
         self.by_entries(inside, lower, new)
     }
 
-    fn mount_overlay(&mut self, lower: &OwnedFd, new: &Path) -> nix::Result<()> {
+    fn mount_overlay(&mut self, inside: &Path, lower: &OwnedFd, new: &Path) -> nix::Result<()> {
         self.count += 1;
         let [upper, work] =
             ["upper", "work"].map(|d| self.stage.join(format!("{d}{}", self.count)));
@@ -189,6 +202,11 @@ impl Build<'_> {
         let _ = std::os::unix::fs::chown(&upper, Some(meta.uid()), Some(meta.gid()));
         fs::set_permissions(&upper, fs::Permissions::from_mode(meta.mode() & 0o7777))
             .map_err(errno)?;
+        if self.owner == Owner::User {
+            if let Ok(way) = self.cwd.strip_prefix(inside) {
+                make_way(&proc_path(lower), &upper, way);
+            }
+        }
         let extra = if self.owner == Owner::User { ",userxattr" } else { "" };
         let options = format!(
             "lowerdir={},upperdir={},workdir={}{extra}",
@@ -253,7 +271,7 @@ impl Build<'_> {
                 made.map_err(|e| (format!("make `/{}`", point.inside.display()), e))?;
             }
             if meta.is_dir() && point.kind == FsKind::Plain && !point.read_only {
-                if self.mount_overlay(&point.fd, &to).is_ok() {
+                if self.mount_overlay(&point.inside, &point.fd, &to).is_ok() {
                     continue;
                 }
             } else if meta.is_file() && fs::copy(&source, &to).is_ok() {
@@ -281,6 +299,21 @@ impl Build<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Makes the directories of `way` in the upper layer. Copying them up later
+/// would fail where they belong to a user that this namespace does not know.
+fn make_way(lower: &Path, upper: &Path, way: &Path) {
+    let (mut from, mut to) = (lower.to_owned(), upper.to_owned());
+    for name in way {
+        from.push(name);
+        to.push(name);
+        let Ok(meta) = fs::metadata(&from) else { return };
+        if fs::create_dir(&to).is_err() {
+            return;
+        }
+        let _ = fs::set_permissions(&to, fs::Permissions::from_mode(meta.mode() & 0o7777));
     }
 }
 

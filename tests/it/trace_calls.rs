@@ -77,6 +77,11 @@ fn unix_sockets_are_uses() {
 }
 
 #[test]
+fn datagrams_use_their_socket() {
+    check("datagram");
+}
+
+#[test]
 fn listing_uses_the_directory_only() {
     check("getdents");
 }

@@ -186,11 +186,10 @@ impl Traced {
         for path in outcome.spec.paths().filter(|p| p.starts_with(self.dir.as_os_str().as_bytes()))
         {
             let (text, real) = (path.escape_ascii(), self.dir.join(os(path)));
-            let said = |below: bool| {
-                let found = |p: &[u8]| p == path || below && under(p, path);
-                outcome.said.iter().any(|(word, p)| word != "absent" && word != "made" && found(p))
-            };
-            if !said(true) {
+            let needed = |word: &str| !["absent", "made", "unseen"].contains(&word);
+            let mut said = outcome.said.iter().filter(|(word, _)| needed(word));
+            let entered = path == self.dir.as_os_str().as_bytes();
+            if !entered && !said.any(|(_, said)| said == path || under(said, path)) {
                 wrong.push(format!("{text} is in the spec, and the tracee never said it"));
             }
             if path.len() >= PATH_MAX {
@@ -234,7 +233,7 @@ impl Traced {
                 ensure(record.pseudo.iter().any(within), "not among the pseudo files")
             }
             "unseen" => ensure(
-                record.unseen.iter().any(|u| u.kind.as_bytes() == &path[1..]),
+                record.unseen.iter().any(|u| u.kind.as_bytes() == path),
                 "not among the unseen",
             ),
             "used" => ensure(spec.contains(path), "not in the spec"),

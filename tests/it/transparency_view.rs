@@ -3,7 +3,8 @@
 use crate::sandbox::{Finished, require};
 use crate::tracee::{Build, Traced};
 
-/// Prepares a shell as `setup` says, then compares the mirror's view: untraced
+/// Compares, in a shell after `setup`, whose end
+/// executes what follows it, the mirror's view: untraced
 /// against `smith-strace OPTIONS`.
 #[track_caller]
 fn check(setup: &str, options: &[&str]) {
@@ -13,9 +14,9 @@ fn check(setup: &str, options: &[&str]) {
     let traced = Traced::prepare("mirror", Build::Native);
     let view = |command: &std::process::Command| {
         let mut shell = traced.sandbox.command("sh");
-        shell.args(["-c", &format!("{setup} exec \"$@\""), "sh"]);
+        shell.args(["-c", &format!("{setup} \"$@\""), "sh"]);
         shell.arg(command.get_program()).args(command.get_args());
-        shell.env("TRACEE_OUT", "view");
+        shell.env("TRACEE_OUT", "../view");
         if options.contains(&"-D") {
             shell.env("TRACEE_PARENT", "1");
         }
@@ -34,31 +35,31 @@ fn check(setup: &str, options: &[&str]) {
 
 #[test]
 fn as_it_is() {
-    check("", &[]);
+    check("exec", &[]);
 }
 
 #[test]
 fn with_a_detached_tracer_the_parent_too() {
-    check("", &["-D"]);
+    check("exec", &["-D"]);
 }
 
 #[test]
 fn with_all_outputs() {
-    check("", &["--log", "log", "--outcomes", "-q"]);
+    check("exec", &["--log", "log", "--outcomes", "-q"]);
 }
 
 #[test]
 fn with_standard_streams_closed() {
-    check("exec <&- >&- 2>&-;", &[]);
-    check("exec <&-;", &[]);
-    check("exec >&-;", &[]);
-    check("exec 2>&-;", &[]);
-    check("exec <&- >&- 2>&-;", &["-D", "--log", "log"]);
+    check("exec <&- >&- 2>&-; exec", &[]);
+    check("exec <&-; exec", &[]);
+    check("exec >&-; exec", &[]);
+    check("exec 2>&-; exec", &[]);
+    check("exec <&- >&- 2>&-; exec", &["-D", "--log", "log"]);
 }
 
 #[test]
 fn with_other_descriptors_open() {
-    check("exec 3</dev/null 4>/dev/null 9</; ", &[]);
+    check("exec 3</dev/null 4>/dev/null 9</; exec", &[]);
 }
 
 #[test]
@@ -71,13 +72,13 @@ fn with_signals_ignored_or_blocked() {
 
 #[test]
 fn with_limits_niceness_and_umask() {
-    check("ulimit -n 64; ulimit -c 0; ulimit -s 1024; ulimit -t 100; umask 077;", &[]);
+    check("ulimit -n 64; ulimit -c 0; ulimit -s 1024; ulimit -t 100; umask 077; exec", &[]);
     check("ulimit -S -n 32; exec nice -n 5", &[]);
 }
 
 #[test]
 fn with_an_empty_environment() {
-    check("exec env -i TRACEE_OUT=view ODD=$(printf '\\377') SMITH=1", &[]);
+    check("exec env -i TRACEE_OUT=../view ODD=$(printf '\\377') SMITH=1", &[]);
 }
 
 /// A descriptor of the tracer's own must never be mistaken for a standard

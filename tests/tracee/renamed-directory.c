@@ -45,18 +45,18 @@ static void run(void)
 	say("parent", ".");
 	say("used", "old");
 	say("read", "old/sub/before");
-	say("read", "old/after");
-	say("absent", "old/unused");
+	say("used", "old/after");
+	say("optional", "old/unused"); /* moved away as well */;
 	say("made", "new");
 	say("absent", "new/after");
 	say("absent", "new/sub/before");
-	say("read", "back/file");
+	say("used", "back/file");
 	say("absent", "away");
 	say("absent", "away/file");
-	say("read", "twice/file");
+	say("used", "twice/file");
 	say("absent", "once");
 	say("absent", "thrice/file");
 	say("enter", "cwd");
-	say("read", "cwd/relative");
+	say("used", "cwd/relative");
 	say("absent", "moved/relative");
 }

@@ -135,6 +135,7 @@ impl Finished {
 }
 
 /// Something that a test needs and a fresh machine may lack.
+#[derive(Clone, Copy, Debug)]
 pub enum Need {
     /// Effective user id 0.
     Root,

@@ -6,6 +6,7 @@ use crate::arch::{self, Call};
 use crate::changes::Pending;
 use crate::filter::CLONE_UNTRACED;
 use crate::memory::{Fault, TraceeAddr};
+use crate::mounts::join;
 use crate::observer::{Given, Observer, Who};
 use crate::record::Use;
 use crate::resolve::Target;
@@ -156,7 +157,7 @@ impl Observer {
                 asked.task.unshare();
                 self.remount(pending);
             }
-            Shape::Bind | Shape::Connect | Shape::SocketCall => {
+            Shape::Bind | Shape::Connect | Shape::SendTo | Shape::SocketCall => {
                 if let Some(found) = socket::of(asked)? {
                     self.socket(asked, found, pending);
                 }
@@ -252,7 +253,12 @@ impl Observer {
         }
         if self.outcomes {
             let resolved = self.resolve(&given, &who);
-            pending.asked.push(resolved.path);
+            pending.asked.push(match resolved.target {
+                Target::There(_) | Target::Absent => resolved.path,
+                // The way ends before the file: the path as it was given.
+                Target::NoWay(_) if given.path.first() == Some(&b'/') => given.path.to_vec(),
+                Target::NoWay(_) => join(&base, given.path),
+            });
         }
         Ok(())
     }

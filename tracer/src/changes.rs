@@ -146,16 +146,20 @@ impl Observer {
     pub(crate) fn link(&mut self, from: &Given<'_>, to: &Given<'_>, who: &Who, p: &mut Pending) {
         let source = self.resolve(from, who);
         self.note_links(&source, who);
+        let mut leads = false;
         if let Target::There(stat) = &source.target {
             self.note(&source.path, stat, Use::Inspect, who);
-            let target = self.make(to, who, false, p);
-            if p.made.contains(&target.path) {
-                p.settle |= FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
-                if !self.uses.is_created(&source.path) {
-                    self.uses.aliases.insert(target.path, source.path);
-                } else if let Some(first) = self.uses.aliases.get(&source.path).cloned() {
-                    self.uses.aliases.insert(target.path, first);
-                }
+            leads = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+        }
+        // Even where nothing is found: a file without a name (O_TMPFILE) gets
+        // one through /proc/self/fd.
+        let target = self.make(to, who, false, p);
+        if p.made.contains(&target.path) && matches!(source.target, Target::There(_)) {
+            p.settle |= leads;
+            if !self.uses.is_created(&source.path) {
+                self.uses.aliases.insert(target.path, source.path);
+            } else if let Some(first) = self.uses.aliases.get(&source.path).cloned() {
+                self.uses.aliases.insert(target.path, first);
             }
         }
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::access::Asked;
 use crate::arch::{self, Abi, Call};
 use crate::error::Error;
+use crate::filter;
 use crate::memory::TraceeAddr;
 use crate::observer::Observer;
 use crate::record::End;
@@ -14,9 +15,9 @@ use crate::sys::{self, SyscallInfo, Tid};
 use crate::syscall::{Row, TABLE};
 use crate::task::{Restore, Task, Tasks};
 use crate::trace::Control;
+use crate::waiter::Waiter;
 
 /// `op` of `struct ptrace_syscall_info`, <linux/ptrace.h>.
-const OP_ENTRY: u8 = 1;
 const OP_EXIT: u8 = 2;
 const OP_SECCOMP: u8 = 3;
 
@@ -62,6 +63,7 @@ pub(crate) struct EventLoop<'a> {
     /// The terminal is stopping its foreground group.
     terminal_stop: bool,
     ending: Ending,
+    waiter: Waiter,
     control: Option<&'a Control>,
 }
 
@@ -91,6 +93,7 @@ impl<'a> EventLoop<'a> {
             has_info: true,
             terminal_stop: false,
             ending: Ending { deadline, kill_at: None },
+            waiter: Waiter::default(),
             control,
         }
     }
@@ -99,7 +102,7 @@ impl<'a> EventLoop<'a> {
     /// nothing where it never executed the command.
     pub(crate) fn run(&mut self) -> Result<Option<End>, Error> {
         loop {
-            match sys::wait(-1, 0) {
+            match self.waiter.next(self.tasks.len()) {
                 Ok((tid, status)) => self.event(Event::new(tid, status)),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EINTR) => self.look_at_time(),
@@ -135,15 +138,11 @@ impl<'a> EventLoop<'a> {
     fn stopped(&mut self, stopped: Stopped, stop: Stop) -> io::Result<()> {
         let tid = stopped.tid();
         match stop {
-            Stop::Seccomp => {
-                if !self.tasks.get(tid).every_call {
-                    self.entry(tid);
-                }
-            }
+            Stop::Seccomp => self.seccomp(tid),
             Stop::Syscall => self.syscall(tid),
             Stop::Child => self.child(tid),
             Stop::Exec => self.exec(tid),
-            Stop::Group(_) => return self.group_stop(stopped),
+            Stop::Group(signal) => return self.group_stop(stopped, signal),
             Stop::Signal(signal) => self.signal(tid, signal),
             Stop::Start => {}
         }
@@ -159,37 +158,46 @@ impl<'a> EventLoop<'a> {
         }
     }
 
+    /// A filter stops a call.
+    fn seccomp(&mut self, tid: Tid) {
+        let (call, data) = match self.info(tid) {
+            Some(info) if info.op == OP_SECCOMP => {
+                let [number, args @ .., data] = info.words;
+                (Call::new(info.arch, number, args), data)
+            }
+            _ => (arch::call_of_registers(tid).ok(), sys::event_message(tid).unwrap_or(0)),
+        };
+        // The data is the low half; the other is not the kernel's.
+        if data as u32 != u32::from(filter::MARK) {
+            // The program's own filter asks a tracer that it would not have.
+            let _ = arch::refuse(tid, libc::ENOSYS);
+        } else if !self.tasks.get(tid).every_call {
+            if let Some(call) = call {
+                self.entry(tid, call);
+            }
+        }
+    }
+
     /// A call begins.
-    fn entry(&mut self, tid: Tid) {
-        let Some(call) = self.call_of(tid) else { return };
+    fn entry(&mut self, tid: Tid, call: Call) {
         let rows = match call.abi {
             Abi::X86_64 => &self.x86_64,
             Abi::I386 => &self.i386,
         };
-        let Some(row) = rows.get(call.number as usize).copied().flatten() else { return };
+        let row = rows.get(call.number as usize).copied().flatten();
         let task = self.tasks.get(tid);
-        let mut asked = Asked { tid, task, call, row, path: &mut self.path };
-        let pending = self.observer.call(&mut asked);
-        if !pending.is_empty() {
+        if let Some(row) = row {
+            let mut asked = Asked { tid, task, call, row, path: &mut self.path };
+            let pending = self.observer.call(&mut asked);
             // A call that a signal broke off is begun anew.
             if let Some(former) = task.pending.take() {
                 self.observer.finish(*former, None);
             }
-            self.tasks.get(tid).pending = Some(Box::new(pending));
-        }
-        let task = self.tasks.get(tid);
-        task.in_call = task.pending.is_some() || task.restore.is_some() || task.every_call;
-    }
-
-    fn call_of(&mut self, tid: Tid) -> Option<Call> {
-        if let Some(info) = self.info(tid) {
-            if !matches!(info.op, OP_ENTRY | OP_SECCOMP) {
-                return None;
+            if !pending.is_empty() {
+                task.pending = Some(Box::new(pending));
             }
-            let [number, args @ .., _] = info.words;
-            return Call::new(info.arch, number, args);
         }
-        arch::call_of_registers(tid).ok()
+        task.in_call = task.pending.is_some() || task.restore.is_some() || task.every_call;
     }
 
     fn info(&mut self, tid: Tid) -> Option<SyscallInfo> {
@@ -211,7 +219,17 @@ impl<'a> EventLoop<'a> {
         let info = self.info(tid);
         let exit = info.map_or(in_call, |info| info.op == OP_EXIT);
         if !exit {
-            return self.entry(tid);
+            let call = match info {
+                Some(info) => {
+                    let [number, args @ .., _] = info.words;
+                    Call::new(info.arch, number, args)
+                }
+                None => arch::call_of_registers(tid).ok(),
+            };
+            if let Some(call) = call {
+                self.entry(tid, call);
+            }
+            return;
         }
         let result = match info {
             Some(info) => Some(info.words[0] as i64),
@@ -281,11 +299,11 @@ impl<'a> EventLoop<'a> {
         }
     }
 
-    fn group_stop(&mut self, stopped: Stopped) -> io::Result<()> {
+    fn group_stop(&mut self, stopped: Stopped, signal: i32) -> io::Result<()> {
         let main = stopped.tid() == self.main;
         stopped.listen()?;
         if main && std::mem::take(&mut self.terminal_stop) && sys::same_group(self.main) {
-            sys::kill(std::process::id() as Tid, libc::SIGSTOP);
+            sys::stop_by(signal);
         }
         Ok(())
     }

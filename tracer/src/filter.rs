@@ -27,9 +27,18 @@ const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const ARGUMENT_0: u32 = 16;
+const ARGUMENT_4: u32 = 48;
+const ARGUMENT_5: u32 = 56;
+
+/// Sizes of `sockaddr_in` and `sockaddr_in6`.
+const SIZE_INET: u32 = 16;
+const SIZE_INET6: u32 = 28;
 
 const ALLOW: u32 = 0x7fff_0000; // SECCOMP_RET_ALLOW
-const TRACE: u32 = 0x7ff0_0000; // SECCOMP_RET_TRACE
+const TRACE: u32 = 0x7ff0_0000 | MARK as u32; // SECCOMP_RET_TRACE
+
+/// Tells stops by this filter from those by a filter of the program's own.
+pub(crate) const MARK: u16 = 0x565a;
 
 /// What becomes of the numbers from `first` up to the next range's first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +49,9 @@ enum Verdict {
     IfBits(u32),
     /// Traced where the low half of argument 0 is this.
     IfEqual(u32),
+    /// Traced where argument 4 is an address (not null) of a length, argument
+    /// 5, that is not that of an IP address.
+    IfNamed,
 }
 
 /// Returns the program to install. A foreign ABI's calls are allowed untraced.
@@ -65,6 +77,7 @@ fn verdict(row: &Row) -> Verdict {
     match row.shape {
         Shape::Clone => Verdict::IfBits(CLONE_UNTRACED as u32),
         Shape::Prctl => Verdict::IfEqual(PR_SET_SECCOMP),
+        Shape::SendTo => Verdict::IfNamed,
         _ => Verdict::Trace,
     }
 }
@@ -119,6 +132,19 @@ fn leaf(verdict: Verdict, program: &mut Vec<sock_filter>) {
         Verdict::Trace => return program.push(op(RETURN, TRACE)),
         Verdict::IfBits(bits) => branch(HAS_BITS, bits, 0, 1),
         Verdict::IfEqual(value) => branch(EQUAL, value, 0, 1),
+        Verdict::IfNamed => {
+            return program.extend([
+                op(LOAD, ARGUMENT_5),
+                branch(EQUAL, SIZE_INET, 6, 0),
+                branch(EQUAL, SIZE_INET6, 5, 0),
+                op(LOAD, ARGUMENT_4),
+                branch(HAS_BITS, u32::MAX, 2, 0),
+                op(LOAD, ARGUMENT_4 + 4),
+                branch(HAS_BITS, u32::MAX, 0, 1),
+                op(RETURN, TRACE),
+                op(RETURN, ALLOW),
+            ]);
+        }
     };
     program.extend([op(LOAD, ARGUMENT_0), test, op(RETURN, TRACE), op(RETURN, ALLOW)]);
 }
@@ -153,7 +179,8 @@ mod tests {
                     accumulator = match i.k {
                         NUMBER => number,
                         ARCH => audit,
-                        ARGUMENT_0 => argument,
+                        ARGUMENT_0 | ARGUMENT_4 | ARGUMENT_5 => argument,
+                        52 => 0,
                         other => panic!("load of {other}"),
                     }
                 }
@@ -201,6 +228,16 @@ mod tests {
         assert!(!traced(&program(), arch::AUDIT_X86_64, 56, 0x0011));
         assert!(traced(&program(), arch::AUDIT_X86_64, 56, untraced | 0x0011));
         assert!(traced(&program(), arch::AUDIT_I386, 120, untraced));
+    }
+
+    #[test]
+    fn a_datagram_is_traced_only_to_a_named_socket() {
+        // The test gives all arguments one value: as address and as length.
+        assert!(!traced(&program(), arch::AUDIT_X86_64, 44, 0));
+        assert!(!traced(&program(), arch::AUDIT_X86_64, 44, SIZE_INET));
+        assert!(!traced(&program(), arch::AUDIT_X86_64, 44, SIZE_INET6));
+        assert!(traced(&program(), arch::AUDIT_X86_64, 44, 110));
+        assert!(traced(&program(), arch::AUDIT_I386, 369, 110));
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod syscall;
 mod task;
 mod trace;
 mod uses;
+mod waiter;
 mod world;
 
 pub use arch::cpu_level;

@@ -3,11 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use std::os::fd::AsRawFd;
 
 use crate::interpreter;
 use crate::log::Log;
-use crate::mounts::{FsKind, join};
+use crate::mounts::FsKind;
 use crate::originals::Originals;
 use crate::record::Use;
 use crate::resolve::{Query, Resolved, Resolver, Target, parent_of};
@@ -62,6 +63,7 @@ pub(crate) struct Observer {
     /// Calls under way that may change where names lead.
     unsettled: u32,
     pub(crate) spaces: Spaces,
+    privileged: bool,
     pub(crate) allow_io_uring: bool,
     pub(crate) outcomes: bool,
 }
@@ -95,6 +97,7 @@ impl Observer {
             generation: 0,
             unsettled: 0,
             spaces: Spaces::new(main),
+            privileged: nix::unistd::geteuid().is_root(),
             allow_io_uring: false,
             outcomes: false,
         }
@@ -187,6 +190,7 @@ impl Observer {
             self.uses.listed.insert(path.to_vec());
         }
         if kind == Use::Execute {
+            self.note_privilege(path, stat);
             self.note_interpreters(path, who);
         }
     }
@@ -217,6 +221,21 @@ impl Observer {
         if let Some(log) = &mut self.log {
             log.write(path, kind, who);
         }
+    }
+
+    /// A tracer without privilege keeps setuid programs from getting any.
+    fn note_privilege(&mut self, path: &[u8], stat: &Stat) {
+        if self.privileged || !gives_privilege(&self.resolver, path, stat) {
+            return;
+        }
+        self.uses.unseen(
+            "setuid",
+            format!(
+                "`{}` is a set-user-ID or set-group-ID program or has file capabilities, and ran \
+                 without that privilege, since its tracer has none; trace as root",
+                path.escape_ascii()
+            ),
+        );
     }
 
     /// The parent of a name that the run makes or takes away.
@@ -292,10 +311,6 @@ impl Observer {
                     self.note_links(&resolved, &who);
                     self.note(&resolved.path, stat, absent.kind, &who);
                 }
-            } else if self.outcomes {
-                let path = join(&absent.base, &absent.path);
-                let path = if absent.path.first() == Some(&b'/') { absent.path } else { path };
-                self.uses.fail(&path, "ENOENT");
             }
         }
     }
@@ -307,4 +322,19 @@ fn content_size(stat: &Stat) -> u64 {
         FileType::RegularFile => u64::try_from(stat.st_size).unwrap_or(0),
         _ => 0,
     }
+}
+
+/// Whether executing the file changes ids or capabilities.
+fn gives_privilege(resolver: &Resolver, path: &[u8], stat: &Stat) -> bool {
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    if mode.contains(Mode::SUID) || mode.contains(Mode::SGID | Mode::XGRP) {
+        return true;
+    }
+    let capabilities = || {
+        let (dir, name) = resolver.open_parent(path)?;
+        let file = rustix::fs::openat(&dir, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        rustix::fs::getxattr(path, "security.capability", &mut [0u8; 64][..])
+    };
+    capabilities().is_ok()
 }

@@ -16,9 +16,10 @@ use crate::syscall::Shape;
 const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
-/// `SYS_BIND` and `SYS_CONNECT` of <linux/net.h>.
+/// `SYS_BIND`, `SYS_CONNECT` and `SYS_SENDTO` of <linux/net.h>.
 const SYS_BIND: u64 = 2;
 const SYS_CONNECT: u64 = 3;
+const SYS_SENDTO: u64 = 11;
 
 /// The address of a bind or connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,21 +45,29 @@ pub(crate) fn of(asked: &Asked<'_>) -> Result<Option<Address>, Fault> {
     let (fd, address, length, binds) = match asked.row.shape {
         Shape::SocketCall => {
             let binds = call.arg(0) == SYS_BIND;
-            if !binds && call.arg(0) != SYS_CONNECT {
-                return Ok(None);
-            }
-            let mut words = [0u8; 12];
-            memory.read_exact(asked.tid, TraceeAddr(call.arg(1)), &mut words)?;
+            // Address and length are the second and third word, or the fifth and sixth.
+            let at = match call.arg(0) {
+                SYS_BIND | SYS_CONNECT => 4,
+                SYS_SENDTO => 16,
+                _ => return Ok(None),
+            };
+            let mut words = [0u8; 24];
+            let needed = words.get_mut(..at + 8).unwrap_or_default();
+            memory.read_exact(asked.tid, TraceeAddr(call.arg(1)), needed)?;
             let word = |at: usize| {
                 words.get(at..at + 4).and_then(|w| w.try_into().ok()).map_or(0, u32::from_le_bytes)
             };
-            (word(0) as i32, u64::from(word(4)), u64::from(word(8)), binds)
+            (word(0) as i32, u64::from(word(at)), u64::from(word(at + 4)), binds)
         }
+        Shape::SendTo => (call.int(0), call.arg(4), call.arg(5), false),
         shape => (call.int(0), call.arg(1), call.arg(2), shape == Shape::Bind),
     };
     // sockaddr_storage has 128 bytes; nothing that matters here is longer.
     let mut bytes = [0u8; 128];
     let length = usize::try_from(length).unwrap_or(usize::MAX).min(bytes.len());
+    if address == 0 {
+        return Ok(None);
+    }
     let Some(into) = bytes.get_mut(..length).filter(|into| !into.is_empty()) else {
         return Ok(None);
     };

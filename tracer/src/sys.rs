@@ -191,6 +191,43 @@ pub(crate) fn wait(any: Tid, flags: i32) -> io::Result<(Tid, i32)> {
     if tid < 0 { Err(io::Error::last_os_error()) } else { Ok((tid, status)) }
 }
 
+/// Blocks SIGCHLD in this thread, or lets it through (and be ignored) again.
+pub(crate) fn block_child_signal(block: bool) {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    let how = if block { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
+    // SAFETY: sigemptyset initialises the local set, the others use it.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
+        libc::pthread_sigmask(how, set.as_ptr(), ptr::null_mut());
+    }
+}
+
+/// Takes a pending SIGCHLD, waiting for at most `patience`, and returns the
+/// task that it tells of. The signal must be blocked.
+///
+/// # Errors
+/// `EINTR` after another signal.
+pub(crate) fn child_signal(patience: Duration) -> io::Result<Option<Tid>> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let time = libc::timespec {
+        tv_sec: patience.as_secs() as libc::time_t,
+        tv_nsec: libc::c_long::from(patience.subsec_nanos()),
+    };
+    // SAFETY: the set is initialised, `info` is written by the kernel, and
+    // si_pid is a field of every SIGCHLD.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
+        if libc::sigtimedwait(set.as_ptr(), info.as_mut_ptr(), &raw const time) >= 0 {
+            return Ok(Some(info.assume_init().si_pid()));
+        }
+    }
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::EAGAIN) { Ok(None) } else { Err(error) }
+}
+
 /// fork(2). Returns the child's id, nothing in the child.
 ///
 /// The child has one thread and a copy of this memory. The caller makes sure
@@ -344,16 +381,24 @@ extern "C" fn only_wake(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
 
 type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
 
-fn handle(signal: i32, handler: Option<Handler>) {
+/// How a signal is taken.
+enum Taking {
+    By(Handler),
+    Ignored,
+    Default,
+}
+
+fn handle(signal: i32, taking: Taking) {
     // SAFETY: sigaction is plain data; zero is a valid one (empty mask, no flags,
     // so that a signal interrupts wait4).
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-    match handler {
-        Some(handler) => {
+    match taking {
+        Taking::By(handler) => {
             action.sa_sigaction = handler as *const () as usize;
             action.sa_flags = libc::SA_SIGINFO;
         }
-        None => action.sa_sigaction = libc::SIG_IGN,
+        Taking::Ignored => action.sa_sigaction = libc::SIG_IGN,
+        Taking::Default => action.sa_sigaction = libc::SIG_DFL,
     }
     // SAFETY: `action` is filled; the handlers only use async-signal-safe calls.
     unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
@@ -363,12 +408,21 @@ fn handle(signal: i32, handler: Option<Handler>) {
 /// stop signals are ignored, those that end a program are passed on.
 pub(crate) fn handle_signals() {
     for signal in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
-        handle(signal, None);
+        handle(signal, Taking::Ignored);
     }
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
-        handle(signal, Some(pass_on));
+        handle(signal, Taking::By(pass_on));
     }
-    handle(libc::SIGALRM, Some(only_wake));
+    handle(libc::SIGALRM, Taking::By(only_wake));
+    // Given as ignored, it would reap the tracees unseen.
+    handle(libc::SIGCHLD, Taking::Default);
+}
+
+/// Stops this process by a terminal's stop signal until it is continued.
+pub(crate) fn stop_by(signal: i32) {
+    handle(signal, Taking::Default);
+    kill(std::process::id() as Tid, signal);
+    handle(signal, Taking::Ignored);
 }
 
 /// Interrupts a blocking [`wait`] after `delay` and then every 50 ms, so that
@@ -416,15 +470,28 @@ pub(crate) fn wake_thread(thread: Tid) -> bool {
 ///
 /// Returns where the signal does not end a process.
 pub fn die_by(signal: i32) {
+    /// `struct sigaction` of the kernel, <asm/signal.h>: libc's own function
+    /// refuses signals 32 and 33, which it keeps for itself.
+    #[repr(C)]
+    struct Action {
+        handler: usize,
+        flags: libc::c_ulong,
+        restorer: usize,
+        mask: u64,
+    }
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the calls read locals; SIG_DFL runs no code of ours.
+    let action = Action { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
+    let Some(mask) = u32::try_from(signal - 1).ok().and_then(|bit| 1u64.checked_shl(bit)) else {
+        return;
+    };
+    let null = ptr::null::<Action>();
+    // SAFETY: the calls read locals of the size that they are told (8 bytes of
+    // mask); the default action runs no code of ours.
     unsafe {
         libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
-        libc::signal(signal, libc::SIG_DFL);
-        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-        libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), signal);
-        libc::sigprocmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut());
-        libc::raise(signal);
+        libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, null, size_of::<u64>());
+        let how = libc::SIG_UNBLOCK;
+        libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const mask, null, size_of::<u64>());
+        libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::gettid(), signal);
     }
 }

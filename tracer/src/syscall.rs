@@ -85,6 +85,8 @@ pub(crate) enum Shape {
     /// bind(2), connect(2): the arguments are descriptor, address, length.
     Bind,
     Connect,
+    /// sendto(2): the address is argument 4, its length 5.
+    SendTo,
     /// i386's bind, connect and all others in one: call number, address of arguments.
     SocketCall,
     /// open_by_handle_at(2): only the result has a path.
@@ -250,6 +252,7 @@ pub(crate) const TABLE: &[Row] = &[
     row("setns", 308, 346, Shape::Setns),
     row("bind", 49, 361, Shape::Bind),
     row("connect", 42, 362, Shape::Connect),
+    row("sendto", 44, 369, Shape::SendTo),
     on_i386("socketcall", 102, Shape::SocketCall),
     row("clone", 56, 120, Shape::Clone),
     row("clone3", 435, 435, Shape::Clone3),

@@ -2,8 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::ffi::CStr;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::rc::Rc;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::arch::Abi;
 use crate::changes::Pending;
@@ -104,8 +109,43 @@ pub(crate) fn proc_link(tid: Tid, name: &str) -> Option<Vec<u8>> {
         cursor.len()
     };
     let length = path.len() - rest;
-    let path = std::ffi::CStr::from_bytes_with_nul(path.get(..length)?).ok()?;
-    rustix::fs::readlink(path, Vec::with_capacity(256)).ok().map(std::ffi::CString::into_bytes)
+    let path = CStr::from_bytes_with_nul(path.get(..length)?).ok()?;
+    match rustix::fs::readlink(path, Vec::with_capacity(256)) {
+        Ok(target) => Some(target.into_bytes()),
+        Err(Errno::NAMETOOLONG) => deep_path(path),
+        Err(_) => None,
+    }
+}
+
+/// The path of a directory that is longer than the kernel tells at once: the
+/// names are looked up in the parents until the rest is short enough.
+fn deep_path(link: &CStr) -> Option<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut dir = rustix::fs::open(link, flags, Mode::empty()).ok()?;
+    let mut names: Vec<Vec<u8>> = Vec::new();
+    // A path of one-letter names has at most 2,048 of them in 4 KiB.
+    for _ in 0..65536 {
+        let known = format!("/proc/self/fd/{}", dir.as_raw_fd());
+        if let Ok(path) = rustix::fs::readlink(known, Vec::new()) {
+            let mut path = path.into_bytes();
+            for name in names.iter().rev() {
+                path = crate::mounts::join(&path, name);
+            }
+            return Some(path);
+        }
+        let stat = rustix::fs::fstat(&dir).ok()?;
+        let parent = rustix::fs::openat(&dir, "..", flags, Mode::empty()).ok()?;
+        let mut entries = rustix::fs::Dir::read_from(&parent).ok()?;
+        let name = entries.find_map(|entry| {
+            let name = entry.ok()?.file_name().to_owned();
+            let found = rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+            let same = (found.st_dev, found.st_ino) == (stat.st_dev, stat.st_ino);
+            (same && !matches!(name.to_bytes(), b"." | b"..")).then(|| name.to_bytes().to_vec())
+        })?;
+        names.push(name);
+        dir = parent;
+    }
+    None
 }
 
 /// A task of the tree.

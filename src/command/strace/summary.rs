@@ -95,7 +95,7 @@ fn line(args: &Args, record: &Record, bytes: u64) -> String {
     count(record.created.len(), "made by the run left out");
     count(record.excluded.len(), "excluded");
     count(record.files.iter().filter(|f| f.original).count(), "originals kept");
-    count(record.unseen.len(), "warnings: the spec may be incomplete");
+    count(record.unseen.len(), "warnings");
     parts.join("; ")
 }
 

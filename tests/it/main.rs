@@ -4,6 +4,7 @@
 mod sandbox;
 mod trace_calls;
 mod trace_changes;
+mod trace_check;
 mod trace_interpreters;
 mod trace_machine;
 mod trace_many;

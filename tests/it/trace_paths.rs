@@ -33,6 +33,21 @@ fn names_are_bytes() {
 }
 
 #[test]
+fn a_path_may_end_where_memory_ends() {
+    check("page-end");
+}
+
+#[test]
+fn openat2_may_have_a_root_of_its_own() {
+    check("resolve");
+}
+
+#[test]
+fn a_directory_may_be_called_deleted() {
+    check("deleted-names");
+}
+
+#[test]
 fn names_that_begin_alike_are_different() {
     check("prefixes");
 }

@@ -84,7 +84,12 @@ fn check_against_the_kernel(test: &str, needs: &[Need], words: &[&str]) {
     // Caches and the like are made first, so that both runs find the same.
     let run = |before: &[&str]| {
         let mut command = sandbox.command(before[0]);
-        command.args(&before[1..]).args(words).current_dir(&dir).env("HOME", &dir);
+        command
+            .args(&before[1..])
+            .args(words)
+            .current_dir(&dir)
+            .env("HOME", &dir)
+            .env("TMPDIR", &dir);
         Finished::of(&mut command).success().stdout()
     };
     let plain = run(&["env"]);
@@ -142,6 +147,14 @@ fn the_kernel_opened_nothing_else_for_git() {
         cd .. && git clone -q r c && cat c/input; rm -rf r c";
     let needs = [Need::Program("git", "git")];
     check_against_the_kernel("the kernel's account of git", &needs, &["sh", "-c", script]);
+}
+
+#[test]
+fn the_kernel_opened_nothing_else_for_a_compiler() {
+    let script = "echo '#include <stdio.h>
+int main(void) { return puts(\"hello\") < 0; }' > main.c && cc -O1 -o main main.c && ./main";
+    let needs = [Need::Program("cc", "gcc libc6-dev")];
+    check_against_the_kernel("the kernel's account of a compiler", &needs, &["sh", "-c", script]);
 }
 
 #[test]

@@ -31,12 +31,15 @@ static void prepare(void)
 {
 	static char path[2 * PATH_MAX];
 	char name[256] = "";
+	int fd;
 
 	for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
 		file(names[i]);
 	memset(name, 'l', 255);
 	file(name);
-	must(close(must(openat(descend(1, path), "deep", O_CREAT | O_WRONLY, 0644))));
+	fd = descend(1, path);
+	must(close(must(openat(fd, "deep", O_CREAT | O_WRONLY, 0644))));
+	must(close(must(openat(fd, "by-cwd", O_CREAT | O_WRONLY, 0644))));
 }
 
 static void run(void)
@@ -57,4 +60,8 @@ static void run(void)
 	sprintf(deep, "%s/deep", path);
 	say("read", deep);
 	fails(open(deep, O_RDONLY), ENAMETOOLONG);
+	must(fchdir(fd));
+	must(open("by-cwd", O_RDONLY));
+	sprintf(deep, "%s/by-cwd", path);
+	say("read", deep);
 }

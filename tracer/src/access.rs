@@ -13,7 +13,7 @@ use crate::resolve::Target;
 use crate::socket;
 use crate::sys::{self, Tid};
 use crate::syscall::{At, FdRole, Follow, Role, Row, Shape};
-use crate::task::{Restore, Task, proc_link};
+use crate::task::{Restore, Task};
 
 /// `AT_FDCWD`, `AT_EMPTY_PATH` of <linux/fcntl.h>.
 const AT_FDCWD: i32 = -100;
@@ -62,6 +62,11 @@ impl Asked<'_> {
         self.task.memory.read_path(self.tid, TraceeAddr(address), self.path).map(Some)
     }
 
+    /// The path of an open descriptor; `None` where it has none.
+    fn fd_path(&self, fd: i32) -> Option<Vec<u8>> {
+        self.task.descriptors.path(self.tid, fd)
+    }
+
     /// Where a path begins: the task's root and the directory for a relative path.
     fn from(&self, at: At, generation: u64) -> Option<(Rc<[u8]>, Rc<[u8]>)> {
         let view = &self.task.view;
@@ -71,18 +76,10 @@ impl Asked<'_> {
         }
         let base = match at.dirfd.map(|dirfd| self.call.int(dirfd)) {
             None | Some(AT_FDCWD) => view.cwd(self.tid, generation),
-            Some(fd) => fd_path(self.tid, fd)?.into(),
+            Some(fd) => self.fd_path(fd)?.into(),
         };
         (!base.is_empty()).then_some((root, base))
     }
-}
-
-/// The path of an open descriptor; `None` where it has none.
-fn fd_path(tid: Tid, fd: i32) -> Option<Vec<u8>> {
-    if fd < 0 {
-        return None;
-    }
-    proc_link(tid, &format!("fd/{fd}")).filter(|path| path.first() == Some(&b'/'))
 }
 
 impl Observer {
@@ -214,7 +211,7 @@ impl Observer {
             let address = TraceeAddr(asked.call.arg(arg).wrapping_add(16));
             let resolve = asked.task.memory.read_word(asked.tid, address, 8)?;
             if resolve & RESOLVE_IN_ROOT != 0 {
-                if let Some(dir) = at.dirfd.and_then(|fd| fd_path(asked.tid, asked.call.int(fd))) {
+                if let Some(dir) = at.dirfd.and_then(|fd| asked.fd_path(asked.call.int(fd))) {
                     root = dir.into();
                 }
             }
@@ -253,12 +250,13 @@ impl Observer {
         }
         if self.outcomes {
             let resolved = self.resolve(&given, &who);
-            pending.asked.push(match resolved.target {
+            let path = match resolved.target {
                 Target::There(_) | Target::Absent => resolved.path,
                 // The way ends before the file: the path as it was given.
-                Target::NoWay(_) if given.path.first() == Some(&b'/') => given.path.to_vec(),
-                Target::NoWay(_) => join(&base, given.path),
-            });
+                Target::NoWay if given.path.first() == Some(&b'/') => given.path.to_vec(),
+                Target::NoWay => join(&base, given.path),
+            };
+            pending.asked.push((path, who));
         }
         Ok(())
     }
@@ -280,7 +278,7 @@ impl Observer {
         let fd = asked.call.int(fd);
         let path = match fd {
             AT_FDCWD => Some(asked.task.view.cwd(asked.tid, self.generation).to_vec()),
-            _ => fd_path(asked.tid, fd),
+            _ => asked.fd_path(fd),
         };
         // The text of such a link is seen from the traced root, whatever the task's is.
         let root: Rc<[u8]> = Rc::from(&b"/"[..]);
@@ -333,7 +331,7 @@ impl Observer {
                 }
             }
             Target::Absent if creates => self.made(&resolved.path, who, false, pending),
-            Target::Absent | Target::NoWay(_) => {}
+            Target::Absent | Target::NoWay => {}
         }
     }
 
@@ -353,7 +351,7 @@ impl Observer {
                 place.map(|place| (place, std::mem::take(asked.path)))
             }
             // linkat(fd, "", …, AT_EMPTY_PATH): a descriptor gets a name.
-            _ => from.dirfd.and_then(|fd| fd_path(asked.tid, asked.call.int(fd))).map(|path| {
+            _ => from.dirfd.and_then(|fd| asked.fd_path(asked.call.int(fd))).map(|path| {
                 let root: Rc<[u8]> = Rc::from(&b"/"[..]);
                 ((Rc::clone(&root), root), path)
             }),

@@ -24,8 +24,8 @@ pub(crate) struct Pending {
     pub(crate) mounts: bool,
     /// The result is a descriptor of a file that no path told of.
     pub(crate) opened: bool,
-    /// With outcomes: the paths on which the call failed, if it did.
-    pub(crate) asked: Vec<Vec<u8>>,
+    /// With outcomes: what the call was about, and whose it is.
+    pub(crate) asked: Vec<(Vec<u8>, Who)>,
 }
 
 impl Pending {
@@ -110,7 +110,7 @@ impl Observer {
         match &resolved.target {
             Target::There(stat) => self.note(&resolved.path, stat, Use::Inspect, who),
             Target::Absent => self.made(&resolved.path, who, tree, pending),
-            Target::NoWay(_) => {}
+            Target::NoWay => {}
         }
         resolved
     }
@@ -179,7 +179,7 @@ impl Observer {
         let Target::There(stat) = &source.target else { return };
         let mut moved = vec![(&source, &target, stat)];
         match &target.target {
-            Target::NoWay(_) => return,
+            Target::NoWay => return,
             Target::Absent if exchange => return,
             Target::There(other) if exchange => moved.push((&target, &source, other)),
             Target::There(_) | Target::Absent => {}
@@ -283,8 +283,12 @@ impl Observer {
         }
         if let (true, Some(result)) = (failed, result) {
             let name = nix::errno::Errno::from_raw(i32::try_from(-result).unwrap_or(0));
-            for path in pending.asked {
-                self.uses.fail(&path, &format!("{name:?}"));
+            for (path, who) in pending.asked {
+                let name = format!("{name:?}");
+                if let Some(log) = &mut self.log {
+                    log.fail(&path, &name, &who);
+                }
+                self.uses.fail(&path, &name);
             }
         }
         if pending.mounts {

@@ -21,8 +21,11 @@ struct Line<'a> {
     task: Tid,
     process: BytePath,
     call: &'a str,
-    r#use: Use,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#use: Option<Use>,
     path: BytePath,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
 }
 
 impl Log {
@@ -31,8 +34,17 @@ impl Log {
         Log { out: BufWriter::new(out), error: None }
     }
 
-    /// Writes a line; the first failure is kept for [`Log::finish`].
+    /// Writes a use; the first failure is kept for [`Log::finish`].
     pub(crate) fn write(&mut self, path: &[u8], kind: Use, who: &Who) {
+        self.line(path, Some(kind), None, who);
+    }
+
+    /// Writes that a call failed, with the name of its error.
+    pub(crate) fn fail(&mut self, path: &[u8], error: &str, who: &Who) {
+        self.line(path, None, Some(error), who);
+    }
+
+    fn line(&mut self, path: &[u8], kind: Option<Use>, error: Option<&str>, who: &Who) {
         if self.error.is_some() {
             return;
         }
@@ -43,6 +55,7 @@ impl Log {
             call: who.call,
             r#use: kind,
             path: BytePath(path.to_vec()),
+            error,
         };
         let written = serde_json::to_writer(&mut self.out, &line).map_err(io::Error::from);
         self.error = written.and_then(|()| self.out.write_all(b"\n")).err();

@@ -1,11 +1,11 @@
 //! What the tracer knows so far, and how a path becomes a use.
 
-use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use std::os::fd::AsRawFd;
 
+use crate::hash::{PathMap, PathSet};
 use crate::interpreter;
 use crate::log::Log;
 use crate::mounts::FsKind;
@@ -54,10 +54,10 @@ pub(crate) struct Observer {
     pub(crate) originals: Originals,
     pub(crate) log: Option<Log>,
     /// Texts that were resolved already, see [`Observer::is_seen`].
-    seen: HashSet<Vec<u8>>,
+    seen: PathSet,
     key: Vec<u8>,
-    absent: HashMap<Vec<u8>, Absent>,
-    executed: HashSet<Vec<u8>>,
+    absent: PathMap<Absent>,
+    executed: PathSet,
     /// Rises when a name may lead elsewhere than before.
     pub(crate) generation: u64,
     /// Calls under way that may change where names lead.
@@ -90,10 +90,10 @@ impl Observer {
             uses: Uses::default(),
             originals,
             log,
-            seen: HashSet::new(),
+            seen: PathSet::default(),
             key: Vec::new(),
-            absent: HashMap::new(),
-            executed: HashSet::new(),
+            absent: PathMap::default(),
+            executed: PathSet::default(),
             generation: 0,
             unsettled: 0,
             spaces: Spaces::new(main),
@@ -155,7 +155,7 @@ impl Observer {
         self.note_links(&resolved, who);
         match &resolved.target {
             Target::There(stat) => self.note(&resolved.path, stat, kind, who),
-            Target::Absent | Target::NoWay(_) => {
+            Target::Absent | Target::NoWay => {
                 if self.uses.is_created(&resolved.path) || self.absent.contains_key(&self.key) {
                     return;
                 }

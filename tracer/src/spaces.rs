@@ -82,7 +82,7 @@ impl Observer {
             Some(resolver) => resolver,
             None => match self.top_of(who) {
                 Ok(resolver) => resolver,
-                Err(error) => return nowhere(error),
+                Err(_) => return nowhere(),
             },
         };
         resolver.forget(false);
@@ -147,7 +147,7 @@ impl Observer {
                 ),
             ),
         }
-        resolved.target = Target::NoWay(Errno::NOENT);
+        resolved.target = Target::NoWay;
         resolved
     }
 
@@ -165,6 +165,6 @@ impl Observer {
     }
 }
 
-fn nowhere(error: Errno) -> Resolved {
-    Resolved { links: Vec::new(), path: Vec::new(), target: Target::NoWay(error), personal: false }
+fn nowhere() -> Resolved {
+    Resolved { links: Vec::new(), path: Vec::new(), target: Target::NoWay, personal: false }
 }

@@ -243,6 +243,19 @@ pub(crate) fn fork() -> io::Result<Option<Tid>> {
     }
 }
 
+/// Raises the limit of open files to what is allowed: a process may cost the
+/// tracer one descriptor or two. Returns nothing, since the limit as it is does too.
+pub(crate) fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls take a pointer to one rlimit, a local.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
 /// Ends this process at once, as _exit(2): no destructor, no flush.
 pub(crate) fn exit_now(status: i32) -> ! {
     // SAFETY: _exit only ends the process.

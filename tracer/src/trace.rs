@@ -96,6 +96,7 @@ pub fn trace(command: &Command, options: Options) -> Result<Trace, Error> {
     sys::seize(main).map_err(Error::Ptrace)?;
     sys::pass_signals_to(main);
     sys::handle_signals();
+    sys::raise_file_limit();
     // In isolation the originals stay where they are.
     let dir = options.originals.as_deref().filter(|_| !command.isolate);
     let originals = Originals::new(dir, options.originals_limit);

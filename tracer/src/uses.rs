@@ -1,8 +1,9 @@
 //! What is known of each path: the values that become spec and record.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use crate::hash::{PathMap, PathSet};
 use crate::record::{BytePath, FileUse, Port, Unseen, Use};
 use crate::resolve::parent_of;
 use crate::sys::Tid;
@@ -41,13 +42,13 @@ struct Entry {
 /// Everything that the run used, made, changed and could not show.
 #[derive(Debug, Default)]
 pub(crate) struct Uses {
-    files: HashMap<Vec<u8>, Entry>,
+    files: PathMap<Entry>,
     /// Paths that the run made.
-    created: HashSet<Vec<u8>>,
+    created: PathSet,
     /// Directories that the run made or moved: all below them is the run's.
-    created_dirs: HashSet<Vec<u8>>,
+    created_dirs: PathSet,
     /// Other names that the run gave to files that were there.
-    pub(crate) aliases: HashMap<Vec<u8>, Vec<u8>>,
+    pub(crate) aliases: PathMap<Vec<u8>>,
     pub(crate) changed: BTreeSet<Vec<u8>>,
     pub(crate) deleted: BTreeSet<Vec<u8>>,
     pub(crate) listed: BTreeSet<Vec<u8>>,

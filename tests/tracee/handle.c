@@ -24,6 +24,7 @@ static void run(void)
 		say("read", "opened");
 	else if (errno != EPERM)
 		give_up("open_by_handle_at");
+	say("inspect", "opened");
 	handle->handle_bytes = MAX_HANDLE_SZ;
 	fails(name_to_handle_at(d, "no-handle", handle, &mount, 0), ENOENT);
 	say("absent", "d/no-handle");

@@ -38,6 +38,9 @@ mod open {
     pub(super) const TMPFILE: u64 = 0o20_000_000;
 }
 
+/// Where a path begins: root directory and base.
+type Place = (Rc<[u8]>, Rc<[u8]>);
+
 /// A stopped task in its call.
 pub(crate) struct Asked<'a> {
     pub(crate) tid: Tid,
@@ -68,7 +71,7 @@ impl Asked<'_> {
     }
 
     /// Where a path begins: the task's root and the directory for a relative path.
-    fn from(&self, at: At, generation: u64) -> Option<(Rc<[u8]>, Rc<[u8]>)> {
+    fn from(&self, at: At, generation: u64) -> Option<Place> {
         let view = &self.task.view;
         let root = view.root(self.tid, generation);
         if self.path.first() == Some(&b'/') {
@@ -210,10 +213,10 @@ impl Observer {
         if let Role::OpenHow(arg) = role {
             let address = TraceeAddr(asked.call.arg(arg).wrapping_add(16));
             let resolve = asked.task.memory.read_word(asked.tid, address, 8)?;
-            if resolve & RESOLVE_IN_ROOT != 0 {
-                if let Some(dir) = at.dirfd.and_then(|fd| asked.fd_path(asked.call.int(fd))) {
-                    root = dir.into();
-                }
+            if resolve & RESOLVE_IN_ROOT != 0
+                && let Some(dir) = at.dirfd.and_then(|fd| asked.fd_path(asked.call.int(fd)))
+            {
+                root = dir.into();
             }
         }
         let has = |arg: u8, bits: u64| asked.call.arg(arg) & bits != 0;

@@ -171,10 +171,10 @@ impl<'a> EventLoop<'a> {
         if data as u32 != u32::from(filter::MARK) {
             // The program's own filter asks a tracer that it would not have.
             let _ = arch::refuse(tid, libc::ENOSYS);
-        } else if !self.tasks.get(tid).every_call {
-            if let Some(call) = call {
-                self.entry(tid, call);
-            }
+        } else if !self.tasks.get(tid).every_call
+            && let Some(call) = call
+        {
+            self.entry(tid, call);
         }
     }
 

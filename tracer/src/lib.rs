@@ -32,6 +32,7 @@ mod task;
 mod trace;
 mod uses;
 mod waiter;
+mod walk;
 mod world;
 
 pub use arch::cpu_level;

@@ -156,12 +156,12 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut rest = field;
     while let [first, tail @ ..] = rest {
         let octal = |b: u8| (b'0'..=b'7').contains(&b).then(|| u32::from(b - b'0'));
-        if let (b'\\', [a, b, c, after @ ..]) = (*first, tail) {
-            if let (Some(a), Some(b), Some(c)) = (octal(*a), octal(*b), octal(*c)) {
-                bytes.push((a * 64 + b * 8 + c) as u8);
-                rest = after;
-                continue;
-            }
+        if let (b'\\', [a, b, c, after @ ..]) = (*first, tail)
+            && let (Some(a), Some(b), Some(c)) = (octal(*a), octal(*b), octal(*c))
+        {
+            bytes.push((a * 64 + b * 8 + c) as u8);
+            rest = after;
+            continue;
         }
         bytes.push(*first);
         rest = tail;

@@ -11,11 +11,12 @@ use crate::log::Log;
 use crate::mounts::FsKind;
 use crate::originals::Originals;
 use crate::record::Use;
-use crate::resolve::{Query, Resolved, Resolver, Target, parent_of};
+use crate::resolve::{Query, Resolved, Resolver, Target};
 use crate::spaces::Spaces;
 use crate::sys::Tid;
 use crate::task::{FsView, Process, Task};
 use crate::uses::Uses;
+use crate::walk::parent_of;
 
 /// Who asks: what a resolution needs to know of a stopped task.
 #[derive(Clone, Debug)]
@@ -241,10 +242,10 @@ impl Observer {
     /// The parent of a name that the run makes or takes away.
     pub(crate) fn note_parent(&mut self, path: &[u8], who: &Who) {
         let parent = parent_of(path);
-        if let Ok(stat) = self.resolver.lstat(parent) {
-            if !self.is_pseudo(parent, &stat) {
-                self.note_plain(parent, Use::Parent, who, 0);
-            }
+        if let Ok(stat) = self.resolver.lstat(parent)
+            && !self.is_pseudo(parent, &stat)
+        {
+            self.note_plain(parent, Use::Parent, who, 0);
         }
     }
 
@@ -306,11 +307,12 @@ impl Observer {
                 follow: absent.follow,
             };
             let resolved = self.resolve(&given, &who);
-            if let Target::There(stat) = &resolved.target {
-                if !resolved.personal && !self.uses.is_created(&resolved.path) {
-                    self.note_links(&resolved, &who);
-                    self.note(&resolved.path, stat, absent.kind, &who);
-                }
+            if let Target::There(stat) = &resolved.target
+                && !resolved.personal
+                && !self.uses.is_created(&resolved.path)
+            {
+                self.note_links(&resolved, &who);
+                self.note(&resolved.path, stat, absent.kind, &who);
             }
         }
     }

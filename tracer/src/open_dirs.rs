@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::resolve::relative;
+use crate::walk::relative;
 
 /// How many are kept open.
 const MOST: usize = 16;

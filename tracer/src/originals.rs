@@ -74,7 +74,7 @@ fn copy(resolver: &Resolver, path: &[u8], stat: &Stat, dir: &Path) -> Result<(),
             let from = open_source(&from_dir, from_name)?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
             let to = rustix::fs::openat(&to_dir, name, flags, Mode::RUSR | Mode::WUSR)?;
-            copy_content(&File::from(from.try_clone().map_err(errno)?), &File::from(to))?;
+            copy_content(&File::from(from.try_clone().map_err(|e| errno(&e))?), &File::from(to))?;
             copy_xattrs(from.as_fd(), &to_dir, name)?;
         }
         FileType::Directory => match rustix::fs::mkdirat(&to_dir, name, Mode::RWXU) {
@@ -133,10 +133,10 @@ fn copy_content(mut from: &File, mut to: &File) -> Result<(), Errno> {
     if rustix::fs::ioctl_ficlone(to, from).is_ok() {
         return Ok(());
     }
-    io::copy(&mut from, &mut to).map(drop).map_err(errno)
+    io::copy(&mut from, &mut to).map(drop).map_err(|e| errno(&e))
 }
 
-fn errno(error: io::Error) -> Errno {
+fn errno(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error)
 }
 
@@ -144,10 +144,7 @@ fn errno(error: io::Error) -> Errno {
 /// without privilege) are passed over, as cp(1) does.
 fn copy_xattrs(from: BorrowedFd<'_>, dir: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
     let mut names = vec![0u8; 65536];
-    let length = match rustix::fs::flistxattr(from, &mut names[..]) {
-        Ok(length) => length,
-        Err(_) => return Ok(()),
-    };
+    let Ok(length) = rustix::fs::flistxattr(from, &mut names[..]) else { return Ok(()) };
     if length == 0 {
         return Ok(());
     }

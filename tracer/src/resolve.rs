@@ -14,6 +14,7 @@ use crate::hash::PathSet;
 use crate::mounts::{FsKind, Mounts};
 use crate::open_dirs::OpenDirs;
 use crate::sys::Tid;
+use crate::walk::{Walk, parent, push, relative};
 
 /// Most links that the kernel follows in one path (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
@@ -386,67 +387,6 @@ impl Resolver {
             None => Ok((dir, rest)),
         }
     }
-}
-
-/// Where a walk stands.
-#[derive(Debug)]
-struct Walk {
-    at: Vec<u8>,
-    /// What is still to be walked, as text.
-    rest: Vec<u8>,
-    links: Vec<Vec<u8>>,
-    personal: bool,
-}
-
-impl Walk {
-    /// The next component, whether it is the last, and whether it must be a
-    /// directory since a slash follows.
-    fn next(&mut self) -> Option<(Vec<u8>, bool, bool)> {
-        let start = self.rest.iter().position(|&b| b != b'/')?;
-        let tail = self.rest.get(start..)?;
-        let end = tail.iter().position(|&b| b == b'/').unwrap_or(tail.len());
-        let name = tail[..end].to_vec();
-        let after = &tail[end..];
-        let last = after.iter().all(|&b| b == b'/');
-        let must_be_dir = last && !after.is_empty();
-        self.rest = after.to_vec();
-        Some((name, last, must_be_dir))
-    }
-
-    fn prepend(&mut self, target: &[u8]) {
-        let rest = std::mem::replace(&mut self.rest, target.to_vec());
-        if !rest.is_empty() {
-            self.rest.push(b'/');
-            self.rest.extend_from_slice(&rest);
-        }
-    }
-}
-
-/// A path as `openat` on the root directory takes it.
-pub(crate) fn relative(path: &[u8]) -> &[u8] {
-    match path.strip_prefix(b"/") {
-        Some(b"") | None => b".",
-        Some(rest) => rest,
-    }
-}
-
-/// Takes the last component away.
-pub(crate) fn parent(path: &mut Vec<u8>) {
-    let slash = path.iter().rposition(|&b| b == b'/').unwrap_or(0);
-    path.truncate(slash.max(1));
-}
-
-/// The directory that holds `path`.
-pub(crate) fn parent_of(path: &[u8]) -> &[u8] {
-    let slash = path.iter().rposition(|&b| b == b'/').unwrap_or(0);
-    path.get(..slash.max(1)).unwrap_or(b"/")
-}
-
-fn push(path: &mut Vec<u8>, name: &[u8]) {
-    if path.last() != Some(&b'/') {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
 }
 
 #[cfg(test)]

@@ -3,13 +3,17 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
+use rustix::io::Errno;
+use rustix::net::{SocketType, sockopt};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
 use crate::access::Asked;
 use crate::changes::Pending;
 use crate::memory::{Fault, TraceeAddr};
 use crate::observer::{Given, Observer};
 use crate::record::{Port, Use};
 use crate::resolve::Target;
-use crate::sys;
+use crate::sys::Tid;
 use crate::syscall::Shape;
 
 /// Address families of <linux/socket.h>.
@@ -98,6 +102,13 @@ fn parse(bytes: &[u8]) -> Option<Name> {
     }
 }
 
+/// The type of a socket that a process has under `fd` (Linux 5.6).
+fn socket_type(process: Tid, fd: i32) -> Result<SocketType, Errno> {
+    let process = Pid::from_raw(process).ok_or(Errno::SRCH)?;
+    let process = pidfd_open(process, PidfdFlags::empty())?;
+    sockopt::socket_type(pidfd_getfd(&process, fd, PidfdGetfdFlags::empty())?)
+}
+
 impl Observer {
     /// Notes what a bind or connect names.
     pub(crate) fn socket(&mut self, asked: &Asked<'_>, found: Address, pending: &mut Pending) {
@@ -106,9 +117,9 @@ impl Observer {
             Name::Port(address, port) => {
                 if found.binds {
                     let process = asked.task.process.pid;
-                    let protocol = match sys::socket_type(process, found.fd) {
-                        Ok(libc::SOCK_DGRAM) => "udp",
-                        Ok(libc::SOCK_SEQPACKET) => "sctp",
+                    let protocol = match socket_type(process, found.fd) {
+                        Ok(SocketType::DGRAM) => "udp",
+                        Ok(SocketType::SEQPACKET) => "sctp",
                         _ => "tcp",
                     };
                     let protocol = protocol.to_owned();
@@ -144,8 +155,8 @@ impl Observer {
 mod tests {
     use super::*;
 
-    fn check(bytes: &[u8], expected: Option<Name>) {
-        assert_eq!(parse(bytes), expected);
+    fn check(bytes: &[u8], expected: impl Into<Option<Name>>) {
+        assert_eq!(parse(bytes), expected.into());
     }
 
     #[test]

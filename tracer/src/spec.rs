@@ -71,9 +71,9 @@ impl Spec {
         let mut text = Vec::new();
         for path in &self.0 {
             if path.contains(&b'\n') {
-                quote(path, &mut text)
+                quote(path, &mut text);
             } else {
-                text.extend_from_slice(path)
+                text.extend_from_slice(path);
             }
             text.push(b'\n');
         }

@@ -9,6 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, FileType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::error::Error;
 use crate::filter;
@@ -60,7 +61,8 @@ pub(crate) fn start(command: &Command, detach: bool) -> Result<Started, Error> {
     if words.is_empty() {
         return Err(Error::NoCommand);
     }
-    let (ours, theirs) = sys::socket_pair().map_err(step("make a channel"))?;
+    let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+    let (ours, theirs) = pair.map_err(|error| step("make a channel")(error.into()))?;
     let main = if detach {
         // Under Yama only an ancestor may trace, unless it is allowed to.
         let _ = sys::prctl(libc::PR_SET_PTRACER, libc::c_ulong::MAX);

@@ -7,7 +7,6 @@
 use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
@@ -243,19 +242,6 @@ pub(crate) fn fork() -> io::Result<Option<Tid>> {
     }
 }
 
-/// Raises the limit of open files to what is allowed: a process may cost the
-/// tracer one descriptor or two. Returns nothing, since the limit as it is does too.
-pub(crate) fn raise_file_limit() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls take a pointer to one rlimit, a local.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-        }
-    }
-}
-
 /// Ends this process at once, as _exit(2): no destructor, no flush.
 pub(crate) fn exit_now(status: i32) -> ! {
     // SAFETY: _exit only ends the process.
@@ -319,43 +305,6 @@ pub(crate) fn exec(path: &CStr, args: &[&CStr]) -> io::Error {
     io::Error::last_os_error()
 }
 
-/// A connected pair of stream sockets, closed on exec.
-pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let mut fds = [-1; 2];
-    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
-    // SAFETY: the kernel writes two descriptors to the array.
-    let ret = unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) };
-    check(ret.into())?;
-    // SAFETY: both are new descriptors that nothing else owns.
-    Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
-}
-
-/// `SO_TYPE` of a socket that a task has under `fd` (Linux 5.6: pidfd_getfd).
-///
-/// # Errors
-/// Where the kernel has no such call, or `fd` is no socket.
-pub(crate) fn socket_type(process: Tid, fd: i32) -> io::Result<i32> {
-    // SAFETY: pidfd_open and pidfd_getfd take integers and return a new
-    // descriptor, which only the OwnedFd owns.
-    let copy = unsafe {
-        let pidfd = check(libc::syscall(libc::SYS_pidfd_open, process, 0))?;
-        let pidfd = OwnedFd::from_raw_fd(pidfd as i32);
-        let copy = check(libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0))?;
-        OwnedFd::from_raw_fd(copy as i32)
-    };
-    let mut kind: libc::c_int = 0;
-    let mut size = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the kernel writes one int, whose size `size` says.
-    check(
-        unsafe {
-            let (level, name) = (libc::SOL_SOCKET, libc::SO_TYPE);
-            libc::getsockopt(copy.as_raw_fd(), level, name, (&raw mut kind).cast(), &raw mut size)
-        }
-        .into(),
-    )?;
-    Ok(kind)
-}
-
 /// The tracee's main process, for the signal handler; 0 when it has ended.
 static MAIN: AtomicI32 = AtomicI32::new(0);
 /// The tracer was asked to end.
@@ -395,6 +344,7 @@ extern "C" fn only_wake(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
 type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
 
 /// How a signal is taken.
+#[derive(Clone, Copy)]
 enum Taking {
     By(Handler),
     Ignored,

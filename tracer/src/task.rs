@@ -38,11 +38,14 @@ fn thread_group(tid: Tid) -> Option<Tid> {
     std::str::from_utf8(line).ok()?.parse().ok()
 }
 
+/// A path, and the generation of the name space in which it was read.
+type Cached = RefCell<Option<(u64, Rc<[u8]>)>>;
+
 /// Working and root directory: shared by the tasks that CLONE_FS bound together.
 #[derive(Debug, Default)]
 pub(crate) struct FsView {
-    cwd: RefCell<Option<(u64, Rc<[u8]>)>>,
-    root: RefCell<Option<(u64, Rc<[u8]>)>>,
+    cwd: Cached,
+    root: Cached,
     /// Tasks that are in a call which changes it.
     changing: Cell<u32>,
     /// Nothing is known of who shares it, or which mounts it sees: never cached.
@@ -66,17 +69,11 @@ impl FsView {
         self.cached(&self.root, tid, "root", generation)
     }
 
-    fn cached(
-        &self,
-        slot: &RefCell<Option<(u64, Rc<[u8]>)>>,
-        tid: Tid,
-        name: &str,
-        generation: u64,
-    ) -> Rc<[u8]> {
-        if let Some((then, path)) = &*slot.borrow() {
-            if *then == generation {
-                return Rc::clone(path);
-            }
+    fn cached(&self, slot: &Cached, tid: Tid, name: &str, generation: u64) -> Rc<[u8]> {
+        if let Some((then, path)) = &*slot.borrow()
+            && *then == generation
+        {
+            return Rc::clone(path);
         }
         let path: Rc<[u8]> = proc_link(tid, name).unwrap_or_default().into();
         if !self.uncached && self.changing.get() == 0 && !path.is_empty() {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::error::Error;
 use crate::event_loop::EventLoop;
 use crate::log::Log;
@@ -96,7 +98,7 @@ pub fn trace(command: &Command, options: Options) -> Result<Trace, Error> {
     sys::seize(main).map_err(Error::Ptrace)?;
     sys::pass_signals_to(main);
     sys::handle_signals();
-    sys::raise_file_limit();
+    raise_file_limit();
     // In isolation the originals stay where they are.
     let dir = options.originals.as_deref().filter(|_| !command.isolate);
     let originals = Originals::new(dir, options.originals_limit);
@@ -127,6 +129,13 @@ pub fn trace(command: &Command, options: Options) -> Result<Trace, Error> {
         log.finish().map_err(Error::Log)?;
     }
     Ok(Trace { uses, end, was_ended })
+}
+
+/// Raises the limit of open files to what is allowed: a process may cost the
+/// tracer a descriptor or two. The limit as it is does too, with more work.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 impl Trace {

@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use crate::hash::{PathMap, PathSet};
 use crate::record::{BytePath, FileUse, Port, Unseen, Use};
-use crate::resolve::parent_of;
 use crate::sys::Tid;
 use crate::task::Process;
+use crate::walk::parent_of;
 
 /// All kinds of use, in the order of their bits.
 const KINDS: [Use; 10] = [

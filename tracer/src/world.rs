@@ -194,18 +194,18 @@ impl Build<'_> {
         self.count += 1;
         let [upper, work] =
             ["upper", "work"].map(|d| self.stage.join(format!("{d}{}", self.count)));
-        let meta = fs::metadata(proc_path(lower)).map_err(errno)?;
+        let meta = fs::metadata(proc_path(lower)).map_err(|e| errno(&e))?;
         for dir in [&upper, &work] {
-            fs::DirBuilder::new().mode(0o755).create(dir).map_err(errno)?;
+            fs::DirBuilder::new().mode(0o755).create(dir).map_err(|e| errno(&e))?;
         }
         // The root of an overlay has its upper directory's owner and mode.
         let _ = std::os::unix::fs::chown(&upper, Some(meta.uid()), Some(meta.gid()));
         fs::set_permissions(&upper, fs::Permissions::from_mode(meta.mode() & 0o7777))
-            .map_err(errno)?;
-        if self.owner == Owner::User {
-            if let Ok(way) = self.cwd.strip_prefix(inside) {
-                make_way(&proc_path(lower), &upper, way);
-            }
+            .map_err(|e| errno(&e))?;
+        if self.owner == Owner::User
+            && let Ok(way) = self.cwd.strip_prefix(inside)
+        {
+            make_way(&proc_path(lower), &upper, way);
         }
         let extra = if self.owner == Owner::User { ",userxattr" } else { "" };
         let options = format!(
@@ -358,6 +358,6 @@ fn missing(step: &str) -> Failure {
     (step.to_owned(), io::ErrorKind::NotFound.into())
 }
 
-fn errno(error: io::Error) -> nix::Error {
+fn errno(error: &io::Error) -> nix::Error {
     error.raw_os_error().map_or(nix::Error::EIO, nix::Error::from_raw)
 }

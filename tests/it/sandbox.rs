@@ -53,8 +53,13 @@ impl Sandbox {
     #[track_caller]
     pub fn wait_for(&self, name: &str) -> PathBuf {
         let path = self.path(name);
-        wait_until(&format!("{} is there", path.display()), || path.exists());
-        path
+        for _ in 0..6000 {
+            if path.exists() {
+                return path;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("a minute has passed, and there is no {}", path.display());
     }
 
     /// Runs a program to its end.
@@ -67,18 +72,6 @@ impl Sandbox {
         command.args(args);
         Finished::of(&mut command)
     }
-}
-
-/// Waits until `condition` holds; panics after a minute.
-#[track_caller]
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    for _ in 0..6000 {
-        if condition() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    panic!("a minute has passed, and it is not so that {what}");
 }
 
 /// A program that ended, with what it printed.

@@ -171,11 +171,17 @@ impl<'a> EventLoop<'a> {
         if data as u32 != u32::from(filter::MARK) {
             // The program's own filter asks a tracer that it would not have.
             let _ = arch::refuse(tid, libc::ENOSYS);
-        } else if !self.tasks.get(tid).every_call
+        } else if !self.is_entered(tid)
             && let Some(call) = call
         {
             self.entry(tid, call);
         }
+    }
+
+    /// Whether the task's call was stopped at already, before any filter.
+    fn is_entered(&mut self, tid: Tid) -> bool {
+        let task = self.tasks.get(tid);
+        task.every_call && task.in_call
     }
 
     /// A call begins.
@@ -187,6 +193,7 @@ impl<'a> EventLoop<'a> {
         let row = rows.get(call.number as usize).copied().flatten();
         let task = self.tasks.get(tid);
         if let Some(row) = row {
+            task.identify(tid);
             let mut asked = Asked { tid, task, call, row, path: &mut self.path };
             let pending = self.observer.call(&mut asked);
             // A call that a signal broke off is begun anew.
@@ -198,6 +205,8 @@ impl<'a> EventLoop<'a> {
             }
         }
         task.in_call = task.pending.is_some() || task.restore.is_some() || task.every_call;
+        let listens = task.every_call;
+        self.tasks.has_listener |= listens;
     }
 
     fn info(&mut self, tid: Tid) -> Option<SyscallInfo> {

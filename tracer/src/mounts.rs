@@ -44,6 +44,19 @@ pub(crate) enum FsKind {
     Proc,
 }
 
+impl FsKind {
+    /// The kind by statfs(2)'s `f_type`: `PROC_SUPER_MAGIC`, `SYSFS_MAGIC`, … of
+    /// <linux/magic.h>.
+    pub(crate) fn of_magic(magic: i64) -> FsKind {
+        match magic {
+            0x9fa0 => FsKind::Proc,
+            0x6265_6572 | 0x1cd1 | 0x27_e0eb | 0x6367_7270 | 0x6462_6720 | 0x7472_6163
+            | 0x7363_6673 | 0x1980_0202 => FsKind::Pseudo,
+            _ => FsKind::Plain,
+        }
+    }
+}
+
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mount {

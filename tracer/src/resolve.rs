@@ -174,25 +174,10 @@ impl Resolver {
 
     /// For file systems whose `st_dev` is not that of the mount (btrfs).
     fn kind_by_magic(&self, path: &[u8]) -> FsKind {
-        /// `PROC_SUPER_MAGIC`, `SYSFS_MAGIC`, … of <linux/magic.h>.
-        const PROC: i64 = 0x9fa0;
-        const PSEUDO: [i64; 8] = [
-            0x6265_6572,
-            0x1cd1,
-            0x27_e0eb,
-            0x6367_7270,
-            0x6462_6720,
-            0x7472_6163,
-            0x7363_6673,
-            0x1980_0202,
-        ];
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.root, relative(path), flags, Mode::empty());
-        match file.and_then(rustix::fs::fstatfs).map(|fs| fs.f_type) {
-            Ok(PROC) => FsKind::Proc,
-            Ok(magic) if PSEUDO.contains(&magic) => FsKind::Pseudo,
-            _ => FsKind::Plain,
-        }
+        let found = file.and_then(rustix::fs::fstatfs);
+        found.map_or(FsKind::Plain, |found| FsKind::of_magic(found.f_type))
     }
 
     /// Finds what `query` names now.

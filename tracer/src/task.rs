@@ -15,9 +15,9 @@ use crate::memory::Memory;
 use crate::sys::Tid;
 
 /// A process between two execs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Process {
-    /// Its process id (the thread group's).
+    /// Its process id (the thread group's); 0 where it is not known yet.
     pub(crate) pid: Tid,
     /// Path of its executable.
     pub(crate) name: Rc<[u8]>,
@@ -206,10 +206,10 @@ const CLONE_THREAD: u64 = 0x1_0000;
 const CLONE_NEWNS: u64 = 0x2_0000;
 
 impl Task {
-    /// A task of which nothing is known but its id.
-    pub(crate) fn unknown(tid: Tid) -> Self {
+    /// A task of which nothing is known yet.
+    pub(crate) fn unknown() -> Self {
         Task {
-            process: Rc::new(Process::of(tid)),
+            process: Rc::default(),
             memory: Rc::new(Memory::new()),
             view: Rc::new(FsView::uncached()),
             descriptors: Descriptors::default(),
@@ -223,7 +223,14 @@ impl Task {
 
     /// The first task, which nothing shares a view with.
     pub(crate) fn first(tid: Tid) -> Self {
-        Task { view: Rc::default(), ..Task::unknown(tid) }
+        Task { view: Rc::default(), process: Rc::new(Process::of(tid)), ..Task::unknown() }
+    }
+
+    /// Finds out whose task it is, if its parent's event has not told yet.
+    pub(crate) fn identify(&mut self, tid: Tid) {
+        if self.process.pid == 0 {
+            self.process = Rc::new(Process::of(tid));
+        }
     }
 
     /// The child `tid` that this task made with these flags.
@@ -284,7 +291,7 @@ impl Task {
             other.view.begin_change();
         }
         // An exec in between made memory and name of its own.
-        if self.process.name == other.process.name {
+        if self.process.pid == 0 || self.process.name == other.process.name {
             self.process = other.process;
         }
         self.view = other.view;
@@ -300,15 +307,18 @@ pub(crate) struct Tasks {
     early: HashSet<Tid>,
     /// Of those, gone before it too.
     gone_early: HashSet<Tid>,
+    /// Some task has a listener of its own: whoever comes before its parent's
+    /// event may have it too.
+    pub(crate) has_listener: bool,
 }
 
 impl Tasks {
     /// The task `tid`; one that is not known yet came before its parent's event.
     pub(crate) fn get(&mut self, tid: Tid) -> &mut Task {
-        let early = &mut self.early;
+        let (early, every_call) = (&mut self.early, self.has_listener);
         self.tasks.entry(tid).or_insert_with(|| {
             early.insert(tid);
-            Task::unknown(tid)
+            Task { every_call, ..Task::unknown() }
         })
     }
 
@@ -321,7 +331,9 @@ impl Tasks {
         if self.gone_early.remove(&tid) {
             return;
         }
-        let child = self.get(parent).child(tid, flags);
+        let parent_task = self.get(parent);
+        parent_task.identify(parent);
+        let child = parent_task.child(tid, flags);
         let came_first = self.early.remove(&tid);
         match self.tasks.get_mut(&tid) {
             Some(task) if came_first => task.adopt(child),
@@ -372,9 +384,7 @@ mod tests {
     fn tree() -> Tasks {
         let mut tasks = Tasks::default();
         let own = std::process::id() as Tid;
-        let mut task = Task::unknown(own);
-        task.view = Rc::default();
-        tasks.insert(own, task);
+        tasks.insert(own, Task::first(own));
         tasks
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::Error;
@@ -88,7 +89,9 @@ pub struct Trace {
 
 /// Runs `command` to its end, and all its descendants to theirs.
 ///
-/// Call it from a process without other threads: it forks.
+/// Call it from a process without other threads: it forks. This process's
+/// standard input and output are /dev/null afterwards, unless
+/// [`Options::started`] is used.
 ///
 /// # Errors
 /// Where the command cannot be started or traced.
@@ -99,6 +102,9 @@ pub fn trace(command: &Command, options: Options) -> Result<Trace, Error> {
     sys::pass_signals_to(main);
     sys::handle_signals();
     raise_file_limit();
+    if options.started.is_none() {
+        let_go_of_streams();
+    }
     // In isolation the originals stay where they are.
     let dir = options.originals.as_deref().filter(|_| !command.isolate);
     let originals = Originals::new(dir, options.originals_limit);
@@ -136,6 +142,17 @@ pub fn trace(command: &Command, options: Options) -> Result<Trace, Error> {
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
+/// Takes /dev/null for standard input and output: while the tracer held them
+/// too, nobody at the other end would see the command close them. Standard
+/// error stays, for what is to be said.
+fn let_go_of_streams() {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    if let Ok(null) = rustix::fs::open("/dev/null", flags, Mode::empty()) {
+        let _ = rustix::stdio::dup2_stdin(&null);
+        let _ = rustix::stdio::dup2_stdout(&null);
+    }
 }
 
 impl Trace {

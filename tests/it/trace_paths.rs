@@ -13,6 +13,16 @@ fn a_directory_descriptor_counts_as_the_kernel_reads_it() {
 }
 
 #[test]
+fn descriptors_may_change_behind_a_tasks_back() {
+    check("shared-descriptors");
+}
+
+#[test]
+fn what_has_no_name_is_not_in_the_spec() {
+    check("unnamed");
+}
+
+#[test]
 fn the_working_directory_is_shared_as_the_kernel_shares_it() {
     check("chdir-in-thread");
 }
@@ -66,6 +76,7 @@ fn pseudo_files_are_told_by_their_file_system() {
 #[test]
 fn paths_after_chroot_begin_at_the_traced_root() {
     check("chroot");
+    check_built("chroot", Build::Static);
 }
 
 #[test]

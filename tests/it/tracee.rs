@@ -183,24 +183,9 @@ impl Traced {
                 wrong.push(format!("{word} {}: {why}", path.escape_ascii()));
             }
         }
-        for path in outcome.spec.paths().filter(|p| p.starts_with(self.dir.as_os_str().as_bytes()))
-        {
-            let (text, real) = (path.escape_ascii(), self.dir.join(os(path)));
-            let needed = |word: &str| !["absent", "made", "unseen"].contains(&word);
-            let mut said = outcome.said.iter().filter(|(word, _)| needed(word));
-            let entered = path == self.dir.as_os_str().as_bytes();
-            if !entered && !said.any(|(_, said)| said == path || under(said, path)) {
-                wrong.push(format!("{text} is in the spec, and the tracee never said it"));
-            }
-            if path.len() >= PATH_MAX {
-                continue;
-            }
-            if !self.before.contains_key(&real) {
-                wrong.push(format!("{text} is in the spec and was not there before the run"));
-            }
-            if content(&real).is_none() && self.original(path).is_none() {
-                wrong.push(format!("{text} is in the spec, gone, and not in spec.originals"));
-            }
+        for path in outcome.spec.paths().filter(|path| path.len() < PATH_MAX) {
+            let why = self.unsaid(outcome, path);
+            wrong.extend(why.map(|why| format!("{} is in the spec, {why}", path.escape_ascii())));
         }
         assert!(
             wrong.is_empty(),
@@ -209,6 +194,22 @@ impl Traced {
             wrong.join("\n"),
             self.sandbox.lines("spec.json").join("\n"),
         );
+    }
+
+    /// What is wrong with a path of the spec.
+    fn unsaid(&self, outcome: &Outcome, path: &[u8]) -> Option<&'static str> {
+        let (real, dir) = (self.dir.join(os(path)), self.dir.as_os_str().as_bytes());
+        let needed = |word: &str| !["absent", "made", "unseen"].contains(&word);
+        let mut said = outcome.said.iter().filter(|(word, _)| needed(word));
+        if content(&real).is_none() && self.original(path).is_none() {
+            Some("gone, and not in spec.originals")
+        } else if under(path, dir) && !self.before.contains_key(&real) {
+            Some("and was not there before the run")
+        } else if under(path, dir) && !said.any(|(_, said)| said == path || under(said, path)) {
+            Some("and the tracee never said it")
+        } else {
+            None
+        }
     }
 
     /// What lies in spec.originals for a path of the spec.

@@ -14,6 +14,8 @@ static void prepare(void)
 	file("out/side");
 	file("after");
 	file("jail/in-thread");
+	file("before-chdir");
+	copy(self, "jail/program");
 }
 
 static void run(void)
@@ -26,6 +28,7 @@ static void run(void)
 	child = must(fork());
 	if (!child) {
 		must(chroot("jail"));
+		must(open("before-chdir", O_RDONLY)); /* the directory is still outside */
 		must(chdir("/"));
 		must(open("/etc/file", O_RDONLY));
 		must(open("link", O_RDONLY));
@@ -33,7 +36,9 @@ static void run(void)
 		must(open("/../in-thread", O_RDONLY));
 		must(openat(out, "side", O_RDONLY));
 		fails(open("/after", O_RDONLY), ENOENT);
-		_exit(0);
+		must(setenv("TRACEE_ENDS", "1", 1));
+		execv("/program", (char *const[]){ "program", NULL });
+		_exit(0); /* linked dynamically: its interpreter is not in there */
 	}
 	reap(child, 0);
 	must(open("after", O_RDONLY));
@@ -45,6 +50,8 @@ static void run(void)
 	say("used", "out");
 	say("read", "out/side");
 	say("read", "after");
+	say("read", "before-chdir");
+	say("used", "jail/program");
 	say("absent", "/after");
 	say("absent", "/etc/file");
 }

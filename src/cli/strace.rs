@@ -48,6 +48,10 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
     /// Run over a throw-away overlay: whatever the run writes is gone afterwards
+    ///
+    /// Needs root or user namespaces. Without root, what belongs to other users
+    /// cannot be changed in it. Pseudo file systems (/proc, /sys, /dev, cgroups),
+    /// the network and standard streams are the real ones.
     #[arg(long)]
     pub isolate: bool,
     /// Keep at most so much of the originals of what the run changes (bytes, or with K, M, G)
@@ -63,6 +67,10 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     pub env: Vec<String>,
     /// Exercise CMD with this shell command, then end CMD with SIGTERM; fails if it fails
+    ///
+    /// The shell command itself is not traced. It starts when --ready-port or
+    /// --ready-file says so (waiting for at most 60 s), else after 1 s. What is
+    /// left of CMD 10 s after SIGTERM gets SIGKILL.
     #[arg(long, value_name = "CMD")]
     pub until: Option<String>,
     /// Start --until when this TCP port of 127.0.0.1 answers

@@ -156,8 +156,21 @@ pub fn require(test: &str, needs: &[Need]) -> bool {
         std::env::var_os("VZ_TEST_ALL").is_none(),
         "{test} needs {what}, and VZ_TEST_ALL is set"
     );
-    // Past the test harness's capture, so that a skip is seen in every run.
-    let line = format!("SKIPPED {test}: it needs {what}\n");
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+    say(&format!("SKIPPED {test}: it needs {what}\n"));
     false
+}
+
+/// How often a test does what it does: `full` times with VZ_TEST_FULL=1, which
+/// takes minutes; else `reduced` times, which is said.
+pub fn count(test: &str, full: u32, reduced: u32) -> u32 {
+    if std::env::var_os("VZ_TEST_FULL").is_some() {
+        return full;
+    }
+    say(&format!("REDUCED {test}: {reduced} of {full}; VZ_TEST_FULL=1 does all\n"));
+    reduced
+}
+
+/// Past the test harness's capture, so that it is seen in every run.
+fn say(line: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
 }

@@ -1,12 +1,7 @@
 //! Many tasks and many calls: nothing is lost, and the same run gives the same spec.
 
-use crate::sandbox::require;
+use crate::sandbox::{count, require};
 use crate::tracee::{Build, Outcome, Traced};
-
-/// Full counts take minutes; `.ci/full` sets this variable.
-fn full() -> bool {
-    std::env::var_os("VZ_TEST_FULL").is_some()
-}
 
 /// Counts the log's lines about files below the prepared directory, each of
 /// which must be JSON.
@@ -19,7 +14,7 @@ fn uses_logged(traced: &Traced) -> usize {
     lines.filter(|value| value.to_string().contains(&below)).count()
 }
 
-fn traced_twice(name: &str, count: usize) -> (Traced, Outcome) {
+fn traced_twice(name: &str, count: u32) -> (Traced, Outcome) {
     let mut traced = Traced::prepare(name, Build::Native);
     traced.env.push(("TRACEE_COUNT", count.to_string()));
     let first = traced.run(&["--log", "log"]);
@@ -32,17 +27,17 @@ fn traced_twice(name: &str, count: usize) -> (Traced, Outcome) {
 #[test]
 fn no_open_of_16_threads_is_lost() {
     if require("16 threads", Build::Native.needs()) {
-        let count = if full() { 100_000 } else { 10_000 };
-        let (traced, _) = traced_twice("threads", count);
-        assert_eq!(uses_logged(&traced), 16 * count);
+        let opens = count("opens of each of 16 threads", 100_000, 10_000);
+        let (traced, _) = traced_twice("threads", opens);
+        assert_eq!(uses_logged(&traced), 16 * opens as usize);
     }
 }
 
 #[test]
 fn no_child_is_lost() {
     if require("many forks", Build::Native.needs()) {
-        let count = if full() { 100_000 } else { 3_000 };
-        let (traced, _) = traced_twice("forks", count);
-        assert_eq!(uses_logged(&traced), count);
+        let forks = count("forks", 100_000, 3_000);
+        let (traced, _) = traced_twice("forks", forks);
+        assert_eq!(uses_logged(&traced), forks as usize);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::sandbox::{Finished, require};
+use crate::sandbox::{Finished, count, require};
 use crate::tracee::{Build, Traced, check, check_built};
 
 #[test]
@@ -66,7 +66,7 @@ fn strict_mode_is_said() {
     check_built("strict", Build::Native);
 }
 
-/// The tracer's peak memory may grow by this much between the 1,000th and the
+/// The tracer's peak memory may grow by this much between the first tenth and the
 /// last process, in KiB: a few pages of a growing table, no entry a process.
 const GROWTH: i64 = 512;
 
@@ -74,7 +74,7 @@ const GROWTH: i64 = 512;
 fn the_tracers_memory_does_not_grow_with_processes() {
     if require("the tracer's memory", Build::Native.needs()) {
         let mut traced = Traced::prepare("spawner", Build::Native);
-        let count = if std::env::var_os("VZ_TEST_FULL").is_some() { 100_000 } else { 10_000 };
+        let count = count("processes under one tracer", 100_000, 10_000);
         traced.env.push(("TRACEE_COUNT", count.to_string()));
         let seen = Finished::of(&mut traced.command(&["-q"])).success().stdout();
         let peaks: Vec<i64> = seen.split_whitespace().map(|kib| kib.parse().unwrap()).collect();

@@ -48,6 +48,20 @@ impl Sandbox {
         command
     }
 
+    /// Waits until a file is there: written by a program in the background.
+    /// Panics after a minute.
+    #[track_caller]
+    pub fn wait_for(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        for _ in 0..6000 {
+            if path.exists() {
+                return path;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("a minute has passed, and there is no {}", path.display());
+    }
+
     /// Runs a program to its end.
     pub fn run<S: AsRef<OsStr>>(
         &self,
@@ -114,6 +128,7 @@ impl Finished {
 }
 
 /// Something that a test needs and a fresh machine may lack.
+#[derive(Clone, Copy, Debug)]
 pub enum Need {
     /// Effective user id 0.
     Root,
@@ -141,8 +156,21 @@ pub fn require(test: &str, needs: &[Need]) -> bool {
         std::env::var_os("VZ_TEST_ALL").is_none(),
         "{test} needs {what}, and VZ_TEST_ALL is set"
     );
-    // Past the test harness's capture, so that a skip is seen in every run.
-    let line = format!("SKIPPED {test}: it needs {what}\n");
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+    say(&format!("SKIPPED {test}: it needs {what}\n"));
     false
+}
+
+/// How often a test does what it does: `full` times with VZ_TEST_FULL=1, which
+/// takes minutes; else `reduced` times, which is said.
+pub fn count(test: &str, full: u32, reduced: u32) -> u32 {
+    if std::env::var_os("VZ_TEST_FULL").is_some() {
+        return full;
+    }
+    say(&format!("REDUCED {test}: {reduced} of {full}; VZ_TEST_FULL=1 does all\n"));
+    reduced
+}
+
+/// Past the test harness's capture, so that it is seen in every run.
+fn say(line: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
 }

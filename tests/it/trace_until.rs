@@ -1,0 +1,85 @@
+//! Servers: made ready, exercised, ended.
+
+use std::net::TcpListener;
+
+use crate::sandbox::{Finished, require};
+use crate::tracee::{Build, Traced};
+
+/// A server that is to listen on a port that nobody has.
+fn server() -> (Traced, u16) {
+    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let mut traced = Traced::prepare("server", Build::Native);
+    traced.env.push(("TRACEE_PORT", port.to_string()));
+    (traced, port)
+}
+
+/// A shell command that reads what the server on this port says into `answer`.
+fn probe(port: u16) -> String {
+    format!("bash -c 'cat < /dev/tcp/127.0.0.1/{port}' > answer && cat /etc/shells > /dev/null")
+}
+
+#[test]
+fn a_server_is_exercised_when_its_port_answers_and_then_ended() {
+    if require("--until --ready-port", Build::Native.needs()) {
+        let (traced, port) = server();
+        let outcome = traced.run(&["--until", &probe(port), "--ready-port", &port.to_string()]);
+        traced.assert_seen(&outcome);
+        assert_eq!(traced.sandbox.lines("answer"), ["hello"]);
+        assert!(!outcome.has("/etc/shells"), "the exercise is not traced");
+        let ports = &outcome.record.ports;
+        assert!(ports.iter().any(|p| p.port == port && p.protocol == "tcp"), "{ports:?}");
+        assert!(ports.iter().any(|p| p.address == "127.0.0.1"), "{ports:?}");
+    }
+}
+
+#[test]
+fn a_server_is_exercised_when_its_file_is_there() {
+    if require("--until --ready-file", Build::Native.needs()) {
+        let (traced, port) = server();
+        let ready = traced.dir.join("run/ready").display().to_string();
+        let outcome = traced.run(&["--until", &probe(port), "--ready-file", &ready]);
+        traced.assert_seen(&outcome);
+        assert_eq!(traced.sandbox.lines("answer"), ["hello"]);
+    }
+}
+
+#[test]
+fn a_failed_exercise_fails_the_run() {
+    if require("--until that fails", Build::Native.needs()) {
+        let (traced, port) = server();
+        let options = ["--until", "exit 3", "--ready-port", &port.to_string()];
+        Finished::of(&mut traced.command(&options)).status(125).says("exit 3");
+    }
+}
+
+#[test]
+fn a_command_that_ends_too_early_fails_the_run() {
+    let sandbox = crate::sandbox::Sandbox::new();
+    let options = ["--until", "true", "--ready-file", "never", "--", "true"];
+    sandbox.run("smith-strace", options).status(125).says("ended before");
+}
+
+#[test]
+fn time_out_ends_a_server_softly() {
+    if require("--timeout", Build::Native.needs()) {
+        let (traced, _) = server();
+        let outcome = {
+            let mut command = traced.command(&["--timeout", "1s"]);
+            traced.outcome(Finished::of(&mut command).success())
+        };
+        assert!(outcome.has(traced.dir.join("shutdown")));
+        assert!(!outcome.has(traced.dir.join("page")));
+    }
+}
+
+#[test]
+fn time_out_ends_a_stubborn_server_too() {
+    if require("--timeout of a stubborn server", Build::Native.needs()) {
+        use std::os::unix::process::ExitStatusExt;
+        let (mut traced, _) = server();
+        traced.env.push(("TRACEE_STUBBORN", "1".to_owned()));
+        let output = traced.command(&["--timeout", "0.5s"]).output().unwrap();
+        assert_eq!(output.status.signal(), Some(9), "{output:?}");
+        assert!(traced.sandbox.path("spec").exists(), "what was seen is written");
+    }
+}

@@ -195,6 +195,9 @@ pub struct Run {
     /// What runs it; `auto` takes the first of runc, crun, embedded that works here
     #[arg(long, value_name = "WHICH", default_value = "auto")]
     pub runtime: Runtime,
+    /// Kill the program so many seconds after SIGTERM; 0 waits for ever
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    pub stop_timeout: u32,
 }
 
 /// What runs a bundle.

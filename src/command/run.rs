@@ -25,7 +25,7 @@ use crate::runner::supervise::Supervisor;
 pub fn run(args: &build::Run) -> anyhow::Result<ExitCode> {
     let spec = adapted(args)?;
     refuse_absent(&spec)?;
-    let mut supervisor = Supervisor::new()?;
+    let mut supervisor = Supervisor::new(args.stop_timeout)?;
     let state = State::new()?;
     fs::write(state.dir().join("config.json"), config::print(&spec)?)
         .with_context(|| format!("cannot write to `{}`", state.dir().display()))?;

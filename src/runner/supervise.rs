@@ -4,15 +4,21 @@
 //! between. As the first of its PID namespace it does not get signals that it
 //! has no handler for (pid_namespaces(7)), so what the kernel would do to any
 //! other program is done here: it is killed, and the status tells the signal.
+//! Some programs end themselves by raising a signal (beanstalkd raises SIGKILL
+//! on SIGTERM), which does nothing to a first process either: so it is killed,
+//! too, when it outlives SIGTERM by the time it was given.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+use nix::unistd::{Pid, alarm};
+use signal_hook::consts::{
+    SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH,
+};
 use signal_hook::iterator::Signals;
 
 /// Signals that are meant for the program.
@@ -22,19 +28,23 @@ const PASSED_ON: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
 #[derive(Debug)]
 pub struct Supervisor {
     signals: Signals,
+    /// Seconds from SIGTERM to SIGKILL; 0 for never.
+    stop_timeout: u32,
 }
 
 impl Supervisor {
     /// From now on signals wait to be passed on; one that the caller ignores
-    /// (as nohup does with SIGHUP) stays ignored.
+    /// (as nohup does with SIGHUP) stays ignored. What outlives SIGTERM by
+    /// `stop_timeout` seconds is killed; 0 is never.
     ///
     /// # Errors
     /// When the handlers cannot be installed.
-    pub fn new() -> anyhow::Result<Self> {
+    pub fn new(stop_timeout: u32) -> anyhow::Result<Self> {
         let ignored = mask_of("self", "SigIgn").unwrap_or(0);
         let passed_on = PASSED_ON.into_iter().filter(|&signal| ignored & bit(signal) == 0);
-        let signals = Signals::new(passed_on.chain([SIGCHLD])).context("cannot handle signals")?;
-        Ok(Supervisor { signals })
+        let signals =
+            Signals::new(passed_on.chain([SIGALRM, SIGCHLD])).context("cannot handle signals")?;
+        Ok(Supervisor { signals, stop_timeout })
     }
 
     /// Waits for `program` to end and returns its exit status, 128 and the
@@ -52,8 +62,13 @@ impl Supervisor {
                 if let Some(status) = reap(program)? {
                     return Ok(exit_status(status, ended_by));
                 }
+            } else if signal == SIGALRM {
+                let _ = kill(program, Signal::SIGKILL);
+                ended_by = ended_by.or(Some(signal_hook::consts::SIGKILL));
             } else if deliver(program, signal) == Delivered::Killed {
                 ended_by = ended_by.or(Some(signal));
+            } else if signal == SIGTERM && self.stop_timeout > 0 {
+                alarm::set(self.stop_timeout);
             }
         }
         anyhow::bail!("signals ended before the program did")
@@ -96,8 +111,15 @@ enum Delivered {
 fn deliver(program: Pid, number: i32) -> Delivered {
     let pid = program.to_string();
     let has = |field| mask_of(&pid, field).is_some_and(|mask| mask & bit(number) != 0);
-    // A blocked signal may be waited for (sigwait(3)).
-    let is_handled = has("SigCgt") || has("SigIgn") || has("SigBlk");
+    // A signal that stays blocked may be waited for (sigwait(3)); a shell that
+    // forks blocks it for a moment only.
+    let stays_blocked = || {
+        (0..20).all(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            has("SigBlk")
+        })
+    };
+    let is_handled = has("SigCgt") || has("SigIgn") || (has("SigBlk") && stays_blocked());
     // WINCH does nothing by default.
     let (signal, delivered) = if is_handled || number == SIGWINCH {
         (Signal::try_from(number).ok(), Delivered::Sent)

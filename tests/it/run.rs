@@ -167,7 +167,8 @@ fn input_goes_through_and_status_comes_back() {
 /// Starts a script that says when it is ready, and sends it a signal.
 fn signalled(sandbox: &Sandbox, runtime: &str, script: &str, signal: Signal) -> (i32, String) {
     let mut command = sandbox.command("vzbuild");
-    command.args(["run", "--runtime", runtime, "b", "--", "sh", "-c", script]);
+    command.args(["run", "--stop-timeout", "1", "--runtime", runtime, "b"]);
+    command.args(["--", "sh", "-c", script]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
@@ -194,6 +195,10 @@ fn signals_reach_the_program() {
         let unhandled = "echo ready; sleep 60; echo spared";
         let answer = signalled(&sandbox, runtime, unhandled, Signal::SIGTERM);
         assert_eq!(answer, (143, String::new()), "{runtime}");
+        // Shells retry a wait that a handler broke, so this one outlives its TERM.
+        let stubborn = "trap 'echo no' TERM; echo ready; while :; do sleep 0.1; done";
+        let (status, said) = signalled(&sandbox, runtime, stubborn, Signal::SIGTERM);
+        assert_eq!((status, said.as_str()), (137, "no\n"), "{runtime}");
         let ignored = "trap '' HUP; echo ready; sleep 1; echo spared";
         let answer = signalled(&sandbox, runtime, ignored, Signal::SIGHUP);
         assert_eq!(answer, (0, "spared\n".to_owned()), "{runtime}");

@@ -145,6 +145,11 @@ pub fn data(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
+/// Standard output, for data too large to be made in memory first.
+pub fn stdout() -> impl Write {
+    std::io::stdout().lock()
+}
+
 fn emphasis(word: &str) -> String {
     if colour() { format!("\x1b[1;31m{word}\x1b[0m") } else { word.to_owned() }
 }

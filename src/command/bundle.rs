@@ -18,7 +18,7 @@ use oci_spec::runtime::Spec;
 
 use crate::cli::build;
 use crate::report::{Advice, Status};
-use crate::{interrupt, progress};
+use crate::{interrupt, progress, report};
 
 use super::source::{Gathered, gather};
 use summary::Summary;
@@ -90,7 +90,7 @@ fn refuse_unreadable(layer: &Layer, allow: bool) -> anyhow::Result<()> {
         layer.unreadable.iter().map(|path| format!("{path}: permission denied")).collect();
     if allow {
         for line in lines {
-            crate::report::warn("vzbuild", format_args!("left out: {line}"));
+            report::warn("vzbuild", format_args!("left out: {line}"));
         }
         return Ok(());
     }
@@ -107,7 +107,7 @@ fn write_tar(
     sinks: Sinks<'_>,
 ) -> anyhow::Result<Assembled> {
     if path == Path::new("-") {
-        let mut out = std::io::stdout().lock();
+        let mut out = report::stdout();
         let sinks = Sinks { tar: Some(&mut out), ..sinks };
         return bundler::assemble(layer, &gathered.rootfs, None, sinks)
             .map_err(|error| explain(error.into(), path));

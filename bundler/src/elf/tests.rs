@@ -99,7 +99,7 @@ fn another_reader_says_the_same_of_this_system_s_files() {
             let small = path.metadata().is_ok_and(|m| m.is_file() && m.len() < 4 << 20);
             let Some(bytes) = small.then(|| std::fs::read(&path).ok()).flatten() else { continue };
             let Ok(Some(ours)) = Elf::read(&*bytes) else { continue };
-            let theirs = goblin::elf::Elf::parse(&bytes).unwrap();
+            let Ok(theirs) = goblin::elf::Elf::parse(&bytes) else { continue };
             let shown = path.display();
             assert_eq!(text(&ours.needed), theirs.libraries, "{shown}");
             let ours_interpreter = ours.interpreter.as_deref().map(String::from_utf8_lossy);
@@ -115,7 +115,7 @@ fn another_reader_says_the_same_of_this_system_s_files() {
             compared += 1;
         }
     }
-    println!("{compared} files");
+    assert!(compared > 0, "no ELF file was found to compare");
 }
 
 proptest! {

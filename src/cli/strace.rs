@@ -63,7 +63,7 @@ pub struct Args {
     /// Be a grandchild of the command instead of its parent
     #[arg(short = 'D', long)]
     pub detach: bool,
-    /// Variable whose value goes into SPEC.json; PATH, LANG, LC_*, TZ, HOME do anyway
+    /// Variable whose value goes into SPEC.json; PATH, LANG, LC_*, TZ, HOME do anyway, and those that name used paths
     #[arg(long, value_name = "NAME")]
     pub env: Vec<String>,
     /// Exercise CMD with this shell command, then end CMD with SIGTERM; fails if it fails

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use bundler::{Closure, Missing, Reason, RootPath, Rootfs, Why};
+use bundler::{Closure, Kind, Missing, Reason, RootPath, Rootfs, Why};
 use serde_json::{Value, json};
 use tracer::Spec;
 use tracer::record::BytePath;
@@ -24,16 +24,26 @@ pub fn run(args: &build::Closure) -> anyhow::Result<ExitCode> {
         text.push(b'\n');
         report::data(&text)?;
     } else {
-        report::data(&list(closure).print())?;
+        report::data(&list(closure, &gathered.rootfs).print())?;
         gathered.say_warnings();
     }
     gathered.refuse_missing(args.source.allow_missing)?;
     Ok(Status::Done.into())
 }
 
-/// The entries as a spec.
-fn list(closure: &Closure) -> Spec {
-    closure.entries.keys().map(|path| path.as_bytes().to_vec()).collect()
+/// The nodes of /dev that mean the same on every machine.
+const DEVICES: [&[u8]; 6] =
+    [b"/dev/full", b"/dev/null", b"/dev/random", b"/dev/tty", b"/dev/urandom", b"/dev/zero"];
+
+/// The entries as a spec, with the devices that the runs used: a runtime makes
+/// those, but whoever copies the list and calls chroot has none.
+fn list(closure: &Closure, rootfs: &Rootfs) -> Spec {
+    let is_device = |path: &&RootPath| {
+        DEVICES.contains(&path.as_bytes())
+            && rootfs.lstat(path).is_ok_and(|meta| meta.kind == Kind::CharDevice)
+    };
+    let paths = closure.entries.keys().chain(closure.runtime.keys().filter(is_device));
+    paths.map(|path| path.as_bytes().to_vec()).collect()
 }
 
 fn describe(closure: &Closure, rootfs: &Rootfs) -> Value {

@@ -51,6 +51,9 @@ pub fn gather(source: &Source) -> anyhow::Result<Gathered> {
         for path in input.spec.paths() {
             wanted.insert(RootPath::new(path)?);
         }
+        if let Some(record) = &input.record {
+            wanted.extend(record.devices.iter().filter_map(|path| RootPath::new(&path.0).ok()));
+        }
         if let (true, Some(record)) = (source.listed, &input.record) {
             wanted.extend(listed(&rootfs, record));
         }

@@ -1,10 +1,10 @@
 //! `smith-strace`: trace a command, write its spec.
 
+mod environment;
 mod exercise;
 mod output;
 mod summary;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::ExitCode;
@@ -31,7 +31,7 @@ const NOT_FOUND: u8 = 127;
 /// With status 125 where tracing or writing failed, 126 or 127 where the
 /// command could not be executed or found.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (mut output, selection, run) = prepare(args).status(FAILED)?;
+    let (mut output, selection, mut run) = prepare(args).status(FAILED)?;
     let command = Command {
         args: args.command.clone(),
         search: std::env::var_os("PATH"),
@@ -50,6 +50,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         started: exercise.starter(),
     };
     let trace = tracer::trace(&command, options).map_err(advise)?;
+    environment::keep_paths(&mut run, &trace.spec(&Selection::default()));
     let record = trace.record(&selection, run, describe_host());
     let line = summary::of(args, &record, trace.bytes(&selection));
     output.commit(trace.spec(&selection), record).status(FAILED)?;
@@ -83,6 +84,7 @@ const SIGTERM: i32 = 15;
 fn advise(error: Error) -> anyhow::Error {
     let (status, hint) = match &error {
         Error::NotFound { .. } => (NOT_FOUND, None),
+        Error::NoInterpreter { .. } => (NOT_FOUND, Some(FIND_INTERPRETER)),
         Error::Execute { .. } => (NOT_EXECUTABLE, None),
         Error::Ptrace(_) => (FAILED, Some(ALLOW_PTRACE)),
         Error::Filter(_) => (FAILED, Some(ALLOW_SECCOMP)),
@@ -97,6 +99,8 @@ fn advise(error: Error) -> anyhow::Error {
     advised.err().unwrap_or_else(|| anyhow::anyhow!("nothing failed"))
 }
 
+const FIND_INTERPRETER: &str = "`head -1` shows the one of a script, `readelf -l` that of an ELF \
+    program; it must be in the root where the command runs";
 const ALLOW_PTRACE: &str = "allow ptrace: in a container --cap-add SYS_PTRACE or a seccomp \
     profile that has it; with Yama, kernel.yama.ptrace_scope must be below 2 (3 forbids tracing \
     until the next boot)";
@@ -106,22 +110,8 @@ const ALLOW_NAMESPACES: &str = "be root, or allow user namespaces: user.max_user
     0, on Debian kernel.unprivileged_userns_clone=1, on Ubuntu \
     kernel.apparmor_restrict_unprivileged_userns=0";
 
-/// Names of variables whose values are no secrets.
-fn is_safe(name: &str) -> bool {
-    matches!(name, "PATH" | "LANG" | "TZ" | "HOME") || name.starts_with("LC_")
-}
-
 fn describe_run(args: &Args) -> anyhow::Result<Run> {
-    let mut env = BTreeMap::new();
-    let mut env_names = BTreeSet::new();
-    for (name, value) in std::env::vars_os() {
-        let name = name.to_string_lossy().into_owned();
-        if is_safe(&name) || args.env.contains(&name) {
-            env.insert(name, value.to_string_lossy().into_owned());
-        } else {
-            env_names.insert(name);
-        }
-    }
+    let (env, env_names) = environment::describe(&args.env);
     let cwd = std::env::current_dir().context("cannot tell the working directory")?;
     let groups = nix::unistd::getgroups().unwrap_or_default();
     Ok(Run {

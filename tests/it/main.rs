@@ -1,8 +1,6 @@
 //! End-to-end tests: the real programs on real files.
 #![expect(unreachable_pub, reason = "modules of a test binary have no outside")]
 
-mod help;
-mod programs;
 mod bad_bundles;
 mod bad_specs;
 mod bundle;
@@ -10,8 +8,10 @@ mod closure;
 mod corpus;
 mod diff;
 mod explain;
+mod help;
 mod layer;
 mod ldd;
+mod programs;
 mod reproducible;
 mod rootless;
 mod run;

@@ -16,6 +16,14 @@ pub enum Error {
         /// Why the kernel refused it.
         source: io::Error,
     },
+    /// The file is there, but the `#!` or ELF interpreter that it names is not.
+    #[error("`{}` is there, but not the interpreter that it names", program.display())]
+    NoInterpreter {
+        /// The command as given.
+        program: OsString,
+        /// Why the kernel refused it.
+        source: io::Error,
+    },
     /// The file is there and cannot be executed.
     #[error("cannot execute `{}`", program.display())]
     Execute {

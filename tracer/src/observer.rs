@@ -204,6 +204,7 @@ impl Observer {
         );
         if device && path.starts_with(b"/dev/") {
             self.uses.pseudo.insert(b"/dev".to_vec());
+            self.uses.devices.insert(path.to_vec());
             return true;
         }
         if self.resolver.kind(path, stat.st_dev) == FsKind::Plain {

@@ -10,7 +10,7 @@ pub const VERSION: u32 = 1;
 
 /// The content of `spec.json`. Lists are sorted, so equal runs write equal bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct Record {
     /// Version of the format: [`VERSION`].
     pub version: u32,
@@ -36,6 +36,8 @@ pub struct Record {
     pub unseen: BTreeSet<Unseen>,
     /// Paths on pseudo file systems that were used, by mount point.
     pub pseudo: BTreeSet<BytePath>,
+    /// Device nodes below /dev that were used.
+    pub devices: BTreeSet<BytePath>,
     /// With `--outcomes`: paths that were asked for and never found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<Absent>,
@@ -52,7 +54,7 @@ pub struct Run {
     /// Working directory.
     pub cwd: BytePath,
     /// Variables whose values are no secrets: PATH, LANG, LC_*, TZ, HOME, and
-    /// those of `--env`.
+    /// those of `--env`, and those that hold only paths, one of which was used.
     pub env: BTreeMap<String, String>,
     /// Names of all other variables.
     pub env_names: BTreeSet<String>,
@@ -284,6 +286,7 @@ impl Record {
         self.sockets.extend(later.sockets);
         self.unseen.extend(later.unseen);
         self.pseudo.extend(later.pseudo);
+        self.devices.extend(later.devices);
         self
     }
 

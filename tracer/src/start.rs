@@ -45,6 +45,7 @@ const GO: u8 = b'g';
 const AT_WORLD: u8 = b'w';
 const AT_FILTER: u8 = b'f';
 const AT_EXEC: u8 = b'x';
+const AT_INTERPRETER: u8 = b'i';
 
 /// Starts `command` up to where it waits to be traced.
 ///
@@ -155,6 +156,7 @@ impl Started {
                 source,
             },
             AT_FILTER => Error::Filter(source),
+            AT_INTERPRETER if number == libc::ENOENT => Error::NoInterpreter { program, source },
             _ if matches!(number, libc::ENOENT | libc::ENOTDIR) => {
                 Error::NotFound { program, source }
             }
@@ -198,7 +200,9 @@ fn become_tracee(command: &Command, words: &[CString], channel: OwnedFd) -> ! {
         fail(&mut channel, AT_FILTER, &error, "");
     }
     let error = exec(&candidates, words);
-    fail(&mut channel, AT_EXEC, &error, "")
+    // ENOENT of a file that is there is that of its interpreter.
+    let there = candidates.iter().any(|file| rustix::fs::stat(file).is_ok());
+    fail(&mut channel, if there { AT_INTERPRETER } else { AT_EXEC }, &error, "")
 }
 
 /// Only an unprivileged process has to give up what setuid programs gain.

@@ -189,6 +189,7 @@ impl Trace {
             excluded: others.into_iter().map(|file| file.path).collect(),
             unseen: self.uses.all_unseen(),
             pseudo: self.uses.pseudo.iter().cloned().map(BytePath).collect(),
+            devices: self.uses.devices.iter().cloned().map(BytePath).collect(),
             absent: self
                 .uses
                 .absent()

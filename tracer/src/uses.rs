@@ -55,6 +55,8 @@ pub(crate) struct Uses {
     pub(crate) ports: BTreeSet<Port>,
     pub(crate) sockets: BTreeSet<Vec<u8>>,
     pub(crate) pseudo: BTreeSet<Vec<u8>>,
+    /// Device nodes below /dev.
+    pub(crate) devices: BTreeSet<Vec<u8>>,
     absent: BTreeMap<Vec<u8>, BTreeSet<String>>,
     unseen: BTreeMap<(&'static str, String), u64>,
 }

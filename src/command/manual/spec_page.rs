@@ -11,7 +11,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("runs.cwd", "Working directory."),
     (
         "runs.env",
-        "Variables and their values: PATH, LANG, LC_*, TZ, HOME and those named with --env. Other values may be secrets and are never written.",
+        "Variables and their values: PATH, LANG, LC_*, TZ, HOME, those named with --env, and those whose value is nothing but absolute paths of which the run used one (SSL_CERT_FILE, PYTHONPATH). Other values may be secrets and are never written.",
     ),
     ("runs.envNames", "Names of all other variables."),
     ("runs.uid", "Effective user id."),
@@ -45,6 +45,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("unseen.kind", "A stable name for scripts, such as io-uring."),
     ("unseen.message", "One sentence, with the way out where there is one."),
     ("pseudo", "Mount points of the pseudo file systems that were used."),
+    ("devices", "Device nodes below /dev that were used."),
     ("host", "The machine of the first run."),
     ("host.kernel", "Kernel release (uname -r)."),
     ("host.arch", "Machine (uname -m)."),

@@ -1,0 +1,1 @@
+//! Finding what of the new bytes is in the old ones.

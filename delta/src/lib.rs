@@ -7,6 +7,7 @@ mod matcher;
 mod read_at;
 pub mod split;
 pub mod streams;
+pub mod vcdiff;
 
 pub use error::Error;
 pub use read_at::ReadAt;

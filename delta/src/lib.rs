@@ -1,6 +1,7 @@
 //! Deltas of files: small, because what an executable refers to is understood.
 #![forbid(unsafe_code)]
 
+mod copy;
 pub mod elf;
 mod error;
 mod matcher;

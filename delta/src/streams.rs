@@ -125,6 +125,11 @@ impl Streams {
         }
     }
 
+    /// Appends what `other` holds in `stream`.
+    pub fn append_only(&mut self, stream: Stream, other: &Self) {
+        self.bytes[stream as usize].extend_from_slice(&other.bytes[stream as usize]);
+    }
+
     /// How many bytes `stream` holds before compression.
     #[must_use]
     pub fn len(&self, stream: Stream) -> usize {

@@ -271,3 +271,141 @@ fn consume(
     }
     Ok((hasher.finish(), total))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::Planner;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    fn path(text: &str) -> RootPath {
+        RootPath::new(text.as_bytes()).unwrap()
+    }
+
+    fn plan(dir: &Path, paths: &[&str], latest: Option<i64>) -> (Rootfs, Layer) {
+        let rootfs = Rootfs::open(dir).unwrap();
+        let mut planner = Planner::new(&rootfs, latest);
+        for text in paths {
+            planner.add(&path(text)).unwrap();
+        }
+        let layer = planner.finish().unwrap();
+        (rootfs, layer)
+    }
+
+    /// Writes the layer both ways and returns the tar.
+    fn write(rootfs: &Rootfs, layer: &Layer, tree: &Path) -> (Vec<u8>, Assembled) {
+        let mut tar = Vec::new();
+        let sinks = Sinks { tree: Some(tree), tar: Some(&mut tar), ..Sinks::default() };
+        let done = assemble(layer, rootfs, sinks).unwrap();
+        (tar, done)
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_tar_whichever_sink_there_is() {
+        let root = tempfile::tempdir().unwrap();
+        let mut names = Vec::new();
+        for number in 0..300 {
+            // Sizes around a chunk, with every remainder of a block.
+            fs::write(root.path().join(format!("f{number}")), vec![7; number * 1777]).unwrap();
+            names.push(format!("/f{number}"));
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let (rootfs, layer) = plan(root.path(), &names, None);
+        let tree = tempfile::tempdir().unwrap();
+        let (tar, done) = write(&rootfs, &layer, tree.path());
+        let mut hasher = DiffIdHasher::default();
+        hasher.update(&tar);
+        assert_eq!(done.diff_id, hasher.finish());
+        assert_eq!(done.tar_bytes, tar.len() as u64);
+        assert_eq!(done.diff_id, assemble(&layer, &rootfs, Sinks::default()).unwrap().diff_id);
+
+        let unpacked = tempfile::tempdir().unwrap();
+        tar::Archive::new(tar.as_slice()).unpack(unpacked.path()).unwrap();
+        for name in &names {
+            let original = fs::read(root.path().join(&name[1..])).unwrap();
+            assert!(fs::read(tree.path().join(&name[1..])).unwrap() == original, "{name}");
+            assert!(fs::read(unpacked.path().join(&name[1..])).unwrap() == original, "{name}");
+        }
+    }
+
+    #[test]
+    fn links_modes_and_times_are_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::create_dir(at("closed")).unwrap();
+        fs::write(at("closed/a"), "text").unwrap();
+        fs::hard_link(at("closed/a"), at("b")).unwrap();
+        symlink("/closed/a", at("l")).unwrap();
+        fs::set_permissions(at("b"), PermissionsExt::from_mode(0o4710)).unwrap();
+        fs::set_permissions(at("closed"), PermissionsExt::from_mode(0o1500)).unwrap();
+        let (rootfs, layer) = plan(root.path(), &["/closed/a", "/b", "/l"], Some(1_000_000_000));
+        let tree = tempfile::tempdir().unwrap();
+        write(&rootfs, &layer, tree.path());
+        let look = |name: &str| fs::symlink_metadata(tree.path().join(name)).unwrap();
+        assert_eq!(look("b").mode() & 0o7777, 0o4710);
+        assert_eq!(look("closed").mode() & 0o7777, 0o1500);
+        assert_eq!(look("b").ino(), look("closed/a").ino());
+        assert_eq!(
+            (look("b").mtime(), look("closed").mtime(), look("l").mtime()),
+            (1_000_000_000, 0, 0)
+        );
+        assert_eq!(fs::read_link(tree.path().join("l")).unwrap(), Path::new("/closed/a"));
+        fs::set_permissions(at("closed"), PermissionsExt::from_mode(0o700)).unwrap();
+        fs::set_permissions(tree.path().join("closed"), PermissionsExt::from_mode(0o700)).unwrap();
+    }
+
+    #[test]
+    fn holes_stay_holes_in_the_tree_and_are_zeros_in_the_tar() {
+        let root = tempfile::tempdir().unwrap();
+        let sparse = fs::File::create(root.path().join("s")).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&sparse, b"middle", 5 << 20).unwrap();
+        sparse.set_len(9 << 20).unwrap();
+        let (rootfs, layer) = plan(root.path(), &["/s"], None);
+        let tree = tempfile::tempdir().unwrap();
+        let (tar, _) = write(&rootfs, &layer, tree.path());
+        assert!(tar.len() > 9 << 20);
+        let original = fs::read(root.path().join("s")).unwrap();
+        assert!(fs::read(tree.path().join("s")).unwrap() == original);
+        assert!(fs::metadata(tree.path().join("s")).unwrap().blocks() * 512 < 1 << 20);
+    }
+
+    #[test]
+    fn a_file_that_changed_or_vanished_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("a"), "text").unwrap();
+        let (rootfs, layer) = plan(root.path(), &["/a"], None);
+        fs::write(root.path().join("a"), "longer text").unwrap();
+        let error = assemble(&layer, &rootfs, Sinks::default()).unwrap_err();
+        assert_eq!(error.to_string(), "`/a` changed while the bundle was written");
+        fs::remove_file(root.path().join("a")).unwrap();
+        let error = assemble(&layer, &rootfs, Sinks::default()).unwrap_err();
+        assert_eq!(error.to_string(), "`/a` vanished while the bundle was written");
+    }
+
+    #[test]
+    fn a_sink_that_fails_or_a_wish_to_stop_ends_all_workers() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("big"), vec![1; 20 << 20]).unwrap();
+        let (rootfs, layer) = plan(root.path(), &["/big"], None);
+        let stop = AtomicBool::new(true);
+        let sinks = Sinks { stop: Some(&stop), ..Sinks::default() };
+        let ended = assemble(&layer, &rootfs, sinks);
+        assert!(matches!(ended, Err(AssembleError::Interrupted)));
+        let mut full = &mut [0_u8; 1000][..];
+        let sinks = Sinks { tar: Some(&mut full), ..Sinks::default() };
+        assert!(matches!(assemble(&layer, &rootfs, sinks), Err(AssembleError::Tar(_))));
+    }
+
+    #[test]
+    fn a_parent_that_is_a_link_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("d")).unwrap();
+        fs::write(root.path().join("d/f"), "").unwrap();
+        symlink("/d", root.path().join("l")).unwrap();
+        let rootfs = Rootfs::open(root.path()).unwrap();
+        let mut planner = Planner::new(&rootfs, None);
+        let error = planner.add(&path("/l/f")).unwrap_err();
+        assert_eq!(error.to_string(), "`/l` is no directory, and `/l/f` is to lie below it");
+    }
+}

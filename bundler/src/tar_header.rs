@@ -250,7 +250,7 @@ mod tests {
         );
         let mut old = entry(b"/f", Node::Made(vec![]));
         (old.mtime, old.uid) = (-5, 3_000_000);
-        check(&old, &vec![], "Regular f 755 0:0 0 uid=3000000 mtime=-5");
+        check(&old, &vec![], "Regular f 755 3000000:0 0 uid=3000000 mtime=-5");
     }
 
     #[test]

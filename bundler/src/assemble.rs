@@ -67,15 +67,11 @@ pub enum AssembleError {
     Interrupted,
 }
 
-/// Where a layer goes; its digest is always made.
+/// Where a layer goes beside its tree, and who watches.
 #[derive(Default)]
 pub struct Sinks<'a> {
-    /// An empty directory that gets the tree.
-    pub tree: Option<&'a Path>,
     /// Takes the bytes of the tar.
     pub tar: Option<&'a mut dyn Write>,
-    /// Waits until the tree is on disk.
-    pub sync: bool,
     /// Called with the number of tar bytes that went by since the last call.
     pub progress: Option<&'a dyn Fn(u64)>,
     /// Ends the work with [`AssembleError::Interrupted`] once it is true.
@@ -103,7 +99,8 @@ pub(crate) enum Piece {
     Failed(AssembleError),
 }
 
-/// Writes `layer` of `rootfs` into `sinks` and returns its digest.
+/// Writes `layer` of `rootfs` into the empty directory `tree`, where one is
+/// given, and into `sinks`, and returns its digest.
 ///
 /// # Errors
 /// The first file, in order, that cannot be read or written or that changed;
@@ -111,10 +108,11 @@ pub(crate) enum Piece {
 pub fn assemble(
     layer: &Layer,
     rootfs: &Rootfs,
+    tree: Option<&Path>,
     mut sinks: Sinks<'_>,
 ) -> Result<Assembled, AssembleError> {
     let root_error = |source| AssembleError::Write { path: RootPath::root(), source };
-    let tree = sinks.tree.map(Tree::new).transpose().map_err(root_error)?;
+    let tree = tree.map(Tree::new).transpose().map_err(root_error)?;
     if let Some(tree) = &tree {
         each(&layer.entries, |node| *node == Node::Directory, |entry| tree.make_directory(entry))?;
     }
@@ -151,9 +149,6 @@ pub fn assemble(
     tree.sort_directories();
     let deepest_first = layer.entries.iter().rev();
     each(deepest_first, |node| *node == Node::Directory, |entry| tree.finish_directory(entry))?;
-    if sinks.sync {
-        tree.sync().map_err(root_error)?;
-    }
     Ok(Assembled { diff_id, tar_bytes, unkept: tree.into_unkept() })
 }
 
@@ -296,8 +291,8 @@ mod tests {
     /// Writes the layer both ways and returns the tar.
     fn write(rootfs: &Rootfs, layer: &Layer, tree: &Path) -> (Vec<u8>, Assembled) {
         let mut tar = Vec::new();
-        let sinks = Sinks { tree: Some(tree), tar: Some(&mut tar), ..Sinks::default() };
-        let done = assemble(layer, rootfs, sinks).unwrap();
+        let sinks = Sinks { tar: Some(&mut tar), ..Sinks::default() };
+        let done = assemble(layer, rootfs, Some(tree), sinks).unwrap();
         (tar, done)
     }
 
@@ -318,7 +313,10 @@ mod tests {
         hasher.update(&tar);
         assert_eq!(done.diff_id, hasher.finish());
         assert_eq!(done.tar_bytes, tar.len() as u64);
-        assert_eq!(done.diff_id, assemble(&layer, &rootfs, Sinks::default()).unwrap().diff_id);
+        assert_eq!(
+            done.diff_id,
+            assemble(&layer, &rootfs, None, Sinks::default()).unwrap().diff_id
+        );
 
         let unpacked = tempfile::tempdir().unwrap();
         tar::Archive::new(tar.as_slice()).unpack(unpacked.path()).unwrap();
@@ -376,10 +374,10 @@ mod tests {
         fs::write(root.path().join("a"), "text").unwrap();
         let (rootfs, layer) = plan(root.path(), &["/a"], None);
         fs::write(root.path().join("a"), "longer text").unwrap();
-        let error = assemble(&layer, &rootfs, Sinks::default()).unwrap_err();
+        let error = assemble(&layer, &rootfs, None, Sinks::default()).unwrap_err();
         assert_eq!(error.to_string(), "`/a` changed while the bundle was written");
         fs::remove_file(root.path().join("a")).unwrap();
-        let error = assemble(&layer, &rootfs, Sinks::default()).unwrap_err();
+        let error = assemble(&layer, &rootfs, None, Sinks::default()).unwrap_err();
         assert_eq!(error.to_string(), "`/a` vanished while the bundle was written");
     }
 
@@ -390,11 +388,11 @@ mod tests {
         let (rootfs, layer) = plan(root.path(), &["/big"], None);
         let stop = AtomicBool::new(true);
         let sinks = Sinks { stop: Some(&stop), ..Sinks::default() };
-        let ended = assemble(&layer, &rootfs, sinks);
+        let ended = assemble(&layer, &rootfs, None, sinks);
         assert!(matches!(ended, Err(AssembleError::Interrupted)));
         let mut full = &mut [0_u8; 1000][..];
         let sinks = Sinks { tar: Some(&mut full), ..Sinks::default() };
-        assert!(matches!(assemble(&layer, &rootfs, sinks), Err(AssembleError::Tar(_))));
+        assert!(matches!(assemble(&layer, &rootfs, None, sinks), Err(AssembleError::Tar(_))));
     }
 
     #[test]

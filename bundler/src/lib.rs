@@ -2,25 +2,33 @@
 //! assembles the result as an OCI runtime bundle.
 #![forbid(unsafe_code)]
 
+pub mod accounts;
 pub mod assemble;
+pub mod bundle;
 pub mod closure;
+pub mod config;
 mod copy;
 pub mod digest;
 pub mod layer;
 pub mod path;
 pub mod resolve;
 pub mod rootfs;
+pub mod rootless;
 pub mod staging;
 mod tar_header;
 #[cfg(test)]
 mod testing;
 mod tree;
+pub mod writable;
 mod xattr;
 
 pub use assemble::{AssembleError, Assembled, Sinks, assemble};
+pub use bundle::{Bundle, BundleError};
 pub use closure::{Closure, Missing, Options, Reason, Warning, Why, close};
+pub use config::{Bind, Container};
 pub use digest::DiffId;
 pub use layer::{Layer, LayerError, Planner};
 pub use path::{PathError, RootPath};
 pub use rootfs::{Kind, Meta, Rootfs};
 pub use tree::{Lost, Unkept};
+pub use writable::Tmpfs;

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -182,11 +182,6 @@ impl Tree {
         let mut unkept = self.unkept.into_inner().unwrap_or_default();
         unkept.sort();
         unkept
-    }
-
-    /// Waits until the file system of the tree is on disk.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(self.root.as_fd())?)
     }
 
     fn lose(&self, entry: &Entry, what: Lost) {

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::elf::ElfError;
 use crate::path::RootPath;
-use crate::resolve::{End, Resolver};
-use crate::rootfs::Rootfs;
+use crate::resolve::{End, Unresolved};
 
 /// A list of files that is closed: every link, library and interpreter that an
 /// entry needs is an entry too, or is in `missing`, or the runtime gives it.
@@ -113,6 +113,45 @@ pub enum Cause {
         /// Why the target names none.
         end: End,
     },
+    /// No directory that the loader searches has such a library.
+    NotFound {
+        /// The directories, in the order of the search.
+        searched: Vec<Box<[u8]>>,
+    },
+    /// A library of this name is there, but for another processor.
+    OtherAbi {
+        /// The library.
+        path: RootPath,
+    },
+    /// What should be a program or library is no ELF file.
+    NotElf {
+        /// The file.
+        path: RootPath,
+    },
+    /// It begins as an ELF file and does not go on as one.
+    BadElf {
+        /// The file.
+        path: RootPath,
+        /// What is wrong with it.
+        error: ElfError,
+    },
+    /// The file cannot be read.
+    Unreadable {
+        /// The file.
+        path: RootPath,
+        /// The error's number, errno(3).
+        errno: i32,
+    },
+}
+
+impl Cause {
+    /// The cause where a path led nowhere.
+    pub(crate) fn of(found: Unresolved) -> Self {
+        match found.links.last() {
+            Some(link) => Cause::Dangling { link: link.clone(), end: found.end },
+            None => Cause::Path(found.end),
+        }
+    }
 }
 
 /// Something that the user should know about a closure.
@@ -135,74 +174,12 @@ pub struct Options {
     /// Links that the run only looked at without following them: such a link
     /// may dangle as it did then.
     pub looked_at: BTreeSet<RootPath>,
-}
-
-/// Closes `wanted` over links, interpreters, libraries and rules.
-///
-/// What cannot be found or read is in the result's `missing`, never an error.
-pub fn close(
-    rootfs: &Rootfs,
-    wanted: impl IntoIterator<Item = RootPath>,
-    options: &Options,
-) -> Closure {
-    let mut closing =
-        Closing { resolver: Resolver::new(rootfs), options, closure: Closure::default() };
-    for path in wanted {
-        closing.want(path.as_bytes(), &Reason::Spec);
-    }
-    closing.closure
-}
-
-struct Closing<'a> {
-    resolver: Resolver<'a>,
-    options: &'a Options,
-    closure: Closure,
-}
-
-impl Closing<'_> {
-    /// Takes in what `name` names and the links on the way.
-    fn want(&mut self, name: &[u8], reason: &Reason) {
-        let (links, end) = match self.resolver.resolve(name) {
-            Ok(found) => {
-                self.enter(name, found.path, reason);
-                (found.links, None)
-            }
-            Err(found) => (found.links, Some(found.end)),
-        };
-        let looked_at = *reason == Reason::Spec
-            && links.last().is_some_and(|link| self.options.looked_at.contains(link));
-        for link in &links {
-            self.enter(name, link.clone(), reason);
-        }
-        match end {
-            None => {}
-            Some(End::Runtime(path)) => {
-                let why = Why::of(name, &path, reason);
-                self.closure.runtime.entry(path).or_insert(why);
-            }
-            Some(_) if looked_at => {}
-            Some(end) => {
-                let cause = match links.last() {
-                    Some(link) => Cause::Dangling { link: link.clone(), end },
-                    None => Cause::Path(end),
-                };
-                self.closure.missing.push(Missing {
-                    name: name.into(),
-                    reason: reason.clone(),
-                    cause,
-                });
-            }
-        }
-    }
-
-    fn enter(&mut self, name: &[u8], path: RootPath, reason: &Reason) {
-        let why = Why::of(name, &path, reason);
-        self.closure.entries.entry(path).or_insert(why);
-    }
+    /// Files that the run only read: their `#!` lines started nothing.
+    pub not_executed: BTreeSet<RootPath>,
 }
 
 impl Why {
-    fn of(name: &[u8], entry: &RootPath, reason: &Reason) -> Self {
+    pub(crate) fn of(name: &[u8], entry: &RootPath, reason: &Reason) -> Self {
         let named = (name != entry.as_bytes()).then(|| name.into());
         Why { reason: reason.clone(), named }
     }
@@ -249,6 +226,20 @@ impl fmt::Display for Cause {
         match self {
             Cause::Path(end) => end.fmt(f),
             Cause::Dangling { link, end } => write!(f, "the link {link} leads nowhere: {end}"),
+            Cause::NotFound { searched } if searched.is_empty() => {
+                f.write_str("the loader looks for it nowhere")
+            }
+            Cause::NotFound { searched } => {
+                let names: Vec<_> = searched.iter().map(|d| d.escape_ascii().to_string()).collect();
+                write!(f, "it is in none of {}", names.join(", "))
+            }
+            Cause::OtherAbi { path } => write!(f, "{path} is for another processor"),
+            Cause::NotElf { path } => write!(f, "{path} is not an ELF file"),
+            Cause::BadElf { path, error } => write!(f, "{path} is a broken ELF file: {error}"),
+            Cause::Unreadable { path, errno } => {
+                let error = std::io::Error::from_raw_os_error(*errno);
+                write!(f, "cannot read {path}: {error}")
+            }
         }
     }
 }

@@ -5,15 +5,21 @@
 pub mod accounts;
 pub mod assemble;
 pub mod bundle;
+mod close;
 pub mod closure;
 pub mod config;
 mod copy;
 pub mod digest;
+pub mod elf;
 pub mod layer;
+pub mod ld_cache;
+pub mod ld_conf;
+pub mod loader;
 pub mod path;
 pub mod resolve;
 pub mod rootfs;
 pub mod rootless;
+pub mod shebang;
 pub mod staging;
 mod tar_header;
 #[cfg(test)]
@@ -24,7 +30,8 @@ mod xattr;
 
 pub use assemble::{AssembleError, Assembled, Sinks, assemble};
 pub use bundle::{Bundle, BundleError};
-pub use closure::{Closure, Missing, Options, Reason, Warning, Why, close};
+pub use close::close;
+pub use closure::{Cause, Closure, Missing, Options, Reason, Warning, Why};
 pub use config::{Bind, Container};
 pub use digest::DiffId;
 pub use layer::{Layer, LayerError, Planner};

@@ -1,4 +1,6 @@
 //! One file a verb: its pipeline, read top to bottom.
 
 pub mod build;
+pub mod closure;
+pub mod source;
 pub mod strace;

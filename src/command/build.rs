@@ -10,8 +10,8 @@ use crate::cli::build::{Args, Verb};
 /// As the verb's own pipeline.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.verb {
+        Verb::Closure(args) => super::closure::run(args),
         Verb::Bundle(_)
-        | Verb::Closure(_)
         | Verb::Explain(_)
         | Verb::Diff(_)
         | Verb::Run(_)

@@ -2,5 +2,8 @@
 
 pub mod build;
 pub mod closure;
+pub mod delta;
+pub mod patch;
 pub mod source;
+pub mod stat;
 pub mod strace;

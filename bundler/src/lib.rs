@@ -21,12 +21,12 @@ pub mod rootfs;
 pub mod rootless;
 pub mod shebang;
 pub mod staging;
-mod tar_header;
+pub mod tar_header;
 #[cfg(test)]
 mod testing;
-mod tree;
+pub mod tree;
 pub mod writable;
-mod xattr;
+pub mod xattr;
 
 pub use assemble::{AssembleError, Assembled, Sinks, assemble};
 pub use bundle::{Bundle, BundleError};

@@ -11,6 +11,8 @@ use crate::cli::build::{Args, Verb};
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.verb {
         Verb::Closure(args) => super::closure::run(args),
+        Verb::Delta(args) => super::delta::run(args),
+        Verb::Patch(args) => super::patch::run(args),
         Verb::Bundle(_)
         | Verb::Explain(_)
         | Verb::Diff(_)

@@ -59,7 +59,7 @@ pub fn apply(
     let mut builder = Builder { base, files, sink, input };
     let mut entries = Vec::with_capacity(planned.len());
     for one in planned {
-        entries.push(builder.build(one)?);
+        entries.push(builder.build(one, &entries)?);
     }
     builder.finish(delta.len())?;
     let target = Manifest::from_sorted(entries)?;
@@ -98,8 +98,8 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Makes one entry; returns it with its digest.
-    fn build(&mut self, one: Planned) -> Result<Entry, TreeError> {
+    /// Makes one entry, after those that are `built`; returns it with its digest.
+    fn build(&mut self, one: Planned, built: &[Entry]) -> Result<Entry, TreeError> {
         let Planned { mut entry, how } = one;
         let write = |path: &[u8]| {
             let path = path.to_vec();
@@ -112,6 +112,13 @@ impl Builder<'_> {
                     self.copy(&entry, info, &from.path)?;
                     self.sink.end(&entry).map_err(write(&entry.path))?;
                 }
+            }
+            (How::Again(number), Some(info)) => {
+                let from = built.get(number).and_then(|from| Some((from, from.file()?)));
+                let (from, FileInfo { digest, .. }) =
+                    from.ok_or_else(|| TreeError::Record { path: entry.path.clone() })?;
+                entry.kind = Kind::File(FileInfo { digest: *digest, ..info });
+                self.sink.again(&entry, from).map_err(write(&entry.path))?;
             }
             (How::Travel { codec, base, check }, Some(info)) => {
                 let digest = self.decode(&entry, info.size, codec, base)?;
@@ -236,7 +243,7 @@ pub(crate) fn decode_content(
 ) -> Result<(), ContentError> {
     match codec {
         // A copy never gets here.
-        Codec::Copy | Codec::Full => {
+        Codec::Copy | Codec::Again | Codec::Full => {
             let literal = &mut Literal { input, left: size };
             io::copy(literal, out).map(drop).map_err(|e| ContentError::Codec(Error::WriteNew(e)))
         }

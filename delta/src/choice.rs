@@ -43,7 +43,7 @@ pub(crate) fn candidates(old: Option<&[u8]>, new: &[u8], effort: Effort) -> Vec<
             split::encode(old, new, &mut streams, effort);
             found.extend(Choice::new(Codec::Split, streams));
         }
-        if !matched || (effort.level() >= 8 && found.iter().all(|c| c.codec != Codec::Elf)) {
+        if !matched {
             let mut streams = Streams::new();
             let patch = vcdiff::encode(old, new, effort, b"");
             streams.put_u64(Stream::Literal, patch.len() as u64);

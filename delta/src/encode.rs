@@ -1,6 +1,6 @@
 //! Makes the delta of two trees.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::{Condvar, Mutex};
 
@@ -54,7 +54,8 @@ pub struct FileReport {
 pub struct Travel {
     /// The codec.
     pub codec: Codec,
-    /// Path in the base of the file that it is made from.
+    /// Path of the file that it is made from: in the base, or for
+    /// [`Codec::Again`] in the target.
     pub base: Option<Vec<u8>>,
     /// Bytes of the delta, by a quick compression of this file alone.
     pub bytes: u64,
@@ -117,61 +118,67 @@ fn encode_against(
 ) -> Result<Encoded, TreeError> {
     let mut pairs = pairing::pair(base.manifest, target.manifest);
     pair_by_content(base, target, &mut pairs)?;
+    let first = first_of_each(target.manifest, &pairs);
     let mut tasks: Vec<Task<'_>> = Vec::new();
-    for (entry, pairing) in target.manifest.entries().iter().zip(&pairs) {
+    for (number, entry) in target.manifest.entries().iter().enumerate() {
         let Some(info) = entry.file() else { continue };
-        let old = match pairing {
-            Some(Pairing::Version(number)) => Some(&base.manifest.entries()[*number]),
+        let old = match pairs[number] {
+            Some(Pairing::Version(old)) => Some(&base.manifest.entries()[old]),
             Some(Pairing::Unknown) => None,
             Some(Pairing::Same(_)) | None => {
                 (options.progress)(info.size);
                 continue;
             }
         };
+        if first[number] != number {
+            (options.progress)(info.size);
+            continue;
+        }
         let weight = info.size + old.and_then(Entry::file).map_or(0, |old| old.size);
-        tasks.push(Task { entry, old, weight });
+        tasks.push(Task { number, entry, old, weight });
     }
     let choices = run(&tasks, base.files, target.files, options)?;
-    let mut choices = tasks.iter().zip(choices).peekable();
+    let mut choices = tasks.iter().map(|task| task.number).zip(choices).peekable();
 
     let mut streams = Streams::new();
-    let mut contents: Vec<Option<Content>> = Vec::new();
+    let mut contents: Vec<Option<Content>> = vec![None; target.manifest.entries().len()];
     let mut files = Vec::new();
     let mut kept = 0;
-    for (entry, pairing) in target.manifest.entries().iter().zip(&pairs) {
-        let Some(info) = entry.file() else {
-            contents.push(None);
-            continue;
-        };
+    let path = |manifest: &Manifest, number: usize| manifest.entries()[number].path.clone();
+    for (number, entry) in target.manifest.entries().iter().enumerate() {
+        let Some(info) = entry.file() else { continue };
+        let own = base.manifest.index(&entry.path);
         let mut check = [0; 8];
         check.copy_from_slice(&info.digest.0[..8]);
-        let own = base.manifest.index(&entry.path);
         let mut content =
             Content { codec: Codec::Copy, base: None, size: info.size, cost: 0, check };
-        let mut from = None;
-        match (pairing, choices.next_if(|(task, _)| task.entry.path == entry.path)) {
-            (Some(Pairing::Same(number)), _) => from = Some(*number),
-            (Some(Pairing::Version(number)), Some((_, choice))) => {
+        let mut from = match pairs[number] {
+            Some(Pairing::Same(old)) if Some(old) == own => {
+                kept += 1;
+                continue;
+            }
+            Some(Pairing::Same(old) | Pairing::Version(old)) => Some(old),
+            _ => None,
+        };
+        if first[number] != number {
+            content.codec = Codec::Again;
+            content.base = Some((first[number] as u64, path(target.manifest, first[number])));
+        } else {
+            if let Some((_, choice)) = choices.next_if(|(task, _)| *task == number) {
                 (content.codec, content.cost) = (choice.codec, choice.cost);
                 streams.append(&choice.streams);
-                from = Some(*number).filter(|_| choice.codec != Codec::Full);
+                from = from.filter(|_| choice.codec != Codec::Full);
             }
-            (_, Some((_, choice))) => {
-                (content.codec, content.cost) = (choice.codec, choice.cost);
-                streams.append(&choice.streams);
-            }
-            (_, None) => {}
+            let other = from.filter(|old| Some(*old) != own);
+            content.base = other.map(|old| (old as u64, path(base.manifest, old)));
         }
-        if content.codec == Codec::Copy && from == own {
-            kept += 1;
-            contents.push(None);
-            continue;
-        }
-        let path = |number: usize| base.manifest.entries()[number].path.clone();
-        let travel = Travel { codec: content.codec, base: from.map(path), bytes: content.cost };
+        let made_from = match content.codec {
+            Codec::Again => content.base.as_ref().map(|(_, path)| path.clone()),
+            _ => from.map(|old| path(base.manifest, old)),
+        };
+        let travel = Travel { codec: content.codec, base: made_from, bytes: content.cost };
         files.push(FileReport { path: entry.path.clone(), size: info.size, travel });
-        content.base = from.filter(|n| Some(*n) != own).map(|n| (n as u64, path(n)));
-        contents.push(Some(content));
+        contents[number] = Some(content);
     }
     let records = plan::records(base.manifest, target.manifest, |n| contents[n].clone());
     record::write(&records, &mut streams);
@@ -179,6 +186,19 @@ fn encode_against(
     Header::new(base.manifest, target.manifest).write(&mut delta);
     delta.extend(streams.finish(options.effort).map_err(TreeError::Compress)?);
     Ok(Encoded { delta, files, kept, full: false })
+}
+
+/// For each entry of the target the number of the first whose content travels and
+/// is the same: mostly its own.
+fn first_of_each(target: &Manifest, pairs: &[Option<Pairing>]) -> Vec<usize> {
+    let mut seen = HashMap::new();
+    let first = |(number, entry): (usize, &Entry)| match (pairs[number], entry.file()) {
+        (Some(Pairing::Version(_) | Pairing::Unknown), Some(info)) if info.size > 0 => {
+            *seen.entry((info.size, info.digest)).or_insert(number)
+        }
+        _ => number,
+    };
+    target.entries().iter().enumerate().map(first).collect()
 }
 
 /// Looks for a base for files that have none by name, among those of the base
@@ -222,6 +242,8 @@ fn pair_by_content(
 
 /// A file to be encoded.
 struct Task<'a> {
+    /// Its number in the target.
+    number: usize,
     entry: &'a Entry,
     old: Option<&'a Entry>,
     /// Bytes of both.
@@ -362,6 +384,10 @@ impl Sink for Discard {
 
     fn keep(&mut self, _: &Entry, _: &Entry) -> io::Result<bool> {
         Ok(true)
+    }
+
+    fn again(&mut self, _: &Entry, _: &Entry) -> io::Result<()> {
+        Ok(())
     }
 
     fn begin(&mut self, _: &Entry) -> io::Result<()> {

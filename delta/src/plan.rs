@@ -19,6 +19,8 @@ pub(crate) enum How {
     Special,
     /// It has the content of this entry of the base.
     Keep(usize),
+    /// It has the content of this entry of the target, which comes earlier.
+    Again(usize),
     /// Its content travels.
     Travel { codec: Codec, base: Option<usize>, check: [u8; 8] },
 }
@@ -41,7 +43,9 @@ pub(crate) fn records(
         }
         if let Some(old) = olds.next_if(|old| old.path == entry.path) {
             if old == entry {
-                push(&mut out, Record::Keep(1));
+                let touching =
+                    entry.file().is_none() && matches!(out.last(), Some(Record::Touch(_)));
+                push(&mut out, if touching { Record::Touch(1) } else { Record::Keep(1) });
                 continue;
             }
             let same_kind = match (&old.kind, &entry.kind) {
@@ -49,7 +53,12 @@ pub(crate) fn records(
                 (old, new) => old == new,
             };
             if same_kind {
-                out.push(Record::Change(state.change(old, entry, content(number))));
+                let change = state.change(old, entry, content(number));
+                let touch = Change { mtime: Some(Mtime::Last), ..Change::default() };
+                push(
+                    &mut out,
+                    if change == touch { Record::Touch(1) } else { Record::Change(change) },
+                );
                 continue;
             }
             push(&mut out, Record::Drop(1));
@@ -65,6 +74,7 @@ fn push(records: &mut Vec<Record>, record: Record) {
     match (records.last_mut(), record) {
         (Some(Record::Keep(n)), Record::Keep(more)) => *n += more,
         (Some(Record::Drop(n)), Record::Drop(more)) => *n += more,
+        (Some(Record::Touch(n)), Record::Touch(more)) => *n += more,
         (_, record) => records.push(record),
     }
 }
@@ -91,7 +101,7 @@ impl State {
             _ => None,
         };
         Change {
-            path: new.path.clone(),
+            path: if content.is_some() { new.path.clone() } else { Vec::new() },
             mode: (old.mode != new.mode).then_some(new.mode),
             owner: ((old.uid, old.gid) != (new.uid, new.gid)).then_some((new.uid, new.gid)),
             mtime,
@@ -131,7 +141,8 @@ pub(crate) fn resolve(base: &Manifest, records: Vec<Record>) -> Result<Vec<Plann
     let mut plan = Plan { base, next: 0, state: State::default(), planned: Vec::new() };
     for record in records {
         match record {
-            Record::Keep(n) => plan.keep(n)?,
+            Record::Keep(n) => plan.keep(n, false)?,
+            Record::Touch(n) => plan.keep(n, true)?,
             Record::Drop(n) => drop(plan.advance(n)?),
             Record::Change(change) => plan.change(change)?,
             Record::New(new) => plan.new_entry(new)?,
@@ -165,21 +176,28 @@ impl<'a> Plan<'a> {
         Ok(passed)
     }
 
-    fn keep(&mut self, n: u64) -> Result<(), TreeError> {
+    fn keep(&mut self, n: u64, touch: bool) -> Result<(), TreeError> {
         let first = self.next;
         for (number, entry) in (first..).zip(self.advance(n)?) {
-            let how = if entry.file().is_some() { How::Keep(number) } else { How::Special };
-            self.planned.push(Planned { entry: entry.clone(), how });
+            let mut entry = entry.clone();
+            let mut how = How::Special;
+            if let Kind::File(info) = &mut entry.kind {
+                how = How::Keep(number);
+                info.mtime = if touch { self.state.mtime } else { info.mtime };
+            }
+            self.planned.push(Planned { entry, how });
         }
         Ok(())
     }
 
     fn change(&mut self, change: Change) -> Result<(), TreeError> {
         let number = self.next;
-        let impossible = TreeError::Record { path: change.path.clone() };
-        let Some(old) = self.advance(1)?.first().filter(|old| old.path == change.path) else {
-            return Err(impossible);
+        let named = change.content.is_some();
+        let old = self.advance(1)?.first();
+        let Some(old) = old.filter(|old| old.path == change.path || !named) else {
+            return Err(TreeError::Record { path: change.path });
         };
+        let impossible = TreeError::Record { path: old.path.clone() };
         let mut entry = old.clone();
         entry.mode = change.mode.unwrap_or(old.mode);
         (entry.uid, entry.gid) = change.owner.unwrap_or((old.uid, old.gid));
@@ -236,6 +254,13 @@ impl<'a> Plan<'a> {
 
     /// Where the content comes from; nothing where the base has no such file.
     fn travel(&self, content: &Content, own: Option<usize>, mtime: i64) -> Option<(FileInfo, How)> {
+        if content.codec == Codec::Again {
+            let (number, path) = content.base.as_ref()?;
+            let number = usize::try_from(*number).ok()?;
+            let earlier = self.planned.get(number).filter(|p| p.entry.path == *path)?;
+            let from = earlier.entry.file()?;
+            return Some((FileInfo { mtime, ..*from }, How::Again(number)));
+        }
         let base = match &content.base {
             None => own,
             Some((number, path)) => {
@@ -251,7 +276,7 @@ impl<'a> Plan<'a> {
             (Codec::Copy, Some(Some((number, old)))) if content.base.is_some() => {
                 Some((FileInfo { size: old.size, mtime, digest: old.digest }, How::Keep(number)))
             }
-            (Codec::Copy, _) | (_, Some(None)) => None,
+            (Codec::Copy | Codec::Again, _) | (_, Some(None)) => None,
             (Codec::Full, _) => {
                 let (codec, check) = (Codec::Full, content.check);
                 Some((info, How::Travel { codec, base: None, check }))

@@ -9,7 +9,8 @@
 //! |-----:|---------|-------------------------------------------------------------|
 //! |    0 | keep    | how many entries are as in the base; 0: the number follows  |
 //! |    1 | drop    | how many entries of the base are gone; 0: the number follows |
-//! |    2 | change  | the next entry of the base with other fields: name; then by bit 1 mode, 2 uid and gid, 4 mtime (signed difference), 8 mtime as in the last record that had one, 16 content, 32 extended attributes |
+//! |    2 | change  | the next entry of the base with other fields: by bit 1 mode, 2 uid and gid, 4 mtime (signed difference), 8 mtime as in the last record that had one, 16 name and content, 32 extended attributes |
+//! |    2 | touch   | 8 alone: a number of entries follows, the regular files among which get the mtime of the last record that had one |
 //! |    3 | new     | bits 1–4 kind, 8: same mode, uid, gid as the last new entry of its kind, 16 extended attributes; name; mode, uid, gid; then file: mtime (signed difference to the last record that had one), content; link: target; device: major, minor |
 //!
 //! A name is how many bytes it shares with the start of the one before, how many
@@ -18,11 +19,11 @@
 //!
 //! | bytes | what                                                               |
 //! |------:|--------------------------------------------------------------------|
-//! |     1 | codec: 0 copy, 1 full, 2 split, 3 elf, 4 vcdiff; 128 added: the base is another entry than the changed one |
-//! |  1..9 | that other base: its number in the base's order, its name          |
+//! |     1 | codec: 0 copy, 1 full, 2 split, 3 elf, 4 vcdiff, 5 again; 128 added: the base is another entry than the changed one |
+//! |  1..9 | that other base: its number in the base's order (for again: in the target's), its name |
 //! |  1..9 | size                                                               |
-//! |  1..9 | about how many bytes it takes in this container (not for copy)     |
-//! |     8 | first bytes of the SHA-256 of the content (not for copy)           |
+//! |  1..9 | about how many bytes it takes in this container (not for copy, again) |
+//! |     8 | first bytes of the SHA-256 of the content (not for copy, again)    |
 
 use crate::manifest::MAX_PATH;
 use crate::{Error, Stream, StreamReader, Streams};
@@ -41,6 +42,8 @@ pub enum Codec {
     Elf = 3,
     /// As a VCDIFF file.
     Vcdiff = 4,
+    /// It is the content of an earlier file of the target.
+    Again = 5,
 }
 
 impl Codec {
@@ -53,13 +56,18 @@ impl Codec {
             Codec::Split => "split",
             Codec::Elf => "elf",
             Codec::Vcdiff => "vcdiff",
+            Codec::Again => "again",
         }
     }
 
+    /// Whether nothing of the content travels.
+    fn is_copy(self) -> bool {
+        matches!(self, Codec::Copy | Codec::Again)
+    }
+
     fn of(number: u8) -> Option<Self> {
-        [Codec::Copy, Codec::Full, Codec::Split, Codec::Elf, Codec::Vcdiff]
-            .into_iter()
-            .find(|codec| *codec as u8 == number)
+        let all = [Codec::Copy, Codec::Full, Codec::Split, Codec::Elf, Codec::Vcdiff, Codec::Again];
+        all.into_iter().find(|codec| *codec as u8 == number)
     }
 }
 
@@ -69,7 +77,7 @@ pub struct Content {
     /// How it travels.
     pub codec: Codec,
     /// Number and path of the entry of the base that it is made from, where that
-    /// is not the entry it changes.
+    /// is not the entry it changes; for [`Codec::Again`] of the target.
     pub base: Option<(u64, Vec<u8>)>,
     /// Bytes of content.
     pub size: u64,
@@ -91,6 +99,9 @@ pub enum Record {
     Keep(u64),
     /// So many entries of the base are gone.
     Drop(u64),
+    /// So many entries are as in the base, but the files among them have the mtime
+    /// of the last record that had one.
+    Touch(u64),
     /// An entry of the base with other fields.
     Change(Change),
     /// An entry that the base has not.
@@ -100,7 +111,7 @@ pub enum Record {
 /// The fields in which an entry differs from the base's; the rest stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// Its path.
+    /// Its path, told only with content, and else empty.
     pub path: Vec<u8>,
     /// Its mode.
     pub mode: Option<u32>,
@@ -149,6 +160,8 @@ pub enum NewKind {
     Plain(u8),
 }
 
+/// Bit of a change: mtime as in the last record that had one.
+const LAST_MTIME: u8 = 8;
 const STREAM: Stream = Stream::Manifest;
 const IMPOSSIBLE: Error = Error::Impossible(STREAM);
 
@@ -160,6 +173,10 @@ pub(crate) fn write(records: &[Record], streams: &mut Streams) {
         match record {
             Record::Keep(n) => out.count(0, *n),
             Record::Drop(n) => out.count(1, *n),
+            Record::Touch(n) => {
+                out.streams.put_byte(STREAM, 2 | LAST_MTIME << 2);
+                out.number(*n);
+            }
             Record::Change(change) => out.change(change),
             Record::New(new) => out.new_entry(new),
         }
@@ -193,7 +210,6 @@ impl Writer<'_> {
         ];
         let mask = bits.iter().rev().fold(0, |mask, bit| mask << 1 | u8::from(*bit));
         self.streams.put_byte(STREAM, 2 | mask << 2);
-        self.path(&change.path);
         if let Some(mode) = change.mode {
             self.number(mode.into());
         }
@@ -205,6 +221,7 @@ impl Writer<'_> {
             self.streams.put_i64(STREAM, seconds);
         }
         if let Some(content) = &change.content {
+            self.path(&change.path);
             self.content(content);
         }
         if let Some(xattrs) = &change.xattrs {
@@ -248,7 +265,7 @@ impl Writer<'_> {
             self.path(path);
         }
         self.number(content.size);
-        if content.codec != Codec::Copy {
+        if !content.codec.is_copy() {
             self.number(content.cost);
             self.streams.put(STREAM, &content.check);
         }
@@ -308,6 +325,7 @@ impl Reader<'_, '_> {
         Ok(match first & 3 {
             0 => Record::Keep(self.count(bits)?),
             1 => Record::Drop(self.count(bits)?),
+            2 if bits == LAST_MTIME => Record::Touch(self.input.u64(STREAM)?),
             2 => Record::Change(self.change(bits)?),
             _ => Record::New(self.new_entry(bits)?),
         })
@@ -322,8 +340,8 @@ impl Reader<'_, '_> {
         if bit(2) && bit(3) {
             return Err(IMPOSSIBLE);
         }
+        let mut path = Vec::new();
         Ok(Change {
-            path: self.path()?,
             mode: bit(0).then(|| self.number()).transpose()?,
             owner: bit(1).then(|| Ok((self.number()?, self.number()?))).transpose()?,
             mtime: match (bit(2), bit(3)) {
@@ -331,8 +349,15 @@ impl Reader<'_, '_> {
                 (_, true) => Some(Mtime::Last),
                 _ => None,
             },
-            content: bit(4).then(|| self.content()).transpose()?,
+            content: match bit(4) {
+                true => {
+                    path = self.path()?;
+                    Some(self.content()?)
+                }
+                false => None,
+            },
             xattrs: bit(5).then(|| self.xattrs()).transpose()?,
+            path,
         })
     }
 
@@ -364,7 +389,7 @@ impl Reader<'_, '_> {
         };
         let size = self.input.u64(STREAM)?;
         let (mut cost, mut check) = (0, [0; 8]);
-        if codec != Codec::Copy {
+        if !codec.is_copy() {
             cost = self.input.u64(STREAM)?;
             self.input.take(STREAM, &mut check)?;
         }

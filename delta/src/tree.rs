@@ -20,7 +20,7 @@ pub trait Files: Sync {
 /// Where a target tree is built: somewhere aside, until `commit`.
 ///
 /// Entries come in the order of the manifest, so a directory comes before what is
-/// in it. Each regular file comes as `keep`, or as `begin`, `write`…, `end`.
+/// in it. Each regular file comes as `keep` or `again`, or as `begin`, `write`…, `end`.
 pub trait Sink {
     /// Makes an entry that is no regular file.
     ///
@@ -37,6 +37,13 @@ pub trait Sink {
         let _ = (entry, from);
         Ok(false)
     }
+
+    /// Makes the file `entry` with the content of `from`, a file of this same
+    /// target that came earlier.
+    ///
+    /// # Errors
+    /// Whatever the medium answers.
+    fn again(&mut self, entry: &Entry, from: &Entry) -> io::Result<()>;
 
     /// Starts the file `entry`, all of which but its digest counts: that of a file
     /// whose content travels is not known before its end.

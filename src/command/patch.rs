@@ -167,6 +167,11 @@ impl Sink for Watched<'_> {
         self.sink.special(entry)
     }
 
+    fn again(&mut self, entry: &Entry, from: &Entry) -> io::Result<()> {
+        self.bar.inc(entry.file().map_or(0, |info| info.size));
+        self.sink.again(entry, from)
+    }
+
     fn begin(&mut self, entry: &Entry) -> io::Result<()> {
         self.sink.begin(entry)
     }

@@ -63,6 +63,7 @@ fn sort(records: &[Record]) -> (Vec<Row<'_>>, Totals) {
         match record {
             Record::Keep(n) => totals.kept += n,
             Record::Drop(n) => totals.dropped += n,
+            Record::Touch(n) => totals.touched += n,
             Record::Change(change) => match &change.content {
                 Some(content) => rows.push(Row { path: &change.path, content, is_new: false }),
                 None => totals.touched += 1,
@@ -90,7 +91,7 @@ impl Row<'_> {
 
     fn how(&self) -> &'static str {
         match self.content.codec {
-            Codec::Copy => "copy",
+            Codec::Copy | Codec::Again => "copy",
             Codec::Full => "full",
             _ => "patch",
         }

@@ -204,11 +204,13 @@ struct TarWriter<W> {
     padding: usize,
     /// The mtimes of files, which further names of them have too.
     mtimes: HashMap<Vec<u8>, i64>,
+    /// Where the contents of files lie.
+    starts: HashMap<Vec<u8>, (u64, u64)>,
 }
 
 impl<W: Write> TarWriter<W> {
     fn new(out: W) -> Self {
-        TarWriter { out, padding: 0, mtimes: HashMap::new() }
+        TarWriter { out, padding: 0, mtimes: HashMap::new(), starts: HashMap::new() }
     }
 
     fn header(&mut self, entry: &Entry) -> io::Result<()> {
@@ -248,8 +250,19 @@ impl Sink for ArchiveSink {
         self.0.header(entry)
     }
 
+    fn again(&mut self, entry: &Entry, from: &Entry) -> io::Result<()> {
+        let (start, len) = self.0.starts.get(&from.path).ok_or(io::ErrorKind::NotFound)?;
+        let there = self.0.out.content()?.part(*start, *len);
+        self.0.header(entry)?;
+        super::each_chunk(&there, |chunk| self.0.out.write_all(chunk))?;
+        self.0.end()
+    }
+
     fn begin(&mut self, entry: &Entry) -> io::Result<()> {
-        self.0.header(entry)
+        let len = entry.file().map_or(0, |info| info.size);
+        self.0.header(entry)?;
+        self.0.starts.insert(entry.path.clone(), (self.0.out.content()?.len(), len));
+        Ok(())
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -175,6 +175,15 @@ impl Sink for DirectorySink {
         }
     }
 
+    fn again(&mut self, entry: &Entry, from: &Entry) -> io::Result<()> {
+        let staging = self.staging.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        // The directory is still ours alone, and its files are no links.
+        let there = FileAt::whole(File::open(root_path(&from.path)?.under(staging.dir()))?)?;
+        self.begin(entry)?;
+        super::each_chunk(&there, |chunk| self.write(chunk))?;
+        self.end(entry)
+    }
+
     fn begin(&mut self, entry: &Entry) -> io::Result<()> {
         self.current = Some(self.tree.create(&layer_entry(entry)?)?);
         Ok(())

@@ -135,6 +135,10 @@ impl Sink for FileSink {
         Err(io::Error::other("the delta makes a tree, not a file"))
     }
 
+    fn again(&mut self, _: &Entry, _: &Entry) -> io::Result<()> {
+        Err(io::Error::other("the delta makes a tree, not a file"))
+    }
+
     fn begin(&mut self, entry: &Entry) -> io::Result<()> {
         match entry.path.is_empty() {
             true => Ok(()),

@@ -33,6 +33,11 @@ pub(super) enum Table {
     },
 }
 
+/// R_X86_64_RELATIVE.
+pub(super) const R_RELATIVE: u32 = 8;
+/// R_X86_64_IRELATIVE.
+const R_IRELATIVE: u32 = 37;
+
 impl Table {
     /// Bytes before the first entry, and of an entry.
     fn shape(self) -> (u32, u32) {
@@ -68,8 +73,7 @@ impl Table {
                 [name(names, 0), placed.then_some((8, 8, Form::Absolute)), None]
             }
             Self::Relocations { symbols } => {
-                // R_X86_64_RELATIVE and R_X86_64_IRELATIVE.
-                let relative = matches!(int(entry, 8), 8 | 37);
+                let relative = matches!(int(entry, 8), R_RELATIVE | R_IRELATIVE);
                 let symbol = (int(entry, 12) != 0).then_some((
                     12,
                     4,
@@ -174,8 +178,8 @@ fn absolute(scan: &mut Scan<'_, '_>, (from, to): (u32, u32), (base, bytes): (u32
     }
 }
 
-/// Lists the words that packed relocations name.
-pub(super) fn packed(
+/// Lists the words that relative relocations name, where they are not left zero.
+pub(super) fn relocated(
     scan: &mut Scan<'_, '_>,
     start: u32,
     span: Span,
@@ -188,7 +192,9 @@ pub(super) fn packed(
         if set && span.end - at >= 8 {
             let mut field = [0; 8];
             scan.file.read(u64::from(at), &mut field)?;
-            scan.add(Site { at, width: 8, form: Form::Absolute }, &field);
+            if field != [0; 8] {
+                scan.add(Site { at, width: 8, form: Form::Absolute }, &field);
+            }
         }
     }
     Ok(())

@@ -1,7 +1,8 @@
 //! What the matcher sees of a file: each reference replaced by a hash of what is at
 //! its target, so that moved code and data look the same.
 
-use super::layout::{Layout, int, long};
+use super::data::R_RELATIVE;
+use super::layout::{Layout, SHF_ALLOC, SHT_RELA, int, long};
 use super::sites::{Form, Site, Sites};
 use crate::Error;
 
@@ -26,20 +27,24 @@ pub(super) fn image(file: &[u8], sites: &mut Sites<'_>) -> Result<Vec<u8>, Error
         }
         at = stop.max(piece.last().map_or(0, |s| s.end()));
     }
-    let named = imported(file, sites.layout());
+    let filled = filled(file, sites.layout());
     let mut blank = file.to_vec();
     for (site, _) in &references {
         blank[site.at as usize..site.end() as usize].fill(kind(*site));
     }
-    for (point, name) in &named {
+    for Filled { point, with } in &filled {
+        let hash = match with {
+            Filling::Symbol(hash) => *hash,
+            Filling::Place(_) => 0,
+        };
         if let Some(slot) = blank.get_mut(*point as usize..*point as usize + 8) {
-            slot.copy_from_slice(&name.to_le_bytes());
+            slot.copy_from_slice(&hash.to_le_bytes());
         }
     }
     // Once more, so that what differs only in what it refers to differs too: stubs
     // of imported functions, above all.
-    let first = replaced(&blank, &references, &blank);
-    Ok(replaced(&blank, &references, &first))
+    let first = replaced(&blank, &references, &filled, &blank);
+    Ok(replaced(&blank, &references, &filled, &first))
 }
 
 fn kind(site: Site) -> u8 {
@@ -54,7 +59,7 @@ fn kind(site: Site) -> u8 {
 }
 
 /// `blank` with each reference replaced by the hash of what `seen` has at its target.
-fn replaced(blank: &[u8], references: &[(Site, u32)], seen: &[u8]) -> Vec<u8> {
+fn replaced(blank: &[u8], references: &[(Site, u32)], filled: &[Filled], seen: &[u8]) -> Vec<u8> {
     let mut image = blank.to_vec();
     for (site, target) in references {
         let hash = content(seen, *target as usize);
@@ -62,6 +67,12 @@ fn replaced(blank: &[u8], references: &[(Site, u32)], seen: &[u8]) -> Vec<u8> {
         let field = &mut image[site.at as usize..site.end() as usize];
         let width = field.len().min(4);
         field[..width].copy_from_slice(&bytes[..width]);
+    }
+    for Filled { point, with } in filled {
+        let Filling::Place(to) = with else { continue };
+        if let Some(word) = image.get_mut(*point as usize..*point as usize + 4) {
+            word.copy_from_slice(&content(seen, *to as usize).to_le_bytes());
+        }
     }
     image
 }
@@ -78,37 +89,59 @@ fn content(seen: &[u8], at: usize) -> u32 {
     )
 }
 
-/// The words that relocations with a symbol fill: their points, and a hash of the
-/// symbol's name.
-fn imported(file: &[u8], layout: &Layout) -> Vec<(u32, u64)> {
+/// A word that a relocation fills.
+struct Filled {
+    point: u32,
+    with: Filling,
+}
+
+enum Filling {
+    /// A symbol, by the hash of its name.
+    Symbol(u64),
+    /// The address of this point; the word in the file is zero.
+    Place(u32),
+}
+
+/// The words that relocations fill.
+fn filled(file: &[u8], layout: &Layout) -> Vec<Filled> {
     let mut found = Vec::new();
-    let bytes = |offset: u64, len: u64| {
-        let from = usize::try_from(offset).ok()?;
-        file.get(from..from.checked_add(usize::try_from(len).ok()?)?)
-    };
-    for section in layout.sections.iter().filter(|s| s.kind == 4 && s.flags & 2 != 0) {
+    for section in layout.sections.iter().filter(|s| s.kind == SHT_RELA && s.flags & SHF_ALLOC != 0)
+    {
         let symbols = layout.sections.get(section.link);
         let names = symbols.and_then(|s| layout.sections.get(s.link));
-        let (Some(symbols), Some(names)) = (symbols, names) else { continue };
-        for entry in bytes(section.offset, section.size).unwrap_or(&[]).chunks_exact(24) {
-            let number = u64::from(int(entry, 12));
-            if number == 0 || number >= symbols.size / 24 {
-                continue;
-            }
-            let symbol = bytes(symbols.offset.saturating_add(number * 24), 4).unwrap_or(&[]);
-            let name = bytes(names.offset.saturating_add(u64::from(int(symbol, 0))), 1)
-                .and_then(|_| {
-                    file.get(usize::try_from(names.offset).ok()? + int(symbol, 0) as usize..)
-                })
-                .unwrap_or(&[]);
-            let len = name.iter().take(256).position(|b| *b == 0).unwrap_or(0);
-            let hash = name[..len].iter().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| {
-                (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01B3)
-            });
-            if let Some(point) = layout.space.point(long(entry, 0)) {
-                found.push((point, hash));
+        for entry in part(file, section.offset, section.size).chunks_exact(24) {
+            let (kind, number) = (int(entry, 8), u64::from(int(entry, 12)));
+            let Some(point) = layout.space.point(long(entry, 0)) else { continue };
+            if kind == R_RELATIVE {
+                let zero = file.get(point as usize..point as usize + 8) == Some(&[0; 8]);
+                if let (true, Some(to)) = (zero, layout.space.point(long(entry, 16))) {
+                    found.push(Filled { point, with: Filling::Place(to) });
+                }
+            } else if let (Some(symbols), Some(names), 1..) = (symbols, names, number) {
+                let symbol =
+                    part(file, symbols.offset.saturating_add(number.saturating_mul(24)), 4);
+                let at = u64::from(int(symbol, 0));
+                let name = part(
+                    file,
+                    names.offset.saturating_add(at),
+                    names.size.saturating_sub(at).min(256),
+                );
+                let name = name.split(|b| *b == 0).next().unwrap_or(&[]);
+                found.push(Filled { point, with: Filling::Symbol(fnv(name)) });
             }
         }
     }
     found
+}
+
+fn part(file: &[u8], offset: u64, len: u64) -> &[u8] {
+    let from = usize::try_from(offset).unwrap_or(usize::MAX);
+    let to = from.saturating_add(usize::try_from(len).unwrap_or(usize::MAX));
+    file.get(from..to).unwrap_or(&[])
+}
+
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01B3))
 }

@@ -27,6 +27,7 @@ pub(super) struct Section {
 pub(super) const SHF_ALLOC: u64 = 2;
 pub(super) const SHF_EXECINSTR: u64 = 4;
 pub(super) const SHT_NOBITS: u32 = 8;
+pub(super) const SHT_RELA: u32 = 4;
 
 impl Section {
     pub(super) fn is(&self, name: &str) -> bool {

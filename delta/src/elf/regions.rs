@@ -1,7 +1,7 @@
 //! Division of a file into regions, by its sections.
 
 use super::data::{self, Table};
-use super::layout::{Layout, SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, Section, int, long};
+use super::layout::{Layout, SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, SHT_RELA, Section, int, long};
 use super::sites::{Content, GRANULE, Region, operand_site};
 use super::{frames, x86};
 use crate::Error;
@@ -9,7 +9,6 @@ use crate::copy::Pieces;
 
 const SHT_SYMTAB: u32 = 2;
 const SHT_STRTAB: u32 = 3;
-const SHT_RELA: u32 = 4;
 const SHT_DYNAMIC: u32 = 6;
 const SHT_NOTE: u32 = 7;
 const SHT_DYNSYM: u32 = 11;
@@ -47,9 +46,9 @@ pub(super) fn divide(
         at.saturating_add(layout.sections.len() as u64 * 64),
         Content::Table(Table::SectionHeaders),
     );
-    let packed = packed_words(layout, file)?;
+    let relocated = relocated_words(layout, file)?;
     for section in &layout.sections {
-        for (start, end, content) in of_section(layout, file, section, &packed)? {
+        for (start, end, content) in of_section(layout, file, section, &relocated)? {
             add(start, end, content);
         }
     }
@@ -87,7 +86,7 @@ fn of_section(
     layout: &Layout,
     file: &mut Pieces<'_>,
     s: &Section,
-    packed: &[u64],
+    relocated: &[u64],
 ) -> Result<Parts, Error> {
     let whole = |content| Ok(vec![(s.offset, s.end(), content)]);
     let point = |s: &Section| u32::try_from(s.offset).unwrap_or(0);
@@ -138,9 +137,9 @@ fn of_section(
         let debug = s.name.starts_with(b".debug_") && s.flags & SHF_COMPRESSED == 0;
         return if debug && !s.is(".debug_str") { whole(Content::Loose) } else { Ok(Vec::new()) };
     }
-    if !packed.is_empty() && s.flags & SHF_WRITE != 0 {
-        let bits = bits_within(layout, s, packed);
-        return whole(Content::Packed(bits));
+    if !relocated.is_empty() && s.flags & SHF_WRITE != 0 && !s.is(".got.plt") {
+        let bits = bits_within(layout, s, relocated);
+        return whole(Content::Relocated(bits));
     }
     whole(Content::Data { tables: Vec::new(), words: layout.fixed || s.is(".got.plt") })
 }
@@ -148,11 +147,23 @@ fn of_section(
 const SHF_WRITE: u64 = 1;
 const SHF_COMPRESSED: u64 = 0x800;
 
-/// Addresses of the words that packed relative relocations (RELR) name, sorted.
-fn packed_words(layout: &Layout, file: &mut Pieces<'_>) -> Result<Vec<u64>, Error> {
-    /// More than a data segment of 32 MiB can hold.
-    const MOST: usize = 1 << 22;
+/// Addresses of the words that relative relocations name, sorted: those packed as
+/// RELR, whose words hold the addresses, and those of RELA, whose words GNU ld fills
+/// with a copy of the addend.
+fn relocated_words(layout: &Layout, file: &mut Pieces<'_>) -> Result<Vec<u64>, Error> {
+    /// What is behind so many is not looked at: 8 MiB of data.
+    const MOST: usize = 1 << 20;
     let mut words = Vec::new();
+    for section in layout.sections.iter().filter(|s| s.kind == SHT_RELA && s.flags & SHF_ALLOC != 0)
+    {
+        for at in (section.offset..section.end().saturating_sub(23)).step_by(24) {
+            let mut entry = [0; 24];
+            file.read(at, &mut entry)?;
+            if int(&entry, 8) == data::R_RELATIVE && words.len() < MOST {
+                words.push(long(&entry, 0));
+            }
+        }
+    }
     for section in layout.sections.iter().filter(|s| s.kind == SHT_RELR) {
         let mut next = 0u64;
         for at in (section.offset..section.end().saturating_sub(7)).step_by(8) {

@@ -173,8 +173,8 @@ pub(super) enum Content {
     Frames(Vec<u16>),
     /// Data: jump tables (where, how many entries) and absolute words.
     Data { tables: Vec<(u32, u32)>, words: bool },
-    /// Data with packed relative relocations: one bit per word that has one.
-    Packed(Vec<u64>),
+    /// Data with relative relocations: one bit per word that has one.
+    Relocated(Vec<u64>),
     /// Addresses of code at any position.
     Loose,
     /// Entries of a fixed size.
@@ -268,7 +268,7 @@ impl<'a> Sites<'a> {
                     frames::list(&mut scan, region.start, span, marks.get(index).copied())?
                 }
                 Content::Data { tables, words } => data::list(&mut scan, span, tables, *words)?,
-                Content::Packed(bits) => data::packed(&mut scan, region.start, span, bits)?,
+                Content::Relocated(bits) => data::relocated(&mut scan, region.start, span, bits)?,
                 Content::Loose => data::loose(&mut scan, span)?,
                 Content::Table(table) => data::table(&mut scan, region.start, span, *table)?,
             }

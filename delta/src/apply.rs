@@ -244,14 +244,14 @@ pub(crate) fn decode_content(
     match codec {
         // A copy never gets here.
         Codec::Copy | Codec::Again | Codec::Full => {
-            let literal = &mut Literal { input, left: size };
-            io::copy(literal, out).map(drop).map_err(|e| ContentError::Codec(Error::WriteNew(e)))
+            let whole = &mut Taken { input, stream: Stream::Extra, left: size };
+            io::copy(whole, out).map(drop).map_err(|e| ContentError::Codec(Error::WriteNew(e)))
         }
         Codec::Split => split::decode(old, size, input, out).map_err(ContentError::Codec),
         Codec::Elf => elf::decode(old, size, input, out).map_err(ContentError::Codec),
         Codec::Vcdiff => {
             let left = input.u64(Stream::Literal).map_err(ContentError::Codec)?;
-            let mut literal = Literal { input, left };
+            let mut literal = Taken { input, stream: Stream::Literal, left };
             let limits = vcdiff::Limits { target: size };
             let decoded = vcdiff::decode(&mut literal, old, out, limits);
             match decoded.map_err(ContentError::Vcdiff)? {
@@ -262,16 +262,17 @@ pub(crate) fn decode_content(
     }
 }
 
-/// So many bytes of the literal stream.
-struct Literal<'r, 'a> {
+/// So many bytes of a stream.
+struct Taken<'r, 'a> {
     input: &'r mut StreamReader<'a>,
+    stream: Stream,
     left: u64,
 }
 
-impl Read for Literal<'_, '_> {
+impl Read for Taken<'_, '_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = buf.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        self.input.take(Stream::Literal, &mut buf[..n]).map_err(io::Error::other)?;
+        self.input.take(self.stream, &mut buf[..n]).map_err(io::Error::other)?;
         self.left -= n as u64;
         Ok(n)
     }

@@ -61,7 +61,7 @@ pub(crate) fn candidates(old: Option<&[u8]>, new: &[u8], effort: Effort) -> Vec<
 /// The file as it is.
 pub(crate) fn full(new: &[u8]) -> Choice {
     let mut streams = Streams::new();
-    streams.put(Stream::Literal, new);
+    streams.put(Stream::Extra, new);
     let cost = streams.cost();
     Choice { codec: Codec::Full, streams, block: Vec::new(), cost }
 }

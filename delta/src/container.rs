@@ -10,8 +10,8 @@
 //!
 //! The records, in the stream `Manifest`, are described in [`crate::record`]. The
 //! streams of the codecs hold what each file needs, in the order of the target.
-//! Content that travels `full` is in `Literal`, as are VCDIFF files, each after its
-//! length (LEB128).
+//! Content that travels `full` is in `Extra`, beside what is new in patched files;
+//! VCDIFF files are in `Literal`, each after its length (LEB128).
 //!
 //! A delta that needs no base has the digest of the tree without entries as its
 //! base and applies to any.

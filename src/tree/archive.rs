@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -38,7 +38,8 @@ impl Archive {
     ///
     /// # Errors
     /// What cannot be read; sparse members; members that make no tree.
-    pub fn open(file: File) -> anyhow::Result<Self> {
+    pub fn open(mut file: File) -> anyhow::Result<Self> {
+        file.rewind()?;
         let content = FileAt::whole(file.try_clone()?)?;
         let mut contents = BTreeMap::new();
         let mut entries: BTreeMap<Vec<u8>, Entry> = BTreeMap::new();

@@ -16,6 +16,7 @@
 
 mod data;
 mod frames;
+mod go;
 mod image;
 mod layout;
 mod map;

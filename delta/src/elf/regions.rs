@@ -1,6 +1,7 @@
 //! Division of a file into regions, by its sections.
 
 use super::data::{self, Table};
+use super::go::Go;
 use super::layout::{Layout, SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, SHT_RELA, Section, int, long};
 use super::sites::{Content, GRANULE, Region, operand_site};
 use super::{frames, x86};
@@ -47,8 +48,16 @@ pub(super) fn divide(
         Content::Table(Table::SectionHeaders),
     );
     let relocated = relocated_words(layout, file)?;
+    let go = Go::find(layout, file)?;
     for section in &layout.sections {
-        for (start, end, content) in of_section(layout, file, section, &relocated)? {
+        let parts = match &go {
+            Some(go) if go.is_in(section) => go.parts(section, file)?,
+            Some(go) if section.is(".typelink") => {
+                vec![(section.offset, section.end(), go.typelinks())]
+            }
+            _ => of_section(layout, file, section, &relocated)?,
+        };
+        for (start, end, content) in parts {
             add(start, end, content);
         }
     }
@@ -73,8 +82,13 @@ pub(super) fn divide(
         }
     }
     for region in &mut found {
-        if let Content::Data { tables, .. } = &mut region.content {
-            *tables = data::jump_tables(layout, file, (region.start, region.end), &leas, code)?;
+        if let Content::Data { strips, .. } = &mut region.content {
+            let span = (region.start, region.end);
+            *strips = match &go {
+                Some(go) => go.type_strips(layout, file, span)?,
+                None => data::jump_tables(layout, file, span, &leas, code)?,
+            };
+            data::order(strips);
         }
     }
     Ok(found)
@@ -141,7 +155,7 @@ fn of_section(
         let bits = bits_within(layout, s, relocated);
         return whole(Content::Relocated(bits));
     }
-    whole(Content::Data { tables: Vec::new(), words: layout.fixed || s.is(".got.plt") })
+    whole(Content::Data { strips: Vec::new(), words: layout.fixed || s.is(".got.plt") })
 }
 
 const SHF_WRITE: u64 = 1;

@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release -p delta --example pair -- [-e EFFORT] OLD NEW`
 
+#![expect(clippy::print_stdout, reason = "it is what this program is for")]
+
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fs;
@@ -101,8 +103,9 @@ fn pairs(old: &Path, new: &Path) -> Result<Vec<(PathBuf, PathBuf)>, Box<dyn Erro
         let base = if same.is_file() {
             same
         } else {
-            let like = |o: &&PathBuf| stem(o) == stem(&path) || name(o) == name(&path);
-            olds.iter().find(like).map_or(same, |o| old.join(o))
+            let like = olds.iter().find(|o| stem(o) == stem(&path));
+            let like = like.or_else(|| olds.iter().find(|o| name(o) == name(&path)));
+            like.map_or(same, |o| old.join(o))
         };
         if fs::read(&base).ok() != Some(fs::read(new.join(&path))?) {
             pairs.push((base, new.join(&path)));

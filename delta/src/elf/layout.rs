@@ -37,10 +37,6 @@ impl Section {
     pub(super) fn end(&self) -> u64 {
         self.offset + self.size
     }
-
-    pub(super) fn contains(&self, address: u64) -> bool {
-        address.wrapping_sub(self.address) < self.size
-    }
 }
 
 /// Segments, sections and head of a file.

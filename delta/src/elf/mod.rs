@@ -39,7 +39,7 @@ use sites::{Site, Sites};
 /// how it is predicted.
 const VERSION: u64 = 1;
 /// Files that would need more copied stretches are not encoded.
-const MOST_BLOCKS: u64 = 1 << 20;
+const MOST_BLOCKS: u64 = 1 << 19;
 /// Old bytes are taken in pieces of this size, and what a reference may be over it.
 const PIECE: u32 = 32 << 10;
 

@@ -49,9 +49,12 @@ pub(super) fn divide(
     );
     let relocated = relocated_words(layout, file)?;
     let go = Go::find(layout, file)?;
+    let mut go_done = false;
     for section in &layout.sections {
         let parts = match &go {
-            Some(go) if go.is_in(section) => go.parts(section, file)?,
+            Some(go) if go.is_in(section) && !std::mem::replace(&mut go_done, true) => {
+                go.parts(section, file)?
+            }
             Some(go) if section.is(".typelink") => {
                 vec![(section.offset, section.end(), go.typelinks())]
             }
@@ -75,7 +78,10 @@ pub(super) fn divide(
     for region in &mut found {
         match &mut region.content {
             Content::Code(marks) => {
-                *marks = sweep(layout, file, (region.start, region.end), &mut leas)?
+                *marks = sweep(layout, file, (region.start, region.end), &mut leas)?;
+            }
+            Content::Relocated(bits) => {
+                *bits = bits_within(layout, (region.start, region.end), &relocated);
             }
             Content::Frames(marks) => *marks = frames::marks(file, region.start, region.end)?,
             _ => {}
@@ -152,8 +158,7 @@ fn of_section(
         return if debug && !s.is(".debug_str") { whole(Content::Loose) } else { Ok(Vec::new()) };
     }
     if !relocated.is_empty() && s.flags & SHF_WRITE != 0 && !s.is(".got.plt") {
-        let bits = bits_within(layout, s, relocated);
-        return whole(Content::Relocated(bits));
+        return whole(Content::Relocated(Vec::new()));
     }
     whole(Content::Data { strips: Vec::new(), words: layout.fixed || s.is(".got.plt") })
 }
@@ -204,14 +209,14 @@ fn relocated_words(layout: &Layout, file: &mut Pieces<'_>) -> Result<Vec<u64>, E
     Ok(words)
 }
 
-/// One bit per word of the section, set for those in `words`.
-fn bits_within(layout: &Layout, section: &Section, words: &[u64]) -> Vec<u64> {
-    let mut bits = Bits::new(section.size / 8 + 1);
-    let from = words.partition_point(|w| *w < section.address);
-    for word in words[from..].iter().take_while(|w| section.contains(**w)) {
-        if layout.space.point(*word).is_some() {
-            bits.set((word - section.address) / 8);
-        }
+/// One bit per word of a region, set for those in `words`.
+fn bits_within(layout: &Layout, (start, end): (u32, u32), words: &[u64]) -> Vec<u64> {
+    let len = u64::from(end - start);
+    let address = layout.space.address(start);
+    let mut bits = Bits::new(len / 8 + 1);
+    let from = words.partition_point(|w| *w < address);
+    for word in words[from..].iter().take_while(|w| **w - address < len) {
+        bits.set((word - address) / 8);
     }
     bits.0
 }

@@ -268,11 +268,11 @@ impl<'a> Sites<'a> {
             match &region.content {
                 Content::Code(marks) => scan.code(span, marks.get(index).copied())?,
                 Content::Frames(marks) => {
-                    frames::list(&mut scan, region.start, span, marks.get(index).copied())?
+                    frames::list(&mut scan, region.start, span, marks.get(index).copied())?;
                 }
                 Content::Data { strips, words } => data::list(&mut scan, span, strips, *words)?,
                 Content::Functions(marks, go) => {
-                    go.list(&mut scan, span, marks.get(index).copied())?
+                    go.list(&mut scan, span, marks.get(index).copied())?;
                 }
                 Content::Relocated(bits) => data::relocated(&mut scan, region.start, span, bits)?,
                 Content::Loose => data::loose(&mut scan, span)?,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use delta::{Effort, Stream, StreamReader, Streams, elf, split};
 
-const STREAMS: [Stream; 10] = [
+const STREAMS: [Stream; 11] = [
     Stream::Header,
     Stream::Copy,
     Stream::Insert,
@@ -22,7 +22,8 @@ const STREAMS: [Stream; 10] = [
     Stream::AddRun,
     Stream::AddValue,
     Stream::Extra,
-    Stream::NewRef,
+    Stream::NewCall,
+    Stream::NewData,
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

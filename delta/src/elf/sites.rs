@@ -210,6 +210,11 @@ impl<'a> Sites<'a> {
         &self.layout.space
     }
 
+    /// Lowest address of code, and that behind the highest.
+    pub(super) fn code(&self) -> (u64, u64) {
+        self.code
+    }
+
     pub(super) fn layout(&self) -> &Layout {
         &self.layout
     }

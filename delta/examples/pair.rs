@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release -p delta --example pair -- [-e EFFORT] OLD NEW`
 
+#![expect(clippy::print_stdout, reason = "it is what this program is for")]
+
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fs;
@@ -10,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use delta::{Effort, Stream, StreamReader, Streams, elf, split};
 
-const STREAMS: [Stream; 10] = [
+const STREAMS: [Stream; 11] = [
     Stream::Header,
     Stream::Copy,
     Stream::Insert,
@@ -20,7 +22,8 @@ const STREAMS: [Stream; 10] = [
     Stream::AddRun,
     Stream::AddValue,
     Stream::Extra,
-    Stream::NewRef,
+    Stream::NewCall,
+    Stream::NewData,
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -101,8 +104,9 @@ fn pairs(old: &Path, new: &Path) -> Result<Vec<(PathBuf, PathBuf)>, Box<dyn Erro
         let base = if same.is_file() {
             same
         } else {
-            let like = |o: &&PathBuf| stem(o) == stem(&path) || name(o) == name(&path);
-            olds.iter().find(like).map_or(same, |o| old.join(o))
+            let like = olds.iter().find(|o| stem(o) == stem(&path));
+            let like = like.or_else(|| olds.iter().find(|o| name(o) == name(&path)));
+            like.map_or(same, |o| old.join(o))
         };
         if fs::read(&base).ok() != Some(fs::read(new.join(&path))?) {
             pairs.push((base, new.join(&path)));

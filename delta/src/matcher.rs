@@ -48,7 +48,8 @@ pub(crate) fn blocks(old: &[u8], new: &[u8], effort: Effort) -> Vec<Block> {
         return Vec::new();
     }
     let index = Index::new(old);
-    Matcher { old, new, index, recent: [0; RECENT], effort }.run()
+    let near = if effort.level() < 4 { NEAR / 8 } else { NEAR };
+    Matcher { old, new, index, recent: [0; RECENT], near }.run()
 }
 
 struct Matcher<'a> {
@@ -57,7 +58,8 @@ struct Matcher<'a> {
     index: Index<'a>,
     /// old − new of the last stretches, most recent first.
     recent: [i64; RECENT],
-    effort: Effort,
+    /// How far near a recent alignment to look.
+    near: i64,
 }
 
 impl Matcher<'_> {
@@ -157,7 +159,7 @@ impl Matcher<'_> {
         for recent in self.recent {
             weigh(recent);
         }
-        for distance in 1..=NEAR {
+        for distance in 1..=self.near {
             weigh(shift + distance);
             weigh(shift - distance);
         }

@@ -18,7 +18,7 @@ use crate::{Effort, Error, ReadAt, Stream, StreamReader, Streams};
 /// Encodes `new` against `old` to `out`.
 pub fn encode(old: &[u8], new: &[u8], out: &mut Streams, effort: Effort) {
     let blocks = matcher::blocks(old, new, effort);
-    put_blocks(&blocks, new, out);
+    put_blocks(&blocks, new.len(), out, |from, to, out| out.put(Stream::Extra, &new[from..to]));
     let mut adds = AddWriter::default();
     for block in blocks {
         let (old, new) = (range(old, block.old, block.len), range(new, block.new, block.len));
@@ -31,18 +31,24 @@ fn range(bytes: &[u8], at: u32, len: u32) -> &[u8] {
     &bytes[at as usize..at as usize + len as usize]
 }
 
-/// Writes the list of `blocks` and the literal bytes between them.
-pub(crate) fn put_blocks(blocks: &[Block], new: &[u8], out: &mut Streams) {
+/// Writes the list of `blocks`, and by `literal` what is between them, given where
+/// in the new file it begins and ends.
+pub(crate) fn put_blocks(
+    blocks: &[Block],
+    new_len: usize,
+    out: &mut Streams,
+    mut literal: impl FnMut(usize, usize, &mut Streams),
+) {
     out.put_u64(Stream::Header, blocks.len() as u64);
     let (mut old_end, mut new_end) = (0, 0);
     for block in blocks {
         out.put_u64(Stream::Insert, u64::from(block.new - new_end));
-        out.put(Stream::Extra, range(new, new_end, block.new - new_end));
+        literal(new_end as usize, block.new as usize, out);
         out.put_u64(Stream::Copy, u64::from(block.len));
         out.put_i64(Stream::Seek, i64::from(block.old) - i64::from(old_end));
         (old_end, new_end) = (block.old_end(), block.new_end());
     }
-    out.put(Stream::Extra, &new[new_end as usize..]);
+    literal(new_end as usize, new_len, out);
 }
 
 /// Reads the list of blocks one by one, and checks that each is within the files.

@@ -49,12 +49,14 @@ pub enum Stream {
     Extra = 9,
     /// Whole files and others' patches, for the container's own use.
     Literal = 10,
-    /// References within literal bytes.
-    NewRef = 11,
+    /// Targets of calls within literal bytes.
+    NewCall = 11,
+    /// Targets of operands within literal bytes.
+    NewData = 12,
 }
 
 const COUNT: usize = 16;
-const KNOWN: usize = 12;
+const KNOWN: usize = 13;
 const STORED: u8 = 0xFF;
 /// All dictionaries of a block together, in bytes.
 const DICTIONARIES: u64 = 16 << 20;
@@ -268,15 +270,19 @@ enum Packed<'a> {
 const BUFFER: usize = 16 << 10;
 
 impl Source<'_> {
-    /// Decompresses more; false at the end.
+    /// Decompresses more behind what is left; false at the end.
     fn fill(&mut self) -> io::Result<bool> {
         self.buffer.resize(BUFFER, 0);
+        self.buffer.copy_within(self.from..self.to, 0);
+        self.to -= self.from;
         self.from = 0;
-        self.to = match &mut self.bytes {
-            Packed::Stored(part) => part.read(&mut self.buffer)?,
-            Packed::Lzma(reader) => reader.read(&mut self.buffer)?,
+        let room = &mut self.buffer[self.to..];
+        let n = match &mut self.bytes {
+            Packed::Stored(part) => part.read(room)?,
+            Packed::Lzma(reader) => reader.read(room)?,
         };
-        Ok(self.to > 0)
+        self.to += n;
+        Ok(n > 0)
     }
 }
 
@@ -381,6 +387,20 @@ impl<'a> StreamReader<'a> {
         let byte = source.buffer[source.from];
         source.from += 1;
         Ok(byte)
+    }
+
+    /// The next bytes, which are not taken; zeros behind the end.
+    ///
+    /// # Errors
+    /// [`Error::ReadStreams`].
+    pub(crate) fn peek<const N: usize>(&mut self, stream: Stream) -> Result<[u8; N], Error> {
+        let mut bytes = [0; N];
+        if let Some(source) = self.streams[stream as usize].as_mut() {
+            while source.to - source.from < N && source.fill().map_err(Error::ReadStreams)? {}
+            let n = N.min(source.to - source.from);
+            bytes[..n].copy_from_slice(&source.buffer[source.from..source.from + n]);
+        }
+        Ok(bytes)
     }
 
     /// Takes as many bytes as fill `out`.

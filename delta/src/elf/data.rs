@@ -27,6 +27,20 @@ pub(super) enum Table {
     Buckets {
         symbols: u32,
     },
+    /// Offsets from a point, all bits set where none.
+    Offsets {
+        base: u32,
+        size: u8,
+    },
+    /// Go: address of a function and place of its record.
+    Functions {
+        text: u32,
+        functions: u32,
+    },
+    /// Go: number of the first function of a part of the text, and 16 bytes.
+    FunctionBuckets {
+        functions: u32,
+    },
     /// `.eh_frame_hdr`, entries from its 12th byte on.
     FrameIndex {
         base: u32,
@@ -47,7 +61,9 @@ impl Table {
             Self::SectionHeaders => (0, 64),
             Self::Symbols { .. } | Self::Relocations { .. } => (0, 24),
             Self::Dynamic { .. } => (0, 16),
-            Self::Buckets { .. } => (0, 4),
+            Self::Buckets { .. } | Self::Offsets { .. } => (0, 4),
+            Self::Functions { .. } => (0, 8),
+            Self::FunctionBuckets { .. } => (0, 20),
             Self::FrameIndex { .. } => (4, 8),
         }
     }
@@ -107,6 +123,17 @@ impl Table {
                 let bucket = (0, 4, Form::Entry { base: symbols, size: 24 });
                 [(int(entry, 0) != 0).then_some(bucket), None, None]
             }
+            Self::Offsets { base, size } => {
+                let offset = (0, 4, Form::Entry { base, size });
+                [(int(entry, 0) != u32::MAX).then_some(offset), None, None]
+            }
+            Self::Functions { text, functions } => {
+                let record = (4, 4, Form::Entry { base: functions, size: 1 });
+                [Some((0, 4, Form::Based(text))), Some(record), None]
+            }
+            Self::FunctionBuckets { functions } => {
+                [Some((0, 4, Form::Entry { base: functions, size: 8 })), None, None]
+            }
             Self::FrameIndex { base } => {
                 [Some((0, 4, Form::Based(base))), Some((4, 4, Form::Based(base))), None]
             }
@@ -142,30 +169,83 @@ pub(super) fn table(
     Ok(())
 }
 
-/// Lists jump tables and, where `words`, absolute addresses in aligned words.
+/// A run of 32-bit references in data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Strip {
+    pub(super) at: u32,
+    pub(super) count: u32,
+    pub(super) kind: Kind,
+}
+
+/// What the references of a [`Strip`] are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A jump table: relative to its start.
+    Jumps,
+    /// Go: relative to the start of the types.
+    Types(u32),
+    /// Go: by turns two relative to the types and two to the text.
+    Methods { types: u32, text: u32 },
+}
+
+impl Strip {
+    fn end(self) -> u32 {
+        self.at.saturating_add(self.count.saturating_mul(4))
+    }
+
+    fn form(self, at: u32) -> Form {
+        match self.kind {
+            Kind::Jumps => Form::Beside(self.at),
+            Kind::Methods { text, .. } if (at - self.at) / 8 % 2 == 1 => Form::Based(text),
+            Kind::Types(base) | Kind::Methods { types: base, .. } => Form::Entry { base, size: 1 },
+        }
+    }
+}
+
+/// Puts strips in order and drops those that overlap another.
+pub(super) fn order(strips: &mut Vec<Strip>) {
+    strips.sort_by_key(|s| (s.at, s.count));
+    let mut free = 0;
+    strips.retain(|s| {
+        let keep = s.at >= free;
+        if keep {
+            free = s.end();
+        }
+        keep
+    });
+}
+
+/// Lists the strips and, where `words`, absolute addresses in aligned words.
 pub(super) fn list(
     scan: &mut Scan<'_, '_>,
     span: Span,
-    tables: &[(u32, u32)],
+    strips: &[Strip],
     words: bool,
 ) -> Result<(), Error> {
     let mut bytes = [0; super::sites::GRANULE as usize + 8];
-    let len = (span.end - span.from).min(bytes.len() as u32);
-    scan.file.read(u64::from(span.from), &mut bytes[..len as usize])?;
-    let first = tables.partition_point(|(at, count)| at + 4 * count <= span.from);
+    let len = (span.end - span.from).min(bytes.len() as u32) as usize;
+    scan.file.read(u64::from(span.from), &mut bytes[..len])?;
+    let bytes = &bytes[..len];
+    let first = strips.partition_point(|s| s.end() <= span.from);
     let mut at = span.from;
-    for (start, count) in tables[first..].iter().copied().take_while(|(at, _)| *at < span.to) {
+    for strip in strips[first..].iter().take_while(|s| s.at < span.to) {
         if words {
-            absolute(scan, (at, start.min(span.to)), (span.from, &bytes));
+            absolute(scan, (at, strip.at.min(span.to)), (span.from, bytes));
         }
-        at = at.max(start);
-        while at < span.to.min(start + 4 * count) {
-            scan.out.push(Site { at, width: 4, form: Form::Beside(start) });
+        at = at.max(strip.at);
+        while at < span.to.min(strip.end()) {
+            if let Some(field) = bytes.get((at - span.from) as usize..) {
+                let form = strip.form(at);
+                // A Go offset of 0 or -1 names nothing.
+                if strip.kind == Kind::Jumps || !matches!(int(field, 0), 0 | u32::MAX) {
+                    scan.add(Site { at, width: 4, form }, field);
+                }
+            }
             at += 4;
         }
     }
     if words {
-        absolute(scan, (at, span.to), (span.from, &bytes[..len as usize]));
+        absolute(scan, (at, span.to), (span.from, bytes));
     }
     Ok(())
 }
@@ -229,7 +309,7 @@ pub(super) fn jump_tables(
     (start, end): (u32, u32),
     leas: &Bits,
     code: (u64, u64),
-) -> Result<Vec<(u32, u32)>, Error> {
+) -> Result<Vec<Strip>, Error> {
     let mut found = Vec::new();
     for number in leas.within(u64::from(start.div_ceil(4)), u64::from(end / 4)) {
         let table = number * 4;
@@ -250,7 +330,7 @@ pub(super) fn jump_tables(
             count += 1;
         }
         if count >= 2 {
-            found.push((point, count));
+            found.push(Strip { at: point, count, kind: Kind::Jumps });
         }
     }
     Ok(found)

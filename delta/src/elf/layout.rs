@@ -37,10 +37,6 @@ impl Section {
     pub(super) fn end(&self) -> u64 {
         self.offset + self.size
     }
-
-    pub(super) fn contains(&self, address: u64) -> bool {
-        address.wrapping_sub(self.address) < self.size
-    }
 }
 
 /// Segments, sections and head of a file.
@@ -54,6 +50,8 @@ pub(super) struct Layout {
     pub(super) program_headers: (u64, u64),
     /// ET_EXEC: addresses are absolute, and not relocated.
     pub(super) fixed: bool,
+    /// Whether instructions hold absolute addresses: fixed, and not of Go.
+    pub(super) immediate: bool,
 }
 
 /// Files of this length or over are not understood.
@@ -133,17 +131,16 @@ impl Layout {
         if !found.iter().any(|s| s.flags & SHF_EXECINSTR != 0) {
             return Ok(None);
         }
+        let fixed = kind == 2;
+        let immediate = fixed && !found.iter().any(|s| s.is(".gopclntab"));
         Ok(Some(Self {
             space,
             sections: found,
             section_headers,
             program_headers,
-            fixed: kind == 2,
+            fixed,
+            immediate,
         }))
-    }
-
-    pub(super) fn section(&self, name: &str) -> Option<&Section> {
-        self.sections.iter().find(|s| s.is(name))
     }
 }
 

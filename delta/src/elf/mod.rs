@@ -16,8 +16,10 @@
 
 mod data;
 mod frames;
+mod go;
 mod image;
 mod layout;
+mod literal;
 mod map;
 mod regions;
 mod sites;
@@ -31,6 +33,7 @@ use crate::split::{self, BlockReader};
 use crate::{Effort, Error, ReadAt, Stream, StreamReader, Streams};
 
 use layout::{Segment, Space};
+use literal::Code;
 use map::Map;
 use sites::{Site, Sites};
 
@@ -38,7 +41,7 @@ use sites::{Site, Sites};
 /// how it is predicted.
 const VERSION: u64 = 1;
 /// Files that would need more copied stretches are not encoded.
-const MOST_BLOCKS: u64 = 1 << 20;
+const MOST_BLOCKS: u64 = 1 << 19;
 /// Old bytes are taken in pieces of this size, and what a reference may be over it.
 const PIECE: u32 = 32 << 10;
 
@@ -59,7 +62,15 @@ pub fn encode(old: &[u8], new: &[u8], out: &mut Streams, effort: Effort) -> Opti
     let mut written = Streams::new();
     written.put_u64(Stream::Header, VERSION);
     put_segments(old_sites.space(), &new_space, &mut written);
-    split::put_blocks(&blocks, new, &mut written);
+    let code = code_points(&new_sites);
+    for (new, old) in
+        [(code.start, code_points(&old_sites).start), (code.end, code_points(&old_sites).end)]
+    {
+        written.put_i64(Stream::Header, i64::from(new) - i64::from(old));
+    }
+    split::put_blocks(&blocks, new.len(), &mut written, |from, to, out| {
+        code.put(new, (from as u32, to as u32), &new_space, out);
+    });
     let map =
         Map::new(blocks.clone(), u32::try_from(old.len()).ok()?, u32::try_from(new.len()).ok()?);
     let mut adds = AddWriter::default();
@@ -115,12 +126,17 @@ pub fn decode(
     }
     let mut old_sites = Sites::scan(Pieces::new(old))?.ok_or(Error::WrongBase)?;
     let new_space = get_segments(old_sites.space(), new_len, input)?;
+    let too_long = |_| Error::Impossible(Stream::Header);
+    let was = code_points(&old_sites);
+    let mut bound = |old: u32| {
+        u32::try_from(i64::from(old).wrapping_add(input.i64(Stream::Header)?)).map_err(too_long)
+    };
+    let code = Code { start: bound(was.start)?, end: bound(was.end)? };
     let mut reader = BlockReader::new(old.len(), new_len, input)?;
     if reader.left() > MOST_BLOCKS {
         return Err(Error::Impossible(Stream::Header));
     }
     let blocks = get_blocks(&mut reader, input)?;
-    let too_long = |_| Error::Impossible(Stream::Header);
     let (old_len, short_new_len) =
         (u32::try_from(old.len()).map_err(too_long)?, u32::try_from(new_len).map_err(too_long)?);
     let map = Map::new(blocks.clone(), old_len, short_new_len);
@@ -130,7 +146,7 @@ pub fn decode(
     let mut buffer = vec![0; PIECE as usize + 16];
     let (mut sites, mut new_end) = (Vec::new(), 0);
     for block in blocks {
-        split::literal(u64::from(block.new - new_end), &mut buffer, input, out)?;
+        code.get((new_end, block.new), &references.references.new_space, &mut buffer, input, out)?;
         new_end = block.new_end();
         let mut at = block.old;
         while at < block.old_end() {
@@ -161,7 +177,14 @@ pub fn decode(
     if references.run != u64::MAX {
         return Err(Error::Impossible(Stream::RefRun));
     }
-    split::literal(u64::from(short_new_len - new_end), &mut buffer, input, out)
+    code.get((new_end, short_new_len), &references.references.new_space, &mut buffer, input, out)
+}
+
+/// Where the code of a file is.
+fn code_points(sites: &Sites<'_>) -> Code {
+    let (low, high) = sites.code();
+    let start = sites.space().any_point(low);
+    Code { start, end: start.saturating_add(u32::try_from(high - low).unwrap_or(0)) }
 }
 
 /// Lists the references of the next piece of a copied stretch, and says where the

@@ -1,6 +1,7 @@
 //! Division of a file into regions, by its sections.
 
 use super::data::{self, Table};
+use super::go::Go;
 use super::layout::{Layout, SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, SHT_RELA, Section, int, long};
 use super::sites::{Content, GRANULE, Region, operand_site};
 use super::{frames, x86};
@@ -47,8 +48,19 @@ pub(super) fn divide(
         Content::Table(Table::SectionHeaders),
     );
     let relocated = relocated_words(layout, file)?;
+    let go = Go::find(layout, file)?;
+    let mut go_done = false;
     for section in &layout.sections {
-        for (start, end, content) in of_section(layout, file, section, &relocated)? {
+        let parts = match &go {
+            Some(go) if go.is_in(section) && !std::mem::replace(&mut go_done, true) => {
+                go.parts(section, file)?
+            }
+            Some(go) if section.is(".typelink") => {
+                vec![(section.offset, section.end(), go.typelinks())]
+            }
+            _ => of_section(layout, file, section, &relocated)?,
+        };
+        for (start, end, content) in parts {
             add(start, end, content);
         }
     }
@@ -66,15 +78,23 @@ pub(super) fn divide(
     for region in &mut found {
         match &mut region.content {
             Content::Code(marks) => {
-                *marks = sweep(layout, file, (region.start, region.end), &mut leas)?
+                *marks = sweep(layout, file, (region.start, region.end), &mut leas)?;
+            }
+            Content::Relocated(bits) => {
+                *bits = bits_within(layout, (region.start, region.end), &relocated);
             }
             Content::Frames(marks) => *marks = frames::marks(file, region.start, region.end)?,
             _ => {}
         }
     }
     for region in &mut found {
-        if let Content::Data { tables, .. } = &mut region.content {
-            *tables = data::jump_tables(layout, file, (region.start, region.end), &leas, code)?;
+        if let Content::Data { strips, .. } = &mut region.content {
+            let span = (region.start, region.end);
+            *strips = match &go {
+                Some(go) => go.type_strips(layout, file, span)?,
+                None => data::jump_tables(layout, file, span, &leas, code)?,
+            };
+            data::order(strips);
         }
     }
     Ok(found)
@@ -138,10 +158,9 @@ fn of_section(
         return if debug && !s.is(".debug_str") { whole(Content::Loose) } else { Ok(Vec::new()) };
     }
     if !relocated.is_empty() && s.flags & SHF_WRITE != 0 && !s.is(".got.plt") {
-        let bits = bits_within(layout, s, relocated);
-        return whole(Content::Relocated(bits));
+        return whole(Content::Relocated(Vec::new()));
     }
-    whole(Content::Data { tables: Vec::new(), words: layout.fixed || s.is(".got.plt") })
+    whole(Content::Data { strips: Vec::new(), words: layout.fixed || s.is(".got.plt") })
 }
 
 const SHF_WRITE: u64 = 1;
@@ -190,14 +209,14 @@ fn relocated_words(layout: &Layout, file: &mut Pieces<'_>) -> Result<Vec<u64>, E
     Ok(words)
 }
 
-/// One bit per word of the section, set for those in `words`.
-fn bits_within(layout: &Layout, section: &Section, words: &[u64]) -> Vec<u64> {
-    let mut bits = Bits::new(section.size / 8 + 1);
-    let from = words.partition_point(|w| *w < section.address);
-    for word in words[from..].iter().take_while(|w| section.contains(**w)) {
-        if layout.space.point(*word).is_some() {
-            bits.set((word - section.address) / 8);
-        }
+/// One bit per word of a region, set for those in `words`.
+fn bits_within(layout: &Layout, (start, end): (u32, u32), words: &[u64]) -> Vec<u64> {
+    let len = u64::from(end - start);
+    let address = layout.space.address(start);
+    let mut bits = Bits::new(len / 8 + 1);
+    let from = words.partition_point(|w| *w < address);
+    for word in words[from..].iter().take_while(|w| **w - address < len) {
+        bits.set((word - address) / 8);
     }
     bits.0
 }

@@ -6,6 +6,7 @@
 //! of a delta list the references of the old file, so every change to what is
 //! found here is a new [`VERSION`](super::VERSION) of the codec.
 
+use super::go::Go;
 use super::layout::{Layout, Space};
 use super::{data, frames, regions, x86};
 use crate::Error;
@@ -171,8 +172,10 @@ pub(super) enum Content {
     Code(Vec<u8>),
     /// Exception frames; per granule, the bytes before the first record in it.
     Frames(Vec<u16>),
-    /// Data: jump tables (where, how many entries) and absolute words.
-    Data { tables: Vec<(u32, u32)>, words: bool },
+    /// Data: runs of 32-bit references, and absolute words.
+    Data { strips: Vec<data::Strip>, words: bool },
+    /// Go's records of functions; per granule, the bytes before the first in it.
+    Functions(Vec<u16>, Go),
     /// Data with relative relocations: one bit per word that has one.
     Relocated(Vec<u64>),
     /// Addresses of code at any position.
@@ -205,6 +208,11 @@ impl<'a> Sites<'a> {
 
     pub(super) fn space(&self) -> &Space {
         &self.layout.space
+    }
+
+    /// Lowest address of code, and that behind the highest.
+    pub(super) fn code(&self) -> (u64, u64) {
+        self.code
     }
 
     pub(super) fn layout(&self) -> &Layout {
@@ -265,9 +273,12 @@ impl<'a> Sites<'a> {
             match &region.content {
                 Content::Code(marks) => scan.code(span, marks.get(index).copied())?,
                 Content::Frames(marks) => {
-                    frames::list(&mut scan, region.start, span, marks.get(index).copied())?
+                    frames::list(&mut scan, region.start, span, marks.get(index).copied())?;
                 }
-                Content::Data { tables, words } => data::list(&mut scan, span, tables, *words)?,
+                Content::Data { strips, words } => data::list(&mut scan, span, strips, *words)?,
+                Content::Functions(marks, go) => {
+                    go.list(&mut scan, span, marks.get(index).copied())?;
+                }
                 Content::Relocated(bits) => data::relocated(&mut scan, region.start, span, bits)?,
                 Content::Loose => data::loose(&mut scan, span)?,
                 Content::Table(table) => data::table(&mut scan, region.start, span, *table)?,
@@ -333,7 +344,7 @@ impl Scan<'_, '_> {
     fn operand(&mut self, operand: x86::Operand, at: u32, field: &[u8]) {
         let site = operand_site(operand, at);
         if field.len() < usize::from(site.width)
-            || (site.form == Form::Absolute && !self.layout.fixed)
+            || (site.form == Form::Absolute && !self.layout.immediate)
         {
             return;
         }

@@ -1,6 +1,7 @@
 //! One file a verb: its pipeline, read top to bottom.
 
 pub mod build;
+pub mod bundle;
 pub mod closure;
 pub mod source;
 pub mod strace;

@@ -11,11 +11,9 @@ use crate::cli::build::{Args, Verb};
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.verb {
         Verb::Closure(args) => super::closure::run(args),
-        Verb::Bundle(_)
-        | Verb::Explain(_)
-        | Verb::Diff(_)
-        | Verb::Run(_)
-        | Verb::Init(_)
-        | Verb::Manual(_) => anyhow::bail!("work in progress"),
+        Verb::Bundle(args) => super::bundle::run(args),
+        Verb::Explain(_) | Verb::Diff(_) | Verb::Run(_) | Verb::Init(_) | Verb::Manual(_) => {
+            anyhow::bail!("work in progress")
+        }
     }
 }

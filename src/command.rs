@@ -3,5 +3,7 @@
 pub mod build;
 pub mod bundle;
 pub mod closure;
+pub mod init;
+pub mod run;
 pub mod source;
 pub mod strace;

@@ -9,3 +9,4 @@ pub mod interrupt;
 pub mod process;
 pub mod progress;
 pub mod report;
+pub mod runner;

@@ -221,11 +221,8 @@ pub struct Manual {
 /// `vzbuild init`
 #[derive(ArgGroup, Debug, PartialEq)]
 pub struct Init {
-    /// Bundle directory
+    /// Directory with the adapted config.json
     pub bundle: PathBuf,
-    /// Command to run instead of the bundle's own
-    #[arg(last = true)]
-    pub command: Vec<OsString>,
 }
 
 #[cfg(test)]

@@ -10,9 +10,11 @@ use crate::cli::build::{Args, Verb};
 /// As the verb's own pipeline.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.verb {
+        Verb::Run(args) => super::run::run(args),
+        Verb::Init(args) => super::init::run(args),
         Verb::Closure(args) => super::closure::run(args),
         Verb::Bundle(args) => super::bundle::run(args),
-        Verb::Explain(_) | Verb::Diff(_) | Verb::Run(_) | Verb::Init(_) | Verb::Manual(_) => {
+        Verb::Explain(_) | Verb::Diff(_) | Verb::Manual(_) => {
             anyhow::bail!("work in progress")
         }
     }

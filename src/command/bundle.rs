@@ -99,6 +99,7 @@ fn refuse_unreadable(layer: &Layer, allow: bool) -> anyhow::Result<()> {
         .status(Status::No as u8)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the tar is put into it")]
 fn write_tar(
     path: &Path,
     gathered: &Gathered,

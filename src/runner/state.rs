@@ -76,9 +76,7 @@ fn base() -> anyhow::Result<PathBuf> {
 
 fn is_own(dir: &Path) -> bool {
     fs::symlink_metadata(dir).is_ok_and(|meta| {
-        meta.is_dir()
-            && meta.uid() == nix::unistd::geteuid().as_raw()
-            && meta.mode() & 0o022 == 0
+        meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o022 == 0
     })
 }
 

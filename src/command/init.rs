@@ -21,7 +21,7 @@ use crate::runner::{identity, mounts};
 /// Exit status where the command cannot be executed, as shells give it.
 const NOT_EXECUTABLE: u8 = 126;
 /// Exit status where there is no such command.
-const NOT_FOUND: u8 = 127;
+pub(super) const NOT_FOUND: u8 = 127;
 
 /// Sets up the container of the bundle and becomes its program.
 ///

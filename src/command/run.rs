@@ -1,19 +1,20 @@
 //! `vzbuild run`: run a bundle with runc, crun or the embedded runner.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use bundler::bundle::is_bundle;
-use bundler::{config, rootless};
+use bundler::resolve::Resolver;
+use bundler::{Rootfs, config, rootless};
 use nix::unistd::{Pid, getegid, geteuid};
 use oci_spec::runtime::Spec;
 
-use crate::cli::build::{self, Runtime};
+use super::init;
+use crate::cli::build;
 use crate::report::{self, Advice};
 use crate::runner::embedded;
-use crate::runner::oci::Container;
+use crate::runner::oci::{Container, Runtime};
 use crate::runner::state::State;
 use crate::runner::supervise::Supervisor;
 
@@ -23,15 +24,21 @@ use crate::runner::supervise::Supervisor;
 /// What is no bundle; when nothing here can run it.
 pub fn run(args: &build::Run) -> anyhow::Result<ExitCode> {
     let spec = adapted(args)?;
+    refuse_absent(&spec)?;
     let mut supervisor = Supervisor::new()?;
     let state = State::new()?;
     fs::write(state.dir().join("config.json"), config::print(&spec)?)
         .with_context(|| format!("cannot write to `{}`", state.dir().display()))?;
     let code = match args.runtime {
-        Runtime::Embedded => run_embedded(&spec, &state, &mut supervisor)?,
-        Runtime::Runc => run_with(&installed("runc")?, &state, &mut supervisor)?,
-        Runtime::Crun => run_with(&installed("crun")?, &state, &mut supervisor)?,
-        Runtime::Auto => first_that_works(&spec, &state, &mut supervisor)?,
+        build::Runtime::Embedded => run_embedded(&spec, &state, &mut supervisor)?,
+        build::Runtime::Runc => run_with("runc", &state, &mut supervisor)?,
+        build::Runtime::Crun => run_with("crun", &state, &mut supervisor)?,
+        build::Runtime::Auto => {
+            match with_first(&Runtime::installed(None), &state, &mut supervisor)? {
+                Some(code) => code,
+                None => run_embedded(&spec, &state, &mut supervisor)?,
+            }
+        }
     };
     Ok(ExitCode::from(code))
 }
@@ -68,28 +75,59 @@ fn adapted(args: &build::Run) -> anyhow::Result<Spec> {
     Ok(spec)
 }
 
-fn installed(program: &str) -> anyhow::Result<PathBuf> {
-    crate::process::find(program)
-        .with_context(|| format!("`{program}` is not installed"))
-        .hint("`--runtime embedded` needs neither runc nor crun")
+/// Refuses a command that the bundle does not have, before any runtime is
+/// asked; where a volume may have it, that is left to the runtime.
+fn refuse_absent(spec: &Spec) -> anyhow::Result<()> {
+    let has_volume = spec.mounts().iter().flatten().any(|m| m.typ().as_deref() == Some("bind"));
+    let (Some(root), Some(process)) = (spec.root(), spec.process()) else { return Ok(()) };
+    let name = process.args().iter().flatten().next().map(String::as_str).unwrap_or_default();
+    let rootfs = Rootfs::open(root.path())
+        .with_context(|| format!("cannot open `{}`", root.path().display()))?;
+    let resolver = Resolver::new(&rootfs);
+    let variables = process.env().iter().flatten();
+    let path = variables.filter_map(|variable| variable.strip_prefix("PATH=")).next_back();
+    let is_there = match name.split_once('/') {
+        Some(("", _)) => resolver.resolve(name.as_bytes()).is_ok(),
+        Some(_) => {
+            resolver.resolve(process.cwd().join(name).as_os_str().as_encoded_bytes()).is_ok()
+        }
+        None => path.is_none_or(|path| {
+            path.split(':').any(|dir| resolver.resolve(format!("{dir}/{name}").as_bytes()).is_ok())
+        }),
+    };
+    if is_there || has_volume {
+        return Ok(());
+    }
+    Err(anyhow::anyhow!("the bundle has no program `{name}`"))
+        .hint("is it in the spec? `vzbuild run BUNDLE -- /PATH/OF/PROGRAM` names it fully")
+        .status(init::NOT_FOUND)
 }
 
-fn first_that_works(spec: &Spec, state: &State, supervisor: &mut Supervisor) -> anyhow::Result<u8> {
-    for name in ["runc", "crun"] {
-        let Some(program) = crate::process::find(name) else { continue };
-        match Container::create(&program, state) {
-            Ok(created) => return started(created, supervisor),
-            Err(error) => report::warn(
-                "vzbuild",
-                format_args!("{name} cannot run it here ({error:#}); trying the next"),
-            ),
+/// Runs with the first of `runtimes` that can make the container.
+fn with_first(
+    runtimes: &[Runtime],
+    state: &State,
+    supervisor: &mut Supervisor,
+) -> anyhow::Result<Option<u8>> {
+    for runtime in runtimes {
+        match Container::create(runtime, state) {
+            Ok(created) => return started(created, supervisor).map(Some),
+            Err(error) => report::warn("vzbuild", format_args!("{error:#}; trying the next way")),
         }
     }
-    run_embedded(spec, state, supervisor)
+    Ok(None)
 }
 
-fn run_with(program: &Path, state: &State, supervisor: &mut Supervisor) -> anyhow::Result<u8> {
-    started(Container::create(program, state)?, supervisor)
+fn run_with(name: &str, state: &State, supervisor: &mut Supervisor) -> anyhow::Result<u8> {
+    let (hint, runtimes) =
+        ("`--runtime embedded` needs neither runc nor crun", Runtime::installed(Some(name)));
+    let Some((last, others)) = runtimes.split_last() else {
+        return Err(anyhow::anyhow!("`{name}` is not installed")).hint(hint);
+    };
+    match with_first(others, state, supervisor)? {
+        Some(code) => Ok(code),
+        None => started(Container::create(last, state).hint(hint)?, supervisor),
+    }
 }
 
 /// Starts a container that is made, and waits for it; it goes when it is dropped.

@@ -33,7 +33,6 @@ pub fn start(spec: &Spec, state: &State) -> anyhow::Result<Child> {
     if !nix::unistd::geteuid().is_root() && !flags.contains(CloneFlags::CLONE_NEWUSER) {
         bail!("only root can run it without a user namespace");
     }
-    // Its own ids as they are outside: inside, they would be unknown.
     let is_mapped = flags.contains(CloneFlags::CLONE_NEWUSER);
     unshare(flags)
         .context("cannot make the container's namespaces")
@@ -82,7 +81,9 @@ fn flags(linux: &Linux) -> anyhow::Result<CloneFlags> {
             bail!("the embedded runner joins no namespaces: install runc or crun");
         }
         flags |= match namespace.typ() {
-            LinuxNamespaceType::Mount => CloneFlags::CLONE_NEWNS,
+            // The first process makes its own: the change of root would be this
+            // process's too.
+            LinuxNamespaceType::Mount => CloneFlags::empty(),
             LinuxNamespaceType::Cgroup => CloneFlags::CLONE_NEWCGROUP,
             LinuxNamespaceType::Uts => CloneFlags::CLONE_NEWUTS,
             LinuxNamespaceType::Ipc => CloneFlags::CLONE_NEWIPC,
@@ -92,8 +93,7 @@ fn flags(linux: &Linux) -> anyhow::Result<CloneFlags> {
             LinuxNamespaceType::Time => bail!("the embedded runner has no time namespaces"),
         };
     }
-    // Without its own mounts it would change the host's.
-    Ok(flags | CloneFlags::CLONE_NEWNS)
+    Ok(flags)
 }
 
 /// A process maps its own ids itself, and nothing else (user_namespaces(7)).

@@ -27,12 +27,14 @@ const LINKS: [(&str, &str); 5] = [
     ("stdout", "/proc/self/fd/1"),
 ];
 
-/// Makes the mounts of `spec` and changes into its root.
+/// Makes a mount namespace with the mounts of `spec`, and changes into its root.
 ///
 /// # Errors
 /// The first mount that cannot be made.
 pub fn enter(spec: &Spec) -> anyhow::Result<()> {
     let root = spec.root().as_ref().context("config.json has no root")?;
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
+        .context("cannot make a mount namespace")?;
     mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .context("cannot make the mounts private")?;
     // pivot_root(2) wants a mount.

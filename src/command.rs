@@ -3,6 +3,8 @@
 pub mod build;
 pub mod bundle;
 pub mod closure;
+pub mod diff;
+pub mod explain;
 pub mod init;
 pub mod run;
 pub mod source;

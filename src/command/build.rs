@@ -10,12 +10,12 @@ use crate::cli::build::{Args, Verb};
 /// As the verb's own pipeline.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.verb {
+        Verb::Bundle(args) => super::bundle::run(args),
+        Verb::Closure(args) => super::closure::run(args),
+        Verb::Explain(args) => super::explain::run(args),
+        Verb::Diff(args) => super::diff::run(args),
         Verb::Run(args) => super::run::run(args),
         Verb::Init(args) => super::init::run(args),
-        Verb::Closure(args) => super::closure::run(args),
-        Verb::Bundle(args) => super::bundle::run(args),
-        Verb::Explain(_) | Verb::Diff(_) | Verb::Manual(_) => {
-            anyhow::bail!("work in progress")
-        }
+        Verb::Manual(_) => anyhow::bail!("work in progress"),
     }
 }

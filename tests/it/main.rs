@@ -1,5 +1,9 @@
 //! End-to-end tests: the real programs on real files.
 #![expect(unreachable_pub, reason = "modules of a test binary have no outside")]
 
+mod bad_specs;
+mod closure;
+mod diff;
+mod explain;
 mod ldd;
 mod sandbox;

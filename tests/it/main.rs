@@ -2,6 +2,7 @@
 #![expect(unreachable_pub, reason = "modules of a test binary have no outside")]
 
 mod bad_specs;
+mod bundle;
 mod closure;
 mod diff;
 mod explain;

@@ -6,5 +6,7 @@ mod bundle;
 mod closure;
 mod diff;
 mod explain;
+mod layer;
 mod ldd;
+mod reproducible;
 mod sandbox;

@@ -1,9 +1,14 @@
 //! One file a verb: its pipeline, read top to bottom.
 
 pub mod build;
+pub mod bundle;
 pub mod closure;
 pub mod delta;
 pub mod patch;
+pub mod diff;
+pub mod explain;
+pub mod init;
+pub mod run;
 pub mod source;
 pub mod stat;
 pub mod strace;

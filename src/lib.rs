@@ -5,7 +5,9 @@
 
 pub mod cli;
 pub mod command;
+pub mod interrupt;
 pub mod process;
 pub mod progress;
 pub mod report;
 pub mod tree;
+pub mod runner;

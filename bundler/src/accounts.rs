@@ -18,13 +18,14 @@ pub struct Met {
 }
 
 impl Met {
-    /// Takes the words of `text` that have the form of a user's name.
+    /// Takes the words of `text` that have the form of a user's name; parts of
+    /// paths (`/bin`) have not.
     pub fn read(&mut self, text: &[u8]) {
+        let ends = |b: &u8| b.is_ascii_whitespace() || b"\"'=:;,()<>".contains(b);
         let is_part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
-        let words = text.split(|b| !is_part(b));
         // 32 bytes: UT_NAMESIZE, the longest name that useradd(8) takes.
-        let names = words.filter(|word| (1..=32).contains(&word.len()));
-        self.words.extend(names.map(<[u8]>::to_vec));
+        let is_name = |word: &&[u8]| (1..=32).contains(&word.len()) && word.iter().all(is_part);
+        self.words.extend(text.split(ends).filter(is_name).map(<[u8]>::to_vec));
     }
 }
 
@@ -138,7 +139,7 @@ sudo:x:27:ann
         check(&Met::default(), "root", "root");
         check(&Met { uids: [33].into(), ..Met::default() }, "root www-data", "root adm www-data");
         let mut met = Met::default();
-        met.read(b"# nginx\nuser www-data;\n");
+        met.read(b"# nginx, not /usr/sbin/daemon\nuser www-data;\n");
         check(&met, "root www-data", "root adm www-data");
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::rc::Rc;
 
 use crate::closure::{Cause, Closure, Missing, Options, Reason, Warning, Why};
-use crate::elf::Elf;
+use crate::elf::{Abi, Elf};
 use crate::loader::{Content, Loaded, Loader};
 use crate::path::RootPath;
 use crate::resolve::{End, Resolved, Resolver};
@@ -32,6 +32,7 @@ pub fn close(
         libraries: VecDeque::new(),
         loaded: HashSet::new(),
         unfound: BTreeMap::new(),
+        fired: HashSet::new(),
         left_out: BTreeMap::new(),
     };
     for path in wanted {
@@ -44,7 +45,7 @@ pub fn close(
 pub(crate) struct Closing<'a> {
     pub(crate) resolver: &'a Resolver<'a>,
     pub(crate) loader: Loader<'a>,
-    options: &'a Options,
+    pub(crate) options: &'a Options,
     pub(crate) closure: Closure,
     /// Entries that have not been looked into.
     pending: VecDeque<Resolved>,
@@ -54,6 +55,8 @@ pub(crate) struct Closing<'a> {
     loaded: HashSet<RootPath>,
     /// Needed and not found, by soname and who needs it.
     unfound: BTreeMap<(Box<[u8]>, RootPath), Cause>,
+    /// Rules that have done their work, by ABI.
+    pub(crate) fired: HashSet<(&'static str, Abi)>,
     /// Copies of libraries for some CPUs, by glibc-hwcaps directory.
     left_out: BTreeMap<Box<[u8]>, BTreeSet<RootPath>>,
 }
@@ -67,15 +70,14 @@ impl Closing<'_> {
             }
             let Some((file, elf)) = self.libraries.pop_front() else { return };
             if !self.loaded.contains(&file.path) {
-                let loaded = self.loader.load(&file, &elf);
-                self.take(&loaded);
+                self.load(&file, &elf);
             }
         }
     }
 
     fn look_into(&mut self, file: &Resolved) {
         match self.loader.files().content(file) {
-            Content::Elf(elf) => self.elf(file, elf),
+            Content::Elf(elf) => self.elf(file, &elf),
             Content::Script(script) => self.script(file, &script),
             Content::Other | Content::NoFile => {}
             Content::Bad(error) => {
@@ -87,20 +89,28 @@ impl Closing<'_> {
         }
     }
 
-    fn elf(&mut self, file: &Resolved, elf: Rc<Elf>) {
+    fn elf(&mut self, file: &Resolved, elf: &Rc<Elf>) {
         if let Some(sibling) = baseline_of(&file.path)
             && self.resolver.resolve(sibling.as_bytes()).is_ok()
         {
             self.want(sibling.as_bytes(), &Reason::Baseline { of: file.path.clone() });
         }
-        self.dlopen_notes(file, &elf);
+        self.dlopen_notes(file, elf);
+        // Some libraries, libc among them, are programs too.
+        if elf.interpreter.is_some() && elf.soname.is_none() {
+            self.load(file, elf);
+        } else if elf.dynamic {
+            self.libraries.push_back((file.clone(), elf.clone()));
+        }
+        self.apply_rules(file, elf);
+    }
+
+    fn load(&mut self, file: &Resolved, elf: &Rc<Elf>) {
         if let Some(interpreter) = &elf.interpreter {
             self.want(interpreter, &Reason::Interpreter { of: file.path.clone() });
-            let loaded = self.loader.load(file, &elf);
-            self.take(&loaded);
-        } else if elf.dynamic {
-            self.libraries.push_back((file.clone(), elf));
         }
+        let loaded = self.loader.load(file, elf);
+        self.take(&loaded);
     }
 
     fn dlopen_notes(&mut self, file: &Resolved, elf: &Rc<Elf>) {
@@ -156,7 +166,11 @@ impl Closing<'_> {
         for object in &loaded.objects {
             self.loaded.insert(object.file.path.clone());
             if let Some(by) = object.by.and_then(path_of) {
-                let reason = Reason::Needed { soname: object.asked.clone(), by };
+                let reason = if loaded.preloads.contains(&object.asked) {
+                    Reason::LoaderConfig { of: by }
+                } else {
+                    Reason::Needed { soname: object.asked.clone(), by }
+                };
                 self.want(&object.name, &reason);
             }
         }
@@ -181,7 +195,7 @@ impl Closing<'_> {
             }
         }
         let reason = Reason::LoaderConfig { of: program };
-        for name in loaded.config.iter().chain(&loaded.preloads) {
+        for name in &loaded.config {
             self.want(name, &reason);
         }
     }
@@ -284,39 +298,38 @@ impl Closing<'_> {
     }
 
     fn finish(mut self) -> Closure {
+        let mut loaded_before: BTreeMap<(Box<[u8]>, RootPath), Vec<RootPath>> = BTreeMap::new();
         for ((soname, by), cause) in std::mem::take(&mut self.unfound) {
             match self.entry_with_soname(&soname, &by) {
-                Some(other) => {
-                    let message = format!(
-                        "{by} needs {}, which its own search does not find: it works only in a \
-                         program that has loaded {other} before",
-                        soname.escape_ascii()
-                    );
-                    self.warn("loaded-before", message);
-                }
+                Some(other) => loaded_before.entry((soname, other)).or_default().push(by),
                 None => {
                     let reason = Reason::Needed { soname: soname.clone(), by };
                     self.closure.missing.push(Missing { name: soname, reason, cause });
                 }
             }
         }
+        // An observed run has shown that they were.
+        for ((soname, other), by) in loaded_before.iter().filter(|_| !self.options.observed) {
+            let by = first_and_more(by);
+            self.closure.warnings.push(Warning {
+                kind: "loaded-before",
+                message: format!(
+                    "{by} needs {}, which its own search does not find: it works only in a \
+                     program that has loaded {other} before",
+                    soname.escape_ascii()
+                ),
+            });
+        }
         for (level, copies) in std::mem::take(&mut self.left_out) {
             let entries = &self.closure.entries;
-            let out: Vec<String> = copies
-                .iter()
-                .filter(|c| !entries.contains_key(c))
-                .map(ToString::to_string)
-                .collect();
-            if let Some((first, rest)) = out.split_first() {
-                let more = if rest.is_empty() {
-                    String::new()
-                } else {
-                    format!(" and {} more", rest.len())
-                };
-                let level = level.escape_ascii();
+            let out: Vec<RootPath> =
+                copies.into_iter().filter(|copy| !entries.contains_key(copy)).collect();
+            if !out.is_empty() {
                 let message = format!(
-                    "copies for {level} CPUs are left out ({first}{more}): the copies for every \
-                     CPU are in; name the others in the spec to have them too"
+                    "copies for {} CPUs are left out ({}): the copies for every CPU are in; name \
+                     the others in the spec to have them too",
+                    level.escape_ascii(),
+                    first_and_more(&out)
                 );
                 self.warn("cpu", message);
             }
@@ -348,9 +361,20 @@ impl Closing<'_> {
     }
 }
 
+fn first_and_more(paths: &[RootPath]) -> String {
+    match paths {
+        [] => String::new(),
+        [one] => one.to_string(),
+        [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+    }
+}
+
 /// The copy for every CPU of a library in a glibc-hwcaps directory.
 fn baseline_of(path: &RootPath) -> Option<RootPath> {
     let hwcaps = path.parent()?.parent()?;
     (hwcaps.file_name() == b"glibc-hwcaps").then_some(())?;
     hwcaps.parent()?.join(path.file_name()).ok()
 }
+
+#[cfg(test)]
+mod tests;

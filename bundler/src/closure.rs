@@ -19,7 +19,9 @@ pub struct Closure {
     pub entries: BTreeMap<RootPath, Why>,
     /// What an entry needs and the root file system does not have.
     pub missing: Vec<Missing>,
-    /// What was wanted below /dev, /proc and /sys, where the runtime mounts.
+    /// What is not shipped since it is mounted where the bundle runs: what was
+    /// wanted below /dev, /proc and /sys, and by rule /etc/hosts and
+    /// /etc/resolv.conf, which are the host's.
     pub runtime: BTreeMap<RootPath, Why>,
     /// What may be incomplete or depend on this machine.
     pub warnings: Vec<Warning>,
@@ -84,6 +86,8 @@ pub enum Reason {
     Rule {
         /// The rule's name.
         name: &'static str,
+        /// What the entry does, to be read after its path.
+        why: &'static str,
         /// The entry that the rule applies to.
         because: RootPath,
     },
@@ -148,6 +152,8 @@ impl Cause {
     /// The cause where a path led nowhere.
     pub(crate) fn of(found: Unresolved) -> Self {
         match found.links.last() {
+            // The last link of a loop is any of them.
+            Some(_) if matches!(found.end, End::Loop(_)) => Cause::Path(found.end),
             Some(link) => Cause::Dangling { link: link.clone(), end: found.end },
             None => Cause::Path(found.end),
         }
@@ -174,6 +180,9 @@ pub struct Options {
     /// Links that the run only looked at without following them: such a link
     /// may dangle as it did then.
     pub looked_at: BTreeSet<RootPath>,
+    /// Whether a run was observed for every wanted path, so that rules need not
+    /// guess what it uses.
+    pub observed: bool,
     /// Files that the run only read: their `#!` lines started nothing.
     pub not_executed: BTreeSet<RootPath>,
 }
@@ -216,7 +225,7 @@ impl fmt::Display for Reason {
             Reason::Shebang { of } => write!(f, "the `#!` interpreter of {of}"),
             Reason::Env { of } => write!(f, "the program that env starts for {of}"),
             Reason::LoaderConfig { of } => write!(f, "read by the loader of {of}"),
-            Reason::Rule { name, because } => write!(f, "rule {name}, because of {because}"),
+            Reason::Rule { name, why, because } => write!(f, "rule {name}: {because} {why}"),
         }
     }
 }

@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use oci_spec::runtime::{
     Capabilities, Capability, Linux, LinuxCapabilities, LinuxDeviceCgroup, LinuxNamespace,
-    LinuxNamespaceType, LinuxResources, Mount, PosixRlimitBuilder, PosixRlimitType, Process, Root,
-    Spec, User,
+    LinuxNamespaceType, LinuxResources, Mount, Process, Root, Spec, User,
 };
 
 use crate::writable::Tmpfs;
@@ -33,10 +32,6 @@ const ROOT_CAPABILITIES: [Capability; 7] = [
     Capability::Setgid,
     Capability::Setuid,
 ];
-
-/// Open files: the soft limit that programs expect (select(2) breaks above
-/// it), and systemd's hard one, to which a server may raise it.
-const NOFILE: (u64, u64) = (1024, 524_288);
 
 /// What runc masks by default (`runc spec`).
 const MASKED: [&str; 10] = [
@@ -124,12 +119,6 @@ impl Container {
         if !self.groups.is_empty() {
             user.set_additional_gids(Some(self.groups.iter().copied().collect()));
         }
-        let nofile = PosixRlimitBuilder::default()
-            .typ(PosixRlimitType::RlimitNofile)
-            .soft(NOFILE.0)
-            .hard(NOFILE.1)
-            .build()
-            .ok();
         let cwd = if self.cwd.is_empty() { "/" } else { &self.cwd };
         let mut process = Process::default();
         process
@@ -139,7 +128,9 @@ impl Container {
             .set_env(Some(self.env.iter().map(|(name, value)| format!("{name}={value}")).collect()))
             .set_cwd(cwd.into())
             .set_capabilities(Some(self.linux_capabilities()))
-            .set_rlimits(Some(nofile.into_iter().collect()))
+            // Limits are the caller's: raising a hard one is not everyone's right,
+            // and a container that asks for it would not start.
+            .set_rlimits(None)
             .set_no_new_privileges(Some(!self.new_privileges));
         process
     }

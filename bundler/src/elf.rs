@@ -127,9 +127,15 @@ impl Elf {
     /// # Errors
     /// Where it begins as an ELF file and does not go on as one.
     pub fn read<R: ReadAt + ?Sized>(source: &R) -> Result<Option<Elf>, ElfError> {
-        let mut head = vec![0; PATH_MAX];
-        let length = read_full(source, &mut head, 0, "header")?;
-        head.truncate(length);
+        let head = read_head(source)?;
+        Elf::read_with_head(source, head)
+    }
+
+    /// As [`Elf::read`], with what [`read_head`] has read.
+    pub(crate) fn read_with_head<R: ReadAt + ?Sized>(
+        source: &R,
+        head: Vec<u8>,
+    ) -> Result<Option<Elf>, ElfError> {
         if !head.starts_with(b"\x7fELF") {
             return Ok(None);
         }
@@ -297,6 +303,27 @@ impl<'a, R: ReadAt + ?Sized> Image<'a, R> {
     }
 }
 
+/// Reads the beginning of a file, in most cases all that is wanted of it.
+pub(crate) fn read_head<R: ReadAt + ?Sized>(source: &R) -> Result<Vec<u8>, ElfError> {
+    let mut head = vec![0; PATH_MAX];
+    loop {
+        // Of a regular file, less than was asked for means that it ends there.
+        match source.read_at(&mut head, 0) {
+            Ok(length) => {
+                head.truncate(length);
+                return Ok(head);
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => {
+                return Err(ElfError::Read {
+                    what: "header",
+                    errno: e.raw_os_error().unwrap_or(0),
+                });
+            }
+        }
+    }
+}
+
 /// Reads until `buffer` is full or the source ends; returns the bytes read.
 fn read_full<R: ReadAt + ?Sized>(
     source: &R,
@@ -357,3 +384,6 @@ impl Fields<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,20 +159,20 @@ impl<'a> Planner<'a> {
     }
 
     /// Adds a file with `content` at `path`, in place of what the root has
-    /// there. It keeps the owner and mode of a regular file of the root.
+    /// there. It keeps the owner and mode of a regular file of the root; its time
+    /// is fixed, since what was there changes without its content's changing.
     ///
     /// # Errors
     /// When one of its directories cannot be looked at or is a link.
     pub fn make_file(&mut self, path: &RootPath, content: Vec<u8>) -> Result<(), LayerError> {
         self.add_parents(path)?;
         let meta = self.rootfs.lstat(path).ok().filter(|meta| meta.kind == Kind::File);
-        let mtime = self.time(meta.map_or(0, |meta| meta.mtime));
         let entry = Entry {
             path: path.clone(),
             mode: meta.map_or(FILE_MODE, |meta| meta.mode),
             uid: meta.map_or(0, |meta| meta.uid),
             gid: meta.map_or(0, |meta| meta.gid),
-            mtime,
+            mtime: 0,
             node: Node::Made(content),
             found: false,
         };

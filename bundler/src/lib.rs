@@ -19,6 +19,7 @@ pub mod path;
 pub mod resolve;
 pub mod rootfs;
 pub mod rootless;
+mod rules;
 pub mod shebang;
 pub mod staging;
 pub mod tar_header;

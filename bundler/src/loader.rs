@@ -133,6 +133,11 @@ impl<'a> Loader<'a> {
         loaded.objects.into_iter().nth(1)
     }
 
+    /// The directories that the loader of `elf` searches last.
+    pub fn system_directories(&self, elf: &Elf) -> Vec<Vec<u8>> {
+        self.configs.of(&self.files, elf).system.clone()
+    }
+
     /// Finds all that is loaded for `file`: for a program by its interpreter,
     /// for a library as if it were opened by a program that has nothing else.
     pub fn load(&self, file: &Resolved, elf: &Rc<Elf>) -> Loaded {
@@ -155,6 +160,9 @@ impl<'a> Loader<'a> {
         loaded.config = config.files.clone();
         loaded.preloads = config.preloads.clone();
         let secure = file.meta.mode & 0o6000 != 0;
+        for name in &config.preloads {
+            self.need(&mut loaded, &config, 0, name, secure, false);
+        }
         let mut next = 0;
         while let Some(object) = loaded.objects.get(next) {
             let elf = object.elf.clone();

@@ -187,12 +187,8 @@ impl Builder<'_> {
 
     /// Nothing of the streams may be left, and nothing behind them.
     fn finish(&mut self, len: u64) -> Result<(), TreeError> {
-        for stream in STREAMS {
-            match self.input.byte(stream) {
-                Err(Error::Truncated(_)) => {}
-                Err(error) => return Err(TreeError::Records(error)),
-                Ok(_) => return Err(TreeError::Trailing),
-            }
+        if !self.input.is_finished().map_err(TreeError::Records)? {
+            return Err(TreeError::Trailing);
         }
         if self.input.end() != len {
             return Err(TreeError::Trailing);
@@ -200,21 +196,6 @@ impl Builder<'_> {
         Ok(())
     }
 }
-
-const STREAMS: [Stream; 12] = [
-    Stream::Manifest,
-    Stream::Header,
-    Stream::Copy,
-    Stream::Insert,
-    Stream::Seek,
-    Stream::RefRun,
-    Stream::RefValue,
-    Stream::AddRun,
-    Stream::AddValue,
-    Stream::Extra,
-    Stream::Literal,
-    Stream::NewRef,
-];
 
 /// What a codec can fail with, before it is known for which file.
 #[derive(Debug)]

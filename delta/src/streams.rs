@@ -375,6 +375,19 @@ impl<'a> StreamReader<'a> {
         self.end
     }
 
+    /// Whether every stream was read to its end.
+    ///
+    /// # Errors
+    /// [`Error::ReadStreams`].
+    pub fn is_finished(&mut self) -> Result<bool, Error> {
+        for source in self.streams.iter_mut().flatten() {
+            if source.from < source.to || source.fill().map_err(Error::ReadStreams)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Takes the next byte.
     ///
     /// # Errors

@@ -107,8 +107,8 @@ pub struct Bundle {
     /// Directory of the host that outlives the container, mounted read-write; `:ro` mounts it read-only
     #[arg(long, value_name = "HOST:PATH[:ro]")]
     pub volume: Vec<OsString>,
-    /// Empty, writable directory in memory at this path
-    #[arg(long, value_name = "PATH")]
+    /// Writable directory in memory at this path, of at most SIZE (64m); what the bundle has there is copied into it
+    #[arg(long, value_name = "PATH[:SIZE]")]
     pub tmpfs: Vec<OsString>,
     /// Make the whole root writable
     #[arg(long)]
@@ -119,6 +119,9 @@ pub struct Bundle {
     /// Network of the container: the host's, or one of its own with nothing in it
     #[arg(long, value_name = "WHICH", default_value = "host")]
     pub network: Network,
+    /// Do not wait until the bundle is on the disk
+    #[arg(long)]
+    pub no_sync: bool,
     /// Print a summary as JSON
     #[arg(long)]
     pub json: bool,
@@ -289,11 +292,8 @@ pub struct Manual {
 /// `vzbuild init`
 #[derive(ArgGroup, Debug, PartialEq)]
 pub struct Init {
-    /// Bundle directory
+    /// Directory with the adapted config.json
     pub bundle: PathBuf,
-    /// Command to run instead of the bundle's own
-    #[arg(last = true)]
-    pub command: Vec<OsString>,
 }
 
 #[cfg(test)]

@@ -10,14 +10,14 @@ use crate::cli::build::{Args, Verb};
 /// As the verb's own pipeline.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.verb {
+        Verb::Bundle(args) => super::bundle::run(args),
         Verb::Closure(args) => super::closure::run(args),
         Verb::Delta(args) => super::delta::run(args),
         Verb::Patch(args) => super::patch::run(args),
-        Verb::Bundle(_)
-        | Verb::Explain(_)
-        | Verb::Diff(_)
-        | Verb::Run(_)
-        | Verb::Init(_)
-        | Verb::Manual(_) => anyhow::bail!("work in progress"),
+        Verb::Explain(args) => super::explain::run(args),
+        Verb::Diff(args) => super::diff::run(args),
+        Verb::Run(args) => super::run::run(args),
+        Verb::Init(args) => super::init::run(args),
+        Verb::Manual(_) => anyhow::bail!("work in progress"),
     }
 }

@@ -141,6 +141,7 @@ fn options(inputs: &[Input]) -> Options {
     let mut options = Options::default();
     let runs = || inputs.iter().filter_map(|i| i.record.as_ref()).flat_map(|r| &r.runs);
     let value = |name| runs().find_map(|run| run.env.get(name)).map(|v| v.clone().into_bytes());
+    options.observed = inputs.iter().all(|input| input.record.is_some());
     options.path = value("PATH");
     options.library_path = value("LD_LIBRARY_PATH");
     let (mut followed, mut executed) = (BTreeSet::new(), BTreeSet::new());

@@ -4,6 +4,13 @@
 mod delta;
 mod delta_faults;
 mod delta_memory;
+mod bad_specs;
+mod bundle;
+mod closure;
+mod diff;
+mod explain;
+mod layer;
 mod ldd;
+mod reproducible;
 mod sandbox;
 mod vcdiff_interop;

@@ -10,14 +10,16 @@ const MAX_STRINGS: usize = 1024 * 1024;
 
 const DT_NULL: u64 = 0;
 const DT_NEEDED: u64 = 1;
-const DT_HASH: u64 = 4;
 const DT_STRTAB: u64 = 5;
 const DT_SYMTAB: u64 = 6;
 const DT_STRSZ: u64 = 10;
 const DT_SONAME: u64 = 14;
 const DT_RPATH: u64 = 15;
 const DT_RUNPATH: u64 = 29;
-const DT_GNU_HASH: u64 = 0x6fff_fef5;
+/// Tables that may follow the symbols, which have no size of their own: hash,
+/// strings, relocations, versions.
+const TABLES: [u64; 9] =
+    [4, DT_STRTAB, 7, 17, 23, 0x6fff_fef5, 0x6fff_fff0, 0x6fff_fffc, 0x6fff_fffe];
 const DT_FLAGS_1: u64 = 0x6fff_fffb;
 const DT_AUXILIARY: u64 = 0x7fff_fffd;
 const DT_FILTER: u64 = 0x7fff_ffff;
@@ -83,10 +85,12 @@ fn describe<R: ReadAt + ?Sized>(
         dynamic.rpath = None;
     }
     dynamic.symbols = symbols::Table {
-        symbols: place(DT_SYMTAB),
+        symbols: value(DT_SYMTAB).and_then(|start| {
+            let (at, rest) = image.offset_of(start)?;
+            let next = TABLES.iter().filter_map(|&tag| value(tag)?.checked_sub(start));
+            Some((at, next.filter(|&size| size > 0).min().unwrap_or(rest).min(rest)))
+        }),
         strings: strings.table.map(|(at, rest)| (at, value(DT_STRSZ).unwrap_or(rest).min(rest))),
-        hash: place(DT_HASH).map(|p| p.0),
-        gnu_hash: place(DT_GNU_HASH).map(|p| p.0),
     };
     Ok(dynamic)
 }

@@ -16,8 +16,6 @@ const NAME: usize = 64;
 pub(super) struct Table {
     pub(super) symbols: Option<(u64, u64)>,
     pub(super) strings: Option<(u64, u64)>,
-    pub(super) hash: Option<u64>,
-    pub(super) gnu_hash: Option<u64>,
 }
 
 pub(super) fn imports<R: ReadAt + ?Sized>(
@@ -27,16 +25,15 @@ pub(super) fn imports<R: ReadAt + ?Sized>(
     names: &[&str],
 ) -> Vec<bool> {
     let mut found = vec![false; names.len()];
-    let (Some((start, rest)), Some((strings, size))) = (table.symbols, table.strings) else {
+    let (Some((start, length)), Some((strings, size))) = (table.symbols, table.strings) else {
         return found;
     };
     let each: u64 = if abi.class == Class::Elf64 { 24 } else { 16 };
-    let count = count(table, abi, source, each).min(MAX_SYMBOLS).min(rest / each);
+    let end = (length / each).min(MAX_SYMBOLS) * each;
     let whole = (size <= MAX_WHOLE).then(|| read(source, strings, size)).flatten();
     let mut done = 0;
-    while done < count * each {
-        let Some(piece) = read(source, start.saturating_add(done), PIECE.min(count * each - done))
-        else {
+    while done < end {
+        let Some(piece) = read(source, start.saturating_add(done), PIECE.min(end - done)) else {
             break;
         };
         for bytes in piece.chunks_exact(usize::try_from(each).unwrap_or(24)) {
@@ -67,20 +64,6 @@ pub(super) fn imports<R: ReadAt + ?Sized>(
         done += PIECE;
     }
     found
-}
-
-/// How many symbols can be imports: all of them by DT_HASH; by DT_GNU_HASH
-/// those before the first that is hashed, since it hashes no imports; else as
-/// many as fit before the strings.
-fn count<R: ReadAt + ?Sized>(table: &Table, abi: Abi, source: &R, each: u64) -> u64 {
-    let number = |at: Option<u64>| {
-        let bytes = read(source, at?.checked_add(4)?, 4)?;
-        Fields { bytes: &bytes, abi, what: "symbols" }.u32(0).ok().map(u64::from)
-    };
-    // An empty GNU table gives 1 whatever is imported.
-    let hashed = number(table.gnu_hash).filter(|&first| first > 1);
-    let gap = || Some(table.strings?.0.checked_sub(table.symbols?.0)? / each);
-    hashed.or_else(|| number(table.hash)).or_else(gap).unwrap_or(0)
 }
 
 fn read<R: ReadAt + ?Sized>(source: &R, at: u64, length: u64) -> Option<Vec<u8>> {

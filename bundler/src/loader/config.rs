@@ -38,23 +38,36 @@ pub(super) struct Config {
     pub(super) preloads: Vec<Box<[u8]>>,
 }
 
-/// The loaders seen so far, by path of the interpreter and ABI.
+/// Path of the interpreter, and the ABI.
+type Key = (Box<[u8]>, Abi);
+
+/// The loaders seen so far.
 #[derive(Debug, Default)]
-pub(super) struct Configs(RefCell<HashMap<(Box<[u8]>, Abi), Rc<Config>>>);
+pub(super) struct Configs {
+    known: RefCell<HashMap<Key, Rc<Config>>>,
+    /// Interpreter of the first program of each ABI.
+    first: RefCell<HashMap<Abi, Box<[u8]>>>,
+}
 
 impl Configs {
-    /// The loader of `elf`: its interpreter, or for a library the one that its
-    /// C library has, and where that can't be told either, the usual one.
+    /// The loader of `elf`: its interpreter, or for a library that of its C
+    /// library, else that of the first program seen, else the usual one.
     pub(super) fn of(&self, files: &Files<'_>, elf: &Elf) -> Rc<Config> {
         let path = match &elf.interpreter {
-            Some(path) => path.clone(),
-            None => usual_interpreter(files.resolver(), elf),
+            Some(path) => {
+                self.first.borrow_mut().entry(elf.abi).or_insert_with(|| path.clone());
+                path.clone()
+            }
+            None => {
+                let first = self.first.borrow().get(&elf.abi).cloned();
+                interpreter_of_library(files.resolver(), elf, first)
+            }
         };
-        if let Some(config) = self.0.borrow().get(&(path.clone(), elf.abi)) {
+        if let Some(config) = self.known.borrow().get(&(path.clone(), elf.abi)) {
             return config.clone();
         }
         let config = Rc::new(read(files, &path, elf));
-        self.0.borrow_mut().insert((path, elf.abi), config.clone());
+        self.known.borrow_mut().insert((path, elf.abi), config.clone());
         config
     }
 }
@@ -87,15 +100,21 @@ fn conventions(abi: Abi) -> (&'static [u8], &'static str) {
     }
 }
 
-fn usual_interpreter(resolver: &Resolver<'_>, elf: &Elf) -> Box<[u8]> {
+fn interpreter_of_library(
+    resolver: &Resolver<'_>,
+    elf: &Elf,
+    first: Option<Box<[u8]>>,
+) -> Box<[u8]> {
     let (glibc, arch) = conventions(elf.abi);
     let musl = format!("/lib/ld-musl-{arch}.so.1").into_bytes();
     let asks = |name: &[u8]| elf.needed.iter().any(|soname| soname.starts_with(name));
-    let is_musl = asks(b"libc.musl-")
-        || !asks(b"libc.so.6")
-            && resolver.resolve(glibc).is_err()
-            && resolver.resolve(&musl).is_ok();
-    if is_musl { musl.into() } else { glibc.into() }
+    let is_there = |path| resolver.resolve(path).is_ok();
+    match first {
+        _ if asks(b"libc.musl-") => musl.into(),
+        Some(first) => first,
+        None if !asks(b"libc.so.6") && !is_there(glibc) && is_there(&musl) => musl.into(),
+        None => glibc.into(),
+    }
 }
 
 fn read(files: &Files<'_>, interpreter: &[u8], elf: &Elf) -> Config {

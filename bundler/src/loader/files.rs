@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use crate::elf::{Elf, ElfError, ReadAt};
+use crate::elf::{Elf, ElfError, read_head};
 use crate::path::RootPath;
 use crate::resolve::{Resolved, Resolver};
 use crate::rootfs::Kind;
@@ -63,14 +63,14 @@ impl<'a> Files<'a> {
             Ok(opened) => opened,
             Err(e) => return Content::Unreadable(e.raw_os_error().unwrap_or(0)),
         };
-        match Elf::read(&opened) {
-            Ok(Some(elf)) => Content::Elf(Rc::new(elf)),
-            Ok(None) => {
-                let mut head = [0; shebang::HEAD];
-                let length = ReadAt::read_at(&opened, &mut head, 0).unwrap_or(0);
-                let script = shebang::parse(head.get(..length).unwrap_or_default());
-                script.map_or(Content::Other, |script| Content::Script(Rc::new(script)))
-            }
+        let read = read_head(&opened).and_then(|head| {
+            let script = shebang::parse(&head);
+            Ok((Elf::read_with_head(&opened, head)?, script))
+        });
+        match read {
+            Ok((Some(elf), _)) => Content::Elf(Rc::new(elf)),
+            Ok((None, Some(script))) => Content::Script(Rc::new(script)),
+            Ok((None, None)) => Content::Other,
             Err(ElfError::Read { errno, .. }) => Content::Unreadable(errno),
             Err(e) => Content::Bad(e),
         }

@@ -1,0 +1,157 @@
+//! `vzbuild bundle`: from specs to an OCI runtime bundle, or to its layer alone.
+
+mod contents;
+mod mounts;
+mod program;
+mod summary;
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use bundler::bundle::{self, BundleError};
+use bundler::staging::StagingError;
+use bundler::{AssembleError, Assembled, Layer, Sinks};
+use oci_spec::runtime::Spec;
+
+use crate::cli::build;
+use crate::report::{Advice, Status};
+use crate::{interrupt, progress};
+
+use super::source::{Gathered, gather};
+use summary::Summary;
+
+/// Exit status after SIGINT, as shells give it.
+const INTERRUPTED: u8 = 130;
+
+/// Closes the specs and writes the bundle, or with `--tar` the layer.
+///
+/// # Errors
+/// As [`gather`]; with status 1 where something is missing or unreadable; what
+/// cannot be written or does not make sense together.
+pub fn run(args: &build::Bundle) -> anyhow::Result<ExitCode> {
+    let gathered = gather(&args.source)?;
+    gathered.say_warnings();
+    gathered.refuse_missing(args.source.allow_missing)?;
+
+    let base = args.config.as_deref().map(read_config).transpose()?;
+    let mut container = program::decide(args, &gathered, base.as_ref())?;
+    let lost = mounts::decide(args, &gathered, &mut container)?;
+    let mut spec = program::over(base, args, &container);
+    let layer = contents::plan(&gathered, &spec, &container, latest_time()?)?;
+    mounts::fit(&mut container, &mut spec, &layer);
+    refuse_unreadable(&layer, args.source.allow_missing)?;
+    if !nix::unistd::geteuid().is_root() {
+        let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        bundler::rootless::make_rootless(&mut spec, uid, gid);
+    }
+
+    let bar = progress::bytes("bundle", layer.bytes());
+    let stop = interrupt::flag()?;
+    let sinks = Sinks { tar: None, progress: Some(&|bytes| bar.inc(bytes)), stop: Some(&stop) };
+    let (place, assembled) = match args.tar.as_deref() {
+        Some(tar) => (None, write_tar(tar, &gathered, &layer, sinks)?),
+        None => {
+            let written =
+                bundle::write(&args.output, &gathered.rootfs, &layer, spec, sinks, !args.no_sync);
+            let bundle = written.map_err(|error| explain(error, &args.output))?;
+            (Some(bundle.dir), bundle.layer)
+        }
+    };
+    bar.finish_and_clear();
+    let summary =
+        Summary { args, place, layer: &layer, assembled: &assembled, lost, container: &container };
+    summary.report()?;
+    Ok(Status::Done.into())
+}
+
+/// The time after which no file may have been changed (reproducible-builds.org).
+fn latest_time() -> anyhow::Result<Option<i64>> {
+    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(None) };
+    let seconds = text.to_str().and_then(|text| text.parse().ok());
+    seconds.map(Some).with_context(|| {
+        format!("SOURCE_DATE_EPOCH is `{}`, no number of seconds", text.to_string_lossy())
+    })
+}
+
+fn read_config(path: &Path) -> anyhow::Result<Spec> {
+    let text = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    serde_json::from_slice(&text)
+        .with_context(|| format!("`{}` is no OCI config.json", path.display()))
+}
+
+fn refuse_unreadable(layer: &Layer, allow: bool) -> anyhow::Result<()> {
+    if layer.unreadable.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> =
+        layer.unreadable.iter().map(|path| format!("{path}: permission denied")).collect();
+    if allow {
+        for line in lines {
+            crate::report::warn("vzbuild", format_args!("left out: {line}"));
+        }
+        return Ok(());
+    }
+    Err(anyhow::anyhow!("{} of the files cannot be read:\n  {}", lines.len(), lines.join("\n  ")))
+        .hint("run as root, or give --allow-missing to go on without them")
+        .status(Status::No as u8)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the tar is put into it")]
+fn write_tar(
+    path: &Path,
+    gathered: &Gathered,
+    layer: &Layer,
+    sinks: Sinks<'_>,
+) -> anyhow::Result<Assembled> {
+    if path == Path::new("-") {
+        let mut out = std::io::stdout().lock();
+        let sinks = Sinks { tar: Some(&mut out), ..sinks };
+        return bundler::assemble(layer, &gathered.rootfs, None, sinks)
+            .map_err(|error| explain(error.into(), path));
+    }
+    let cannot = || format!("cannot write `{}`", path.display());
+    // A pipe or a device is written in place; a file gets its name when it is whole.
+    if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        let mut out = BufWriter::new(File::create(path).with_context(cannot)?);
+        let sinks = Sinks { tar: Some(&mut out), ..sinks };
+        return bundler::assemble(layer, &gathered.rootfs, None, sinks)
+            .map_err(|error| explain(error.into(), path));
+    }
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    let mut part = tempfile::Builder::new()
+        .prefix(".vz-tar-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(above.unwrap_or(Path::new(".")))
+        .with_context(cannot)?;
+    let mut out = BufWriter::with_capacity(1 << 20, part.as_file_mut());
+    let sinks = Sinks { tar: Some(&mut out), ..sinks };
+    let assembled = bundler::assemble(layer, &gathered.rootfs, None, sinks)
+        .map_err(|error| explain(error.into(), path))?;
+    out.flush().with_context(cannot)?;
+    drop(out);
+    part.persist(path).map_err(|e| e.error).with_context(cannot)?;
+    Ok(assembled)
+}
+
+/// Adds what the user can do about it.
+fn explain(error: BundleError, output: &Path) -> anyhow::Error {
+    let hint = match &error {
+        BundleError::Assemble(AssembleError::Interrupted) => {
+            return Err::<(), _>(error).status(INTERRUPTED).unwrap_err();
+        }
+        BundleError::Assemble(AssembleError::Vanished(_) | AssembleError::Changed(_)) => {
+            "something writes to the root meanwhile (a running service, an upgrade?): stop it or try again"
+        }
+        BundleError::Staging(StagingError::Occupied(_)) => {
+            "give another directory with -o, or move that one away"
+        }
+        _ => {
+            return anyhow::Error::new(error)
+                .context(format!("cannot write `{}`", output.display()));
+        }
+    };
+    Err::<(), _>(error).hint(hint).unwrap_err()
+}

@@ -1,0 +1,8 @@
+//! Running bundles: by runc or crun, or by this program itself.
+
+pub mod embedded;
+pub mod identity;
+pub mod mounts;
+pub mod oci;
+pub mod state;
+pub mod supervise;

@@ -1,6 +1,6 @@
 //! The closing itself: a list of files to look into, until none is left.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use crate::closure::{Cause, Closure, Missing, Options, Reason, Warning, Why};
@@ -33,6 +33,7 @@ pub fn close(
         loaded: HashSet::new(),
         unfound: BTreeMap::new(),
         fired: HashSet::new(),
+        demanding: BTreeMap::new(),
         left_out: BTreeMap::new(),
     };
     for path in wanted {
@@ -57,6 +58,8 @@ pub(crate) struct Closing<'a> {
     unfound: BTreeMap<(Box<[u8]>, RootPath), Cause>,
     /// Rules that have done their work, by ABI.
     pub(crate) fired: HashSet<(&'static str, Abi)>,
+    /// Files that say they need a higher level of x86-64, by level.
+    demanding: BTreeMap<u8, Vec<RootPath>>,
     /// Copies of libraries for some CPUs, by glibc-hwcaps directory.
     left_out: BTreeMap<Box<[u8]>, BTreeSet<RootPath>>,
 }
@@ -94,6 +97,15 @@ impl Closing<'_> {
             && self.resolver.resolve(sibling.as_bytes()).is_ok()
         {
             self.want(sibling.as_bytes(), &Reason::Baseline { of: file.path.clone() });
+        }
+        match elf.isa_level {
+            Some(level)
+                if level > 1
+                    && !file.path.as_bytes().windows(14).any(|w| w == b"/glibc-hwcaps/") =>
+            {
+                self.demanding.entry(level).or_default().push(file.path.clone());
+            }
+            _ => {}
         }
         self.dlopen_notes(file, elf);
         // Some libraries, libc among them, are programs too.
@@ -277,7 +289,14 @@ impl Closing<'_> {
     fn enter(&mut self, name: &[u8], path: RootPath, reason: &Reason) -> bool {
         use std::collections::btree_map::Entry;
         match self.closure.entries.entry(path) {
-            Entry::Occupied(_) => false,
+            Entry::Occupied(mut entry) => {
+                // A line of its own explains it better than a path through links.
+                let own = Why::of(name, entry.key(), reason);
+                if own.named.is_none() && entry.get().reason == own.reason {
+                    entry.insert(own);
+                }
+                false
+            }
             Entry::Vacant(entry) => {
                 let why = Why::of(name, entry.key(), reason);
                 entry.insert(why);
@@ -298,10 +317,12 @@ impl Closing<'_> {
     }
 
     fn finish(mut self) -> Closure {
+        let known = if self.unfound.is_empty() { HashMap::new() } else { self.by_soname() };
         let mut loaded_before: BTreeMap<(Box<[u8]>, RootPath), Vec<RootPath>> = BTreeMap::new();
         for ((soname, by), cause) in std::mem::take(&mut self.unfound) {
-            match self.entry_with_soname(&soname, &by) {
-                Some(other) => loaded_before.entry((soname, other)).or_default().push(by),
+            let key = self.elf_of(&by).map(|elf| (elf.abi, soname.clone()));
+            match key.and_then(|key| known.get(&key)) {
+                Some(other) => loaded_before.entry((soname, other.clone())).or_default().push(by),
                 None => {
                     let reason = Reason::Needed { soname: soname.clone(), by };
                     self.closure.missing.push(Missing { name: soname, reason, cause });
@@ -334,6 +355,13 @@ impl Closing<'_> {
                 self.warn("cpu", message);
             }
         }
+        for (level, files) in std::mem::take(&mut self.demanding) {
+            let files = first_and_more(&files);
+            self.warn(
+                "cpu",
+                format!("{files} runs only on CPUs of level x86-64-v{level} and above"),
+            );
+        }
         self.closure.missing.sort_by(|a, b| (&a.name, &a.reason).cmp(&(&b.name, &b.reason)));
         self.closure.missing.dedup();
         self.closure.warnings.sort();
@@ -341,23 +369,25 @@ impl Closing<'_> {
         self.closure
     }
 
-    /// An entry that a program may have loaded under this name before `by`.
-    fn entry_with_soname(&self, soname: &[u8], by: &RootPath) -> Option<RootPath> {
-        let elf = |path: &RootPath| {
-            let file = self.resolver.resolve(path.as_bytes()).ok()?;
-            match self.loader.files().content(&file) {
-                Content::Elf(elf) => Some(elf),
-                _ => None,
+    /// The entries that are ELF files by ABI and soname (or file name), to
+    /// find what a program may have loaded before.
+    fn by_soname(&self) -> HashMap<(Abi, Box<[u8]>), RootPath> {
+        let mut known = HashMap::new();
+        for path in self.closure.entries.keys() {
+            if let Some(elf) = self.elf_of(path) {
+                let name = elf.soname.clone().unwrap_or_else(|| path.file_name().into());
+                known.entry((elf.abi, name)).or_insert_with(|| path.clone());
             }
-        };
-        let abi = elf(by)?.abi;
-        let fits = |path: &&RootPath| {
-            elf(path).is_some_and(|e| {
-                let name = e.soname.as_deref().unwrap_or_else(|| path.file_name());
-                e.abi == abi && name == soname
-            })
-        };
-        self.closure.entries.keys().find(fits).cloned()
+        }
+        known
+    }
+
+    fn elf_of(&self, path: &RootPath) -> Option<Rc<Elf>> {
+        let file = self.resolver.resolve_link(path.as_bytes()).ok()?;
+        match self.loader.files().content(&file) {
+            Content::Elf(elf) => Some(elf),
+            _ => None,
+        }
     }
 }
 

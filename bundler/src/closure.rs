@@ -104,6 +104,9 @@ pub struct Missing {
     pub cause: Cause,
 }
 
+/// Most directories that are kept for the message of one library.
+pub(crate) const MAX_SEARCHED: usize = 16;
+
 /// Why something was not found, or could not be closed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -119,7 +122,7 @@ pub enum Cause {
     },
     /// No directory that the loader searches has such a library.
     NotFound {
-        /// The directories, in the order of the search.
+        /// The first sixteen directories, in the order of the search.
         searched: Vec<Box<[u8]>>,
     },
     /// A library of this name is there, but for another processor.
@@ -240,7 +243,8 @@ impl fmt::Display for Cause {
             }
             Cause::NotFound { searched } => {
                 let names: Vec<_> = searched.iter().map(|d| d.escape_ascii().to_string()).collect();
-                write!(f, "it is in none of {}", names.join(", "))
+                let more = if names.len() < MAX_SEARCHED { "" } else { " and others" };
+                write!(f, "it is in none of {}{more}", names.join(", "))
             }
             Cause::OtherAbi { path } => write!(f, "{path} is for another processor"),
             Cause::NotElf { path } => write!(f, "{path} is not an ELF file"),

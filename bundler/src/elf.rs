@@ -254,7 +254,9 @@ impl<'a, R: ReadAt + ?Sized> Image<'a, R> {
 
     fn interpreter(&self) -> Result<Option<Box<[u8]>>, ElfError> {
         let what = "interpreter";
-        let Some(segment) = self.segments.iter().find(|s| s.kind == PT_INTERP) else {
+        // A file of debugging symbols alone keeps the header, of no size.
+        let is_interpreter = |s: &&Segment| s.kind == PT_INTERP && s.size > 0;
+        let Some(segment) = self.segments.iter().find(is_interpreter) else {
             return Ok(None);
         };
         let length = usize::try_from(segment.size).unwrap_or(usize::MAX);

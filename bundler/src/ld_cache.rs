@@ -48,6 +48,9 @@ const TAG_HWCAPS: u32 = 1;
 /// Bit of an entry's hwcap that says that its low half is an index of a name.
 const HWCAP_EXTENSION: u64 = 1 << 62;
 
+/// What stands for a CPU-dependent directory of the kind before glibc-hwcaps.
+const LEGACY: &[u8] = b"legacy";
+
 /// A library that the cache knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Library {
@@ -156,7 +159,7 @@ fn parse_new(data: &[u8]) -> Result<Vec<Library>, CacheError> {
                 let name = levels.get((hwcap & 0xffff_ffff) as usize);
                 Some(string(data, *name.ok_or(CacheError::Truncated)?, &mut budget)?)
             } else {
-                (hwcap != 0).then(|| Box::from(&b"legacy"[..]))
+                (hwcap != 0).then(|| LEGACY.into())
             };
             Ok(Library {
                 flags: number(data, at, big)?,

@@ -3,7 +3,10 @@
 //!
 //! glibc's loader is followed by ld.so(8) and `dl-load.c`, musl's by
 //! `dynlink.c`. Where glibc-hwcaps has copies for some CPUs, the copy for every
-//! CPU is the answer and the others are told beside it.
+//! CPU is the answer and the others are told beside it. The CPU-dependent
+//! directories that glibc before 2.37 searched beside those (`tls`, `haswell`,
+//! `i686`, …) are not searched: a library that lies only there, and not in
+//! ld.so.cache, is missing.
 
 use std::collections::HashMap;
 use std::rc::Rc;

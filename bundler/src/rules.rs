@@ -139,14 +139,14 @@ pub(crate) const RULES: &[Rule] = &[
             "getservbyport",
             "getservbyport_r",
         ]),
-        given: Given::UnobservedOr("/etc/nsswitch.conf"),
+        given: Given::UnobservedOr("/etc/services"),
         then: &[Then::Nss("services")],
     },
     Rule {
         name: "nss-protocols",
         why: "looks up protocols by name",
         when: When::Imports(&["getprotobyname", "getprotobyname_r", "getprotobynumber"]),
-        given: Given::UnobservedOr("/etc/nsswitch.conf"),
+        given: Given::UnobservedOr("/etc/protocols"),
         then: &[Then::Nss("protocols")],
     },
     Rule {

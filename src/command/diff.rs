@@ -184,6 +184,8 @@ fn compare(
             let (mut from, mut to) = (a_rootfs.open_file(path)?, b_rootfs.open_file(path)?);
             if let Some(at) = first_difference(&mut from, &mut to)? {
                 what.push(format!("content differs from byte {at} on"));
+            } else if a.mtime != b.mtime {
+                what.push(format!("mtime {} became {}", a.mtime, b.mtime));
             }
         }
         Kind::CharDevice | Kind::BlockDevice if a.device != b.device => {

@@ -152,7 +152,8 @@ fn options(inputs: &[Input]) -> Options {
             let uses = files.get(path);
             let Ok(path) = RootPath::new(path) else { continue };
             // Without a record nothing is known, so all is possible.
-            if uses.is_none_or(|file| file.uses.contains(&Use::Execute)) {
+            let ran = |u: &Use| matches!(u, Use::Execute | Use::Interpret);
+            if uses.is_none_or(|file| file.uses.iter().any(ran)) {
                 executed.insert(path.clone());
             }
             if uses.is_none_or(|file| file.uses.iter().any(|u| *u != Use::Inspect)) {
@@ -195,7 +196,7 @@ impl Gathered {
             format!("{} files are", lines.len())
         };
         let list = lines.join("\n  ");
-        Err(anyhow::anyhow!("{count} missing:\n  {list}"))
+        Err(anyhow::anyhow!("{count} missing or unusable:\n  {list}"))
             .hint(
                 "install what is missing, take its line out of the spec, trace again, or give \
                  --allow-missing to go on without",
@@ -215,6 +216,11 @@ impl Gathered {
         for warning in &self.closure.warnings {
             report::warn("vzbuild", warning);
         }
+        for record in self.inputs.iter().filter_map(|i| i.record.as_ref()) {
+            if let Some(seen) = only_seen(record, &self.closure) {
+                report::warn("vzbuild", seen);
+            }
+        }
     }
 
     /// Where the spec has the line that names something missing.
@@ -231,6 +237,32 @@ impl Gathered {
         }
         String::new()
     }
+}
+
+/// What the choice of files may depend on and the run saw one of, where the
+/// closure has such files.
+fn only_seen(record: &Record, closure: &Closure) -> Option<String> {
+    let host = &record.host;
+    let has = |part: &[u8]| {
+        closure.entries.keys().any(|p| p.as_bytes().windows(part.len()).any(|w| w == part))
+    };
+    let mut seen = Vec::new();
+    if has(b"/glibc-hwcaps/") && !host.cpu_level.is_empty() {
+        seen.push(format!("a CPU of level {}", host.cpu_level));
+    }
+    if has(b"/usr/lib/locale/") && !host.locale.is_empty() {
+        seen.push(format!("the locale {}", host.locale));
+    }
+    if has(b"/usr/share/zoneinfo/") && !host.time_zone.is_empty() {
+        seen.push(format!("the time zone {}", host.time_zone));
+    }
+    if has(b"/ssl/certs/") || has(b"/pki/tls/") {
+        seen.push("the certificate authorities that it used".to_owned());
+    }
+    let (last, rest) = seen.split_last()?;
+    let list =
+        if rest.is_empty() { last.clone() } else { format!("{} and {last}", rest.join(", ")) };
+    Some(format!("the run saw only {list}: trace with others too if the bundle must work there"))
 }
 
 fn lost_library_path(record: &Record) -> bool {

@@ -154,7 +154,7 @@ fn missing_files_are_listed_with_who_wants_them() {
     std::fs::set_permissions(script, mode).unwrap();
     sandbox.write("spec", "/bin/script\n\n/gone\n");
     let words = ["closure", "--root", "root", "spec"];
-    let failed = sandbox.run("vzbuild", words).status(1).says("2 files are missing:");
+    let failed = sandbox.run("vzbuild", words).status(1).says("2 files are missing or unusable:");
     let failed = failed.says("/gone (a line of the spec): there is no /gone [spec, line 3]");
     let failed = failed.says("/bin/absent (the `#!` interpreter of /bin/script): there is no");
     failed.says("hint: install what is missing");
@@ -194,6 +194,19 @@ fn listed_directories_give_their_entries_on_demand() {
     assert_eq!(bare.stdout(), "/d\n");
     let all = sandbox.run("vzbuild", ["closure", "--root", "root", "--listed", "spec"]).success();
     assert_eq!(all.stdout(), "/d\n/d/e\n/d/f\n");
+}
+
+#[test]
+fn what_one_run_cannot_tell_is_said() {
+    let sandbox = Sandbox::new();
+    sandbox.write("root/usr/lib/locale/x/LC_TIME", "");
+    sandbox.write("root/usr/share/zoneinfo/CET", "");
+    sandbox.write("spec", "/usr/lib/locale/x/LC_TIME\n/usr/share/zoneinfo/CET\n");
+    let text = record(r#""files":[],"listed":[]"#);
+    let text = text.replace(r#""locale":"""#, r#""locale":"x""#);
+    sandbox.write("spec.json", text.replace(r#""timeZone":"""#, r#""timeZone":"CET""#));
+    let done = sandbox.run("vzbuild", ["closure", "--root", "root", "spec"]).success();
+    done.says("the run saw only the locale x and the time zone CET: trace with others too");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! `vzbuild diff`: specs, closures and bundles.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use crate::sandbox::Sandbox;
 
@@ -27,13 +29,20 @@ fn a_closure_in_json_is_compared_with_a_plain_one() {
     sandbox.run("vzbuild", ["diff", "spec", "closed.json"]).success();
 }
 
+/// Sets the time of last modification, in seconds since 1970.
+fn touch(path: &Path, seconds: u64) {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    std::fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
 /// Two equal bundles, `a` and `b`.
 fn bundles() -> Sandbox {
     let sandbox = Sandbox::new();
     for name in ["a", "b"] {
         let config = r#"{"root":{"path":"rootfs"},"process":{"args":["x"],"cwd":"/"}}"#;
         sandbox.write(&format!("{name}/config.json"), config);
-        sandbox.write(&format!("{name}/rootfs/d/f"), "content");
+        let file = sandbox.write(&format!("{name}/rootfs/d/f"), "content");
+        touch(&file, 1000);
         symlink("d/f", sandbox.path(format!("{name}/rootfs/l"))).unwrap();
     }
     sandbox
@@ -52,6 +61,7 @@ fn check_bundles(change: impl Fn(&Sandbox), expected: &str) {
 fn bundles_differ_by_files_modes_links_content_and_config() {
     check_bundles(|_| (), "");
     check_bundles(|s| drop(s.write("b/rootfs/g", "")), "+ /g\n");
+    check_bundles(|s| touch(&s.path("b/rootfs/d/f"), 2000), "~ /d/f: mtime 1000 became 2000\n");
     check_bundles(
         |s| drop(s.write("b/rootfs/d/f", "cOntent")),
         "~ /d/f: content differs from byte 1 on\n",

@@ -180,3 +180,44 @@ fn the_real_loader_treats_paths_in_files_the_same() {
     ];
     check_built(&classes, "p", ("libz9.so", "ROOT/b/libz9.so"));
 }
+
+#[test]
+fn musl_s_loader_finds_the_same_libraries() {
+    const MUSL: &str = "/lib/ld-musl-x86_64.so.1";
+    if !require("musl_s_loader_finds_the_same_libraries", &[Need::File(MUSL, "musl-tools")]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.write("empty.c", "int vz;");
+    sandbox.write("main.c", "int main(void) { return 0; }");
+    std::fs::create_dir(sandbox.path("lib")).unwrap();
+    let library = ["-shared", "-fPIC", "empty.c", "-Wl,--no-as-needed", "-Llib"];
+    let build = |options: &[&str]| {
+        sandbox.run("musl-gcc", library.iter().chain(options)).success();
+    };
+    build(&["-o", "lib/libb.so"]);
+    build(&["-o", "lib/liba.so", "-lb"]);
+    // musl passes a RUNPATH on, which glibc does not.
+    let program = ["main.c", "-o", "p", "-Wl,--no-as-needed", "-Llib", "-la"];
+    let paths = ["-Wl,-rpath,$ORIGIN/lib", "-Wl,-rpath-link,lib"];
+    sandbox.run("musl-gcc", program.iter().chain(&paths)).success();
+
+    let path = sandbox.path("p").canonicalize().unwrap();
+    let mut command = sandbox.command(MUSL);
+    command.arg("--list").arg(&path).env_clear();
+    let output = command.output().unwrap();
+    let expected: Answers = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| line.trim().rsplit_once(" (0x")?.0.split_once(" => "))
+        .filter(|(_, path)| *path != MUSL)
+        .map(|(name, path)| (name.to_owned(), path.to_owned()))
+        .collect();
+    assert_eq!(expected.len(), 2, "{output:?}");
+
+    let rootfs = Rootfs::open(Path::new("/")).unwrap();
+    let resolver = Resolver::new(&rootfs);
+    let loader = Loader::new(&resolver, None);
+    let file = resolver.resolve(path.as_os_str().as_encoded_bytes()).unwrap();
+    let Content::Elf(elf) = loader.files().content(&file) else { panic!("no ELF file") };
+    assert_eq!(ours(&loader, &file, &elf), expected);
+}

@@ -7,6 +7,7 @@ mod delta_memory;
 mod bad_specs;
 mod bundle;
 mod closure;
+mod corpus;
 mod diff;
 mod explain;
 mod layer;

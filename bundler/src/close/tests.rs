@@ -132,6 +132,13 @@ fn a_library_for_some_cpus_only_is_taken_and_told() {
 }
 
 #[test]
+fn a_program_for_newer_cpus_is_told() {
+    let told = "/p runs only on CPUs of level x86-64-v3 and above";
+    check_warning("/p = ELF interp=/ld.so isa=7", "/p", &[told]);
+    check_warning("/p = ELF interp=/ld.so isa=1", "/p", &[]);
+}
+
+#[test]
 fn musl_finds_libraries_by_its_own_file() {
     let files = "/lib/ld-musl-x86_64.so.1 = ELF\n/etc/ld-musl-x86_64.path = /m:/n\\n\n\
                  /p = ELF interp=/lib/ld-musl-x86_64.so.1 needed=libc.musl-x86_64.so.1 needed=libz.so\n\

@@ -1,12 +1,15 @@
 //! A fresh cache for the files of a closure.
 
-use super::{Library, flags, parse, write};
+use super::{LEGACY, Library, flags, parse, write};
 use crate::closure::Closure;
 use crate::ld_conf;
 use crate::loader::{Content, Files};
 use crate::path::RootPath;
-use crate::resolve::Resolver;
-use crate::rootfs::Rootfs;
+use crate::resolve::{Resolved, Resolver};
+use crate::rootfs::{Kind, Rootfs};
+
+/// Most bytes of a cache that is read; real ones have less than one megabyte.
+const MAX_CACHE: u64 = 64 * 1024 * 1024;
 
 /// Where the loader reads the cache.
 pub const PATH: &str = "/etc/ld.so.cache";
@@ -20,7 +23,8 @@ pub const PATH: &str = "/etc/ld.so.cache";
 pub fn for_closure(rootfs: &Rootfs, closure: &Closure) -> Option<Vec<u8>> {
     let resolver = Resolver::new(rootfs);
     let path = RootPath::new(PATH.as_bytes()).ok()?;
-    let cache = resolver.resolve(PATH.as_bytes()).ok();
+    let is_sound = |file: &Resolved| file.meta.kind == Kind::File && file.meta.size <= MAX_CACHE;
+    let cache = resolver.resolve(PATH.as_bytes()).ok().filter(is_sound);
     let cache = cache.and_then(|file| parse(&rootfs.read(&file.path).ok()?).ok());
     let libraries = match cache {
         Some(libraries) => kept(&resolver, closure, libraries),
@@ -48,7 +52,10 @@ fn kept(resolver: &Resolver<'_>, closure: &Closure, libraries: Vec<Library>) -> 
         library.path = directory.join(name.get(1..)?).ok()?.as_bytes().into();
         leads(&library.path).then_some(library)
     };
-    libraries.into_iter().filter_map(moved).collect()
+    // Directories for some CPUs of the older kind cannot be written again; the
+    // copies for every CPU take their place.
+    let is_known = |library: &Library| library.hwcaps.as_deref() != Some(LEGACY);
+    libraries.into_iter().filter(is_known).filter_map(moved).collect()
 }
 
 /// The libraries that lie in directories of ld.so.conf under their own names.

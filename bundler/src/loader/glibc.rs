@@ -1,7 +1,7 @@
 //! The search of glibc's loader, `_dl_map_object` in `dl-load.c`.
 
 use super::{Chain, Hit, Loader, Opened, Search, inside};
-use crate::closure::Cause;
+use crate::closure::{Cause, MAX_SEARCHED};
 use crate::rootfs::Kind;
 
 /// Finds the library `soname`, a name without a slash.
@@ -96,7 +96,9 @@ impl Round<'_> {
     }
 
     fn directory(&mut self, directory: &[u8]) -> Answer {
-        self.tried.push(directory.into());
+        if self.tried.len() < MAX_SEARCHED {
+            self.tried.push(directory.into());
+        }
         let resolver = self.loader.files.resolver();
         let hwcaps = inside(directory, b"glibc-hwcaps");
         if let Ok(found) = resolver.resolve(&hwcaps)

@@ -1,7 +1,7 @@
 //! The search of musl's loader, `load_library` in `dynlink.c`.
 
 use super::{Chain, Loader, Opened, Search, inside};
-use crate::closure::Cause;
+use crate::closure::{Cause, MAX_SEARCHED};
 
 /// Libraries that are musl's loader itself, whatever follows their names.
 const OWN: [&[u8]; 7] =
@@ -35,6 +35,6 @@ pub(super) fn search(loader: &Loader<'_>, chain: &Chain<'_>, soname: &[u8]) -> S
             Opened::Passed(_) => {}
         }
     }
-    let searched = directories.into_iter().map(Vec::into_boxed_slice).collect();
+    let searched = directories.into_iter().take(MAX_SEARCHED).map(Vec::into_boxed_slice).collect();
     Search::Failed(Cause::NotFound { searched })
 }

@@ -1,0 +1,4 @@
+//! The entry points of the fuzz targets.
+#![forbid(unsafe_code)]
+
+pub mod entries;

@@ -9,5 +9,5 @@ pub mod interrupt;
 pub mod process;
 pub mod progress;
 pub mod report;
-pub mod tree;
 pub mod runner;
+pub mod tree;

@@ -431,6 +431,9 @@ mod tests {
         let layer = Layer { entries, ..Layer::default() };
         let rootfs = Rootfs::open(Path::new("/")).unwrap();
         let done = assemble(&layer, &rootfs, None, Sinks::default()).unwrap();
-        assert_eq!(done.diff_id.to_string(), "sha256:9e9d63f0060b2dc2ea75190ca6f863d8317ea129f14d24af2c59532ece15a3b9");
+        assert_eq!(
+            done.diff_id.to_string(),
+            "sha256:9e9d63f0060b2dc2ea75190ca6f863d8317ea129f14d24af2c59532ece15a3b9"
+        );
     }
 }

@@ -1,13 +1,14 @@
 //! End-to-end tests: the real programs on real files.
 #![expect(unreachable_pub, reason = "modules of a test binary have no outside")]
 
-mod delta;
-mod delta_faults;
-mod delta_memory;
 mod bad_specs;
 mod bundle;
 mod closure;
 mod corpus;
+mod delta;
+mod delta_corpus;
+mod delta_faults;
+mod delta_memory;
 mod diff;
 mod explain;
 mod layer;

@@ -26,6 +26,8 @@ mod code;
 mod decoder;
 mod encoder;
 mod search;
+#[cfg(feature = "xdelta3")]
+pub mod xdelta3;
 
 use std::io;
 

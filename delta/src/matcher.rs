@@ -323,3 +323,58 @@ impl<'a> Index<'a> {
         best.unsigned_abs() as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that do not repeat.
+    fn noise(seed: u32, len: usize) -> Vec<u8> {
+        let mut state = seed;
+        let next = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_le_bytes()[3]
+        };
+        (0..len).map(next).collect()
+    }
+
+    fn check(old: &[u8], new: &[u8], expected: &[(u32, u32, u32)]) {
+        let expected: Vec<_> =
+            expected.iter().map(|&(old, new, len)| Block { old, new, len }).collect();
+        assert_eq!(blocks(old, new, Effort::default()), expected);
+    }
+
+    #[test]
+    fn equal_bytes_are_one_block() {
+        let bytes = noise(1, 500);
+        check(&bytes, &bytes, &[(0, 0, 500)]);
+    }
+
+    #[test]
+    fn a_single_difference_does_not_end_a_block() {
+        let old = noise(1, 500);
+        let mut new = old.clone();
+        new[250] ^= 1;
+        check(&old, &new, &[(0, 0, 500)]);
+    }
+
+    #[test]
+    fn an_insertion_begins_another_block() {
+        let old = noise(1, 500);
+        let new = [&old[..200], &[7; 40], &old[200..]].concat();
+        check(&old, &new, &[(0, 0, 200), (200, 240, 300)]);
+    }
+
+    #[test]
+    fn exchanged_halves_are_two_blocks() {
+        let (a, b) = (noise(1, 300), noise(2, 300));
+        check(&[&a[..], &b].concat(), &[&b[..], &a].concat(), &[(300, 0, 300), (0, 300, 300)]);
+    }
+
+    #[test]
+    fn nothing_in_common_is_no_block() {
+        check(&noise(1, 300), &[0; 100], &[]);
+        check(&[], b"new", &[]);
+        check(b"old", &[], &[]);
+    }
+}

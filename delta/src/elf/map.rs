@@ -117,3 +117,52 @@ fn filter_bit(point: u32) -> (usize, u64) {
     let hash = point.wrapping_mul(0x9E37_79B1) >> (32 - FILTER_BITS);
     ((hash / 64) as usize, 1 << (hash % 64))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOVED: Block = Block { old: 100, new: 300, len: 50 };
+    const KEPT: Block = Block { old: 0, new: 0, len: 60 };
+
+    fn check(map: &Map, point: u32, expected: u32) {
+        assert_eq!(map.predict(point), expected, "point {point}");
+    }
+
+    #[test]
+    fn a_point_moves_with_its_block() {
+        let map = Map::new(vec![MOVED, KEPT], 1000, 1200);
+        check(&map, 0, 0);
+        check(&map, 59, 59);
+        check(&map, 100, 300);
+        check(&map, 149, 349);
+    }
+
+    #[test]
+    fn a_point_of_no_block_stays_beside_the_block_before_it() {
+        let map = Map::new(vec![MOVED, KEPT], 1000, 1200);
+        check(&map, 70, 70);
+        check(&map, 160, 360);
+    }
+
+    #[test]
+    fn memory_behind_the_file_moves_with_its_end() {
+        check(&Map::new(vec![KEPT], 1000, 1200), 1010, 1210);
+    }
+
+    #[test]
+    fn what_is_learned_holds_for_its_point_and_for_what_follows_in_no_block() {
+        let mut map = Map::new(vec![KEPT], 1000, 1200);
+        map.learn(10, 500);
+        check(&map, 10, 500);
+        check(&map, 11, 11);
+        map.learn(1010, 1300);
+        check(&map, 1018, 1308);
+    }
+
+    #[test]
+    fn the_longest_of_several_blocks_counts() {
+        let long = Block { old: 90, new: 700, len: 200 };
+        check(&Map::new(vec![MOVED, long], 1000, 1200), 120, 730);
+    }
+}

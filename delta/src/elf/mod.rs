@@ -23,6 +23,8 @@ mod literal;
 mod map;
 mod regions;
 mod sites;
+#[cfg(test)]
+mod tests;
 mod x86;
 
 use std::io::Write;

@@ -9,6 +9,7 @@ mod delta;
 mod delta_corpus;
 mod delta_faults;
 mod delta_memory;
+mod delta_sample;
 mod diff;
 mod explain;
 mod layer;

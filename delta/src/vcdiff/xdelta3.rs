@@ -27,7 +27,10 @@ mod tests {
     use crate::Effort;
 
     fn lines(count: u32) -> Vec<u8> {
-        (0..count).map(|n| format!("{n} {:x}\n", n.wrapping_mul(2_654_435_761))).collect::<String>().into()
+        (0..count)
+            .map(|n| format!("{n} {:x}\n", n.wrapping_mul(2_654_435_761)))
+            .collect::<String>()
+            .into()
     }
 
     #[test]

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::container::{HEADER_LEN, Header, HeaderError};
 use crate::manifest::{Digest, Entry, FileInfo, Kind, Manifest};
-use crate::plan::{How, Planned};
+use crate::plan::How;
 use crate::record::{Codec, Record};
 use crate::tree::{Files, Limits, Sink, TreeError};
 use crate::{Error, ReadAt, Stream, StreamReader, elf, plan, record, split, vcdiff};
@@ -53,16 +53,18 @@ pub fn apply(
         return Err(TreeError::TooLarge { size, limit: limits.target });
     }
     // What the records say is seen to be a tree before anything is written.
-    let entries = planned.iter().map(|p| p.entry.clone()).collect();
-    drop(Manifest::from_sorted(entries)?);
+    let (entries, ways): (Vec<Entry>, Vec<How>) =
+        planned.into_iter().map(|planned| (planned.entry, planned.how)).unzip();
+    let mut target = Manifest::from_sorted(entries)?;
 
     let mut builder = Builder { base, files, sink, input };
-    let mut entries = Vec::with_capacity(planned.len());
-    for one in planned {
-        entries.push(builder.build(one, &entries)?);
+    for (number, how) in ways.into_iter().enumerate() {
+        let (built, rest) = target.entries_mut().split_at_mut(number);
+        if let Some(entry) = rest.first_mut() {
+            builder.build(entry, how, built)?;
+        }
     }
     builder.finish(delta.len())?;
-    let target = Manifest::from_sorted(entries)?;
     let actual = target.digest();
     if actual != header.target {
         return Err(TreeError::Target { promised: header.target, actual });
@@ -98,9 +100,8 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Makes one entry, after those that are `built`; returns it with its digest.
-    fn build(&mut self, one: Planned, built: &[Entry]) -> Result<Entry, TreeError> {
-        let Planned { mut entry, how } = one;
+    /// Makes one entry, after those that are `built`, and sets its digest.
+    fn build(&mut self, entry: &mut Entry, how: How, built: &[Entry]) -> Result<(), TreeError> {
         let write = |path: &[u8]| {
             let path = path.to_vec();
             move |source| TreeError::Write { path, source }
@@ -108,9 +109,9 @@ impl Builder<'_> {
         match (how, entry.file().copied()) {
             (How::Keep(number), Some(info)) => {
                 let from = &self.base.entries()[number];
-                if !self.sink.keep(&entry, from).map_err(write(&entry.path))? {
-                    self.copy(&entry, info, &from.path)?;
-                    self.sink.end(&entry).map_err(write(&entry.path))?;
+                if !self.sink.keep(entry, from).map_err(write(&entry.path))? {
+                    self.copy(entry, info, &from.path)?;
+                    self.sink.end(entry).map_err(write(&entry.path))?;
                 }
             }
             (How::Again(number), Some(info)) => {
@@ -118,19 +119,19 @@ impl Builder<'_> {
                 let (from, FileInfo { digest, .. }) =
                     from.ok_or_else(|| TreeError::Record { path: entry.path.clone() })?;
                 entry.kind = Kind::File(FileInfo { digest: *digest, ..info });
-                self.sink.again(&entry, from).map_err(write(&entry.path))?;
+                self.sink.again(entry, from).map_err(write(&entry.path))?;
             }
             (How::Travel { codec, base, check }, Some(info)) => {
-                let digest = self.decode(&entry, info.size, codec, base)?;
+                let digest = self.decode(entry, info.size, codec, base)?;
                 if digest.0[..8] != check {
-                    return Err(TreeError::Content { path: entry.path });
+                    return Err(TreeError::Content { path: entry.path.clone() });
                 }
                 entry.kind = Kind::File(FileInfo { digest, ..info });
-                self.sink.end(&entry).map_err(write(&entry.path))?;
+                self.sink.end(entry).map_err(write(&entry.path))?;
             }
-            _ => self.sink.special(&entry).map_err(write(&entry.path))?,
+            _ => self.sink.special(entry).map_err(write(&entry.path))?,
         }
-        Ok(entry)
+        Ok(())
     }
 
     /// Copies what the base has at `from`, and checks it.
@@ -233,7 +234,7 @@ pub(crate) fn decode_content(
         Codec::Vcdiff => {
             let left = input.u64(Stream::Literal).map_err(ContentError::Codec)?;
             let mut literal = Taken { input, stream: Stream::Literal, left };
-            let limits = vcdiff::Limits { target: size };
+            let limits = vcdiff::Limits { target: size, window: vcdiff::WINDOW as u64 };
             let decoded = vcdiff::decode(&mut literal, old, out, limits);
             match decoded.map_err(ContentError::Vcdiff)? {
                 decoded if decoded.target_len == size && literal.left == 0 => Ok(()),

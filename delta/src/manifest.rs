@@ -251,6 +251,11 @@ impl Manifest {
         &self.entries
     }
 
+    /// The entries, for setting what their order does not depend on.
+    pub(crate) fn entries_mut(&mut self) -> &mut [Entry] {
+        &mut self.entries
+    }
+
     /// The entry at `path`.
     #[must_use]
     pub fn get(&self, path: &[u8]) -> Option<&Entry> {

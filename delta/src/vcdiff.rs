@@ -40,12 +40,9 @@ pub use encoder::encode;
 pub const MAGIC: [u8; 4] = [0xd6, 0xc3, 0xc4, 0];
 
 /// Largest target window that is written.
-const WINDOW: usize = 8 << 20;
-/// Largest target window that is read: `XD3_HARDMAXWINSIZE` of xdelta3 3.0.
-const MAX_WINDOW: u64 = 16 << 20;
-/// Largest encoding of a window that is read: a window of additions alone and
-/// half as much again for instructions and addresses.
-const MAX_ENCODING: u64 = 24 << 20;
+pub(crate) const WINDOW: usize = 8 << 20;
+/// Largest target window that need be read: `XD3_HARDMAXWINSIZE` of xdelta3 3.0.
+pub const MAX_WINDOW: u64 = 16 << 20;
 
 // Hdr_Indicator
 const DECOMPRESS: u8 = 1;

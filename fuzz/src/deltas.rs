@@ -17,7 +17,7 @@ fn halves(data: &[u8]) -> Option<(&[u8], &[u8])> {
 /// Any VCDIFF is decoded or refused, within the limit; what is encoded comes back.
 pub fn vcdiff(data: &[u8]) {
     let Some((old, rest)) = halves(data) else { return };
-    let limits = vcdiff::Limits { target: LIMIT };
+    let limits = vcdiff::Limits { target: LIMIT, window: vcdiff::MAX_WINDOW };
     let mut out = Vec::new();
     let _ = vcdiff::decode(&mut &rest[..], &old, &mut out, limits);
     assert!(out.len() as u64 <= LIMIT);

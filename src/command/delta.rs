@@ -39,13 +39,10 @@ pub fn run(args: &Delta) -> anyhow::Result<ExitCode> {
             let delta = vcdiff::encode(&source, &target, effort, &promise(&target));
             write(output, &delta)?;
             let (size, all) = (delta.len(), target.len());
-            match args.json {
-                true => {
-                    report::data(&line(&json!({ "format": "vcdiff", "bytes": size, "size": all })))?
-                }
-                false => {
-                    report::say("vzbuild", format!("{}: {size} bytes for {all}", output.display()))
-                }
+            if args.json {
+                report::data(&line(&json!({ "format": "vcdiff", "bytes": size, "size": all })))?;
+            } else {
+                report::say("vzbuild", format!("{}: {size} bytes for {all}", output.display()));
             }
         }
     }

@@ -75,7 +75,7 @@ fn apply_vcdiff(args: &Patch, delta: &FileAt) -> anyhow::Result<()> {
     let bar = progress::bytes("patching", source.len());
     let mut out =
         Hashed { file: FileSink::create(&args.output)?, hasher: Sha256::new(), bar: &bar };
-    let limits = vcdiff::Limits { target: room(&args.output)? };
+    let limits = vcdiff::Limits { target: room(&args.output)?, window: vcdiff::MAX_WINDOW };
     let mut input = Sequential { content: delta, at: 0 };
     let decoded = vcdiff::decode(&mut input, &source, &mut out, limits)?;
     let digest = Digest(out.hasher.finalize().into());

@@ -70,7 +70,7 @@ fn sort(records: &[Record]) -> (Vec<Row<'_>>, Totals) {
             },
             Record::New(new) => match &new.kind {
                 NewKind::File(_, content) => {
-                    rows.push(Row { path: &new.path, content, is_new: true })
+                    rows.push(Row { path: &new.path, content, is_new: true });
                 }
                 _ => totals.special += 1,
             },

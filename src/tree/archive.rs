@@ -114,7 +114,7 @@ fn describe(member: &mut Member<'_>, tar: &FileAt) -> anyhow::Result<(Entry, Opt
         Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)))
     };
     let mut linked = None;
-    let target = member.link_name_bytes().map(|name| name.into_owned()).unwrap_or_default();
+    let target = member.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
     let kind = match header.entry_type() {
         EntryType::Regular | EntryType::Continuous => {
             let part = tar.part(member.raw_file_position(), member.size());

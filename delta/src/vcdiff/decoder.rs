@@ -4,8 +4,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 
 use super::code::{AddressCache, Instruction, Kind, TABLE, take_varint};
 use super::{
-    ADLER32, APPLICATION, CODE_TABLE, DECOMPRESS, MAGIC, MAX_ENCODING, MAX_WINDOW, SOURCE, TARGET,
-    VcdiffError,
+    ADLER32, APPLICATION, CODE_TABLE, DECOMPRESS, MAGIC, MAX_WINDOW, SOURCE, TARGET, VcdiffError,
 };
 use crate::ReadAt;
 
@@ -14,6 +13,10 @@ use crate::ReadAt;
 pub struct Limits {
     /// Longest target, in bytes.
     pub target: u64,
+    /// Longest window of it, in bytes; at most [`MAX_WINDOW`](super::MAX_WINDOW)
+    /// counts. The encoding of a window may be half as long again, which is one of
+    /// additions alone and room for its instructions and addresses.
+    pub window: u64,
 }
 
 /// What was decoded.
@@ -27,8 +30,8 @@ pub struct Decoded {
 
 /// Applies `delta` to `source` and writes the target.
 ///
-/// Takes at most 42 MiB of memory whatever the delta says, and about twice the
-/// window's size for one that says nothing odd. What was written before an
+/// Takes at most 2.5 times `limits.window` of memory and 2 MiB, whatever the delta
+/// says, and less than twice the window for one that says nothing odd. What was written before an
 /// error is to be thrown away.
 ///
 /// # Errors
@@ -134,13 +137,14 @@ impl Window {
             self.segment = (read_varint(delta)?, len);
         }
         let encoding_len = read_varint(delta)?;
-        if encoding_len > MAX_ENCODING {
-            return Err(wrong("its encoding is over 24 MiB"));
+        let longest = limits.window.min(MAX_WINDOW);
+        if encoding_len > longest + longest / 2 {
+            return Err(wrong("its encoding is longer than the limit"));
         }
         let mut rest = delta.take(encoding_len);
         self.target_len = read_varint(&mut rest)?;
-        if self.target_len > MAX_WINDOW {
-            return Err(wrong("it is over 16 MiB"));
+        if self.target_len > longest {
+            return Err(wrong("it is longer than the limit"));
         }
         if self.target_len > room {
             return Err(VcdiffError::TooLarge { limit: limits.target });
@@ -169,7 +173,7 @@ impl Window {
         if self.sections.len() as u64 != expected {
             return Err(VcdiffError::Truncated);
         }
-        // Both are at most MAX_ENCODING.
+        // Both are at most 1.5 × MAX_WINDOW.
         self.data_end = data as usize;
         self.instructions_end = (data + instructions) as usize;
         Ok(())

@@ -123,7 +123,7 @@ impl Builder<'_> {
             }
             (How::Travel { codec, base, check }, Some(info)) => {
                 let digest = self.decode(entry, info.size, codec, base)?;
-                if digest.0[..8] != check {
+                if digest.0[..4] != check {
                     return Err(TreeError::Content { path: entry.path.clone() });
                 }
                 entry.kind = Kind::File(FileInfo { digest, ..info });

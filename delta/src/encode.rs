@@ -148,8 +148,8 @@ fn encode_against(
     for (number, entry) in target.manifest.entries().iter().enumerate() {
         let Some(info) = entry.file() else { continue };
         let own = base.manifest.index(&entry.path);
-        let mut check = [0; 8];
-        check.copy_from_slice(&info.digest.0[..8]);
+        let mut check = [0; 4];
+        check.copy_from_slice(&info.digest.0[..4]);
         let mut content =
             Content { codec: Codec::Copy, base: None, size: info.size, cost: 0, check };
         let mut from = match pairs[number] {

@@ -22,7 +22,7 @@ pub(crate) enum How {
     /// It has the content of this entry of the target, which comes earlier.
     Again(usize),
     /// Its content travels.
-    Travel { codec: Codec, base: Option<usize>, check: [u8; 8] },
+    Travel { codec: Codec, base: Option<usize>, check: [u8; 4] },
 }
 
 const UNKNOWN: Digest = Digest([0; 32]);
@@ -119,7 +119,7 @@ impl State {
                 let mtime = info.mtime.wrapping_sub(self.mtime);
                 self.mtime = info.mtime;
                 let (codec, base) = (Codec::Full, None);
-                let nothing = Content { codec, base, size: info.size, cost: 0, check: [0; 8] };
+                let nothing = Content { codec, base, size: info.size, cost: 0, check: [0; 4] };
                 NewKind::File(mtime, content.unwrap_or(nothing))
             }
             Kind::Symlink(target) | Kind::HardLink(target) => NewKind::Link(number, target.clone()),

@@ -23,7 +23,10 @@
 //! |  1..9 | that other base: its number in the base's order (for again: in the target's), its name |
 //! |  1..9 | size                                                               |
 //! |  1..9 | about how many bytes it takes in this container (not for copy, again) |
-//! |     8 | first bytes of the SHA-256 of the content (not for copy, again)    |
+//! |     4 | first bytes of the SHA-256 of the content (not for copy, again)    |
+//!
+//! Those four bytes tell which file came out wrong; that all is right, the digest of
+//! the tree tells.
 
 use crate::manifest::MAX_PATH;
 use crate::{Error, Stream, StreamReader, Streams};
@@ -84,7 +87,7 @@ pub struct Content {
     /// About how many bytes of the container are its own.
     pub cost: u64,
     /// First bytes of its SHA-256.
-    pub check: [u8; 8],
+    pub check: [u8; 4],
 }
 
 /// Mode, uid and gid.
@@ -388,7 +391,7 @@ impl Reader<'_, '_> {
             _ => Some((self.input.u64(STREAM)?, self.path()?)),
         };
         let size = self.input.u64(STREAM)?;
-        let (mut cost, mut check) = (0, [0; 8]);
+        let (mut cost, mut check) = (0, [0; 4]);
         if !codec.is_copy() {
             cost = self.input.u64(STREAM)?;
             self.input.take(STREAM, &mut check)?;

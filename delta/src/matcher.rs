@@ -30,11 +30,15 @@ impl Block {
 
 /// The most bytes of a file that are matched; what is behind travels literally.
 const LONGEST: usize = i32::MAX as usize;
-/// By how many bytes a match anywhere must be better than going on.
-const FAR_GAIN: usize = 16;
+/// By how many bytes a match anywhere must be better than going on, and one more for
+/// every two bits of its distance from where going on would be.
+const FAR_GAIN: usize = 8;
 /// By how many bytes a match within [`NEAR`] of a recent alignment must be better.
 const NEAR_GAIN: usize = 6;
 const NEAR: i64 = 256;
+/// How many bytes of a block must agree at least, and one more for every four bits of
+/// its seek.
+const LEAST: usize = 8;
 /// How many alignments are kept as recent.
 const RECENT: usize = 8;
 /// How far a match is followed when it is weighed.
@@ -49,7 +53,9 @@ pub(crate) fn blocks(old: &[u8], new: &[u8], effort: Effort) -> Vec<Block> {
     }
     let index = Index::new(old);
     let near = if effort.level() < 4 { NEAR / 8 } else { NEAR };
-    Matcher { old, new, index, recent: [0; RECENT], near }.run()
+    let mut found = Matcher { old, new, index, recent: [0; RECENT], near }.run();
+    drop_unworthy(old, new, &mut found);
+    found
 }
 
 struct Matcher<'a> {
@@ -129,11 +135,13 @@ impl Matcher<'_> {
         let (at, len) = self.index.longest(&self.new[scan..], scan as i64 + shift);
         let mut best: Option<(usize, i64)> = near;
         let far_len = len.min(WEIGHED);
-        if far_len >= FAR_GAIN {
-            let far = at as i64 - scan as i64;
+        let far = at as i64 - scan as i64;
+        let distance = u64::BITS - (far - shift).unsigned_abs().leading_zeros();
+        let least = FAR_GAIN + distance as usize / 2;
+        if far_len >= least && far != shift {
             let gain = far_len.saturating_sub(self.score(scan, far_len, shift));
-            let near_gain = near.map_or(0, |(gain, _)| gain + FAR_GAIN - NEAR_GAIN);
-            if far != shift && gain >= FAR_GAIN && gain > near_gain {
+            let near_gain = near.map_or(0, |(gain, _)| gain + least - NEAR_GAIN);
+            if gain >= least && gain > near_gain {
                 best = Some((gain, far));
             }
         }
@@ -211,6 +219,23 @@ impl Matcher<'_> {
         }
         at
     }
+}
+
+/// Drops the blocks that their neighbours left with fewer equal bytes than it takes
+/// to name them.
+fn drop_unworthy(old: &[u8], new: &[u8], found: &mut Vec<Block>) {
+    let mut old_end = 0;
+    found.retain(|block| {
+        let range = |at: u32| at as usize..at as usize + block.len as usize;
+        let seek = u64::BITS - (i64::from(block.old) - old_end).unsigned_abs().leading_zeros();
+        let least = LEAST + seek as usize / 4;
+        let both = old[range(block.old)].iter().zip(&new[range(block.new)]);
+        let keep = both.filter(|(a, b)| a == b).take(least).count() == least;
+        if keep {
+            old_end = i64::from(block.old_end());
+        }
+        keep
+    });
 }
 
 fn push(found: &mut Vec<Block>, start: usize, shift: i64, len: usize) {
@@ -304,7 +329,7 @@ impl<'a> Index<'a> {
         const LOOKED_AT: usize = 48;
         let at = |rank: usize| i64::from(self.suffixes[rank]);
         let mut best = at(rank);
-        if len < FAR_GAIN {
+        if len <= FAR_GAIN {
             return best.unsigned_abs() as usize;
         }
         let same = |rank: usize| self.suffix(rank).get(..len) == wanted.get(..len);

@@ -12,7 +12,8 @@
 //! where the bytes of references are left out of the differences. References that
 //! are wholly within a copied stretch make one sequence: `RefRun`, one more than the
 //! number of references as predicted before one that is not, then the difference
-//! (new − predicted) in `RefValue`; a `RefRun` of 0 follows the last.
+//! (new − predicted) in `RefValue`, or 0 where the map without what was learned
+//! predicts it; a `RefRun` of 0 follows the last.
 
 mod data;
 mod frames;
@@ -269,6 +270,11 @@ impl References {
         Prediction { target, base, value }
     }
 
+    /// What the value would be by the copied stretches alone.
+    fn unlearned(&self, site: Site, at: u32, was: &Prediction) -> i64 {
+        site.sum(site.value(self.map.plain(was.target), at, was.base, &self.new_space), 0)
+    }
+
     fn learn(&mut self, site: Site, at: u32, was: &Prediction, value: i64) {
         let new = site.target(value, at, was.base, &self.new_space).any_point(&self.new_space);
         self.map.learn(was.target, new);
@@ -297,7 +303,8 @@ impl ReferenceWriter {
             return;
         }
         out.put_u64(Stream::RefRun, self.run + 1);
-        out.put_i64(Stream::RefValue, difference);
+        let unlearned = self.references.unlearned(site, at, &was) == value;
+        out.put_i64(Stream::RefValue, if unlearned { 0 } else { difference });
         self.run = 0;
         self.references.learn(site, at, &was, value);
     }
@@ -321,7 +328,10 @@ impl ReferenceReader {
         let was = self.references.predict(site, at, field, space);
         let mut value = was.value;
         if self.run == 0 {
-            value = site.sum(value, input.i64(Stream::RefValue)?);
+            value = match input.i64(Stream::RefValue)? {
+                0 => self.references.unlearned(site, at, &was),
+                difference => site.sum(value, difference),
+            };
             self.references.learn(site, at, &was, value);
             self.run = next_run(input, Stream::RefRun)?;
         } else if self.run != u64::MAX {

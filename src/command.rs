@@ -3,10 +3,13 @@
 pub mod build;
 pub mod bundle;
 pub mod closure;
+pub mod delta;
 pub mod diff;
 pub mod explain;
 pub mod init;
 pub mod manual;
+pub mod patch;
 pub mod run;
 pub mod source;
+pub mod stat;
 pub mod strace;

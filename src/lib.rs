@@ -10,3 +10,4 @@ pub mod process;
 pub mod progress;
 pub mod report;
 pub mod runner;
+pub mod tree;

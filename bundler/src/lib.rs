@@ -28,6 +28,12 @@ mod testing;
 mod tree;
 pub mod writable;
 mod xattr;
+pub mod tar_header;
+#[cfg(test)]
+mod testing;
+pub mod tree;
+pub mod writable;
+pub mod xattr;
 
 pub use assemble::{AssembleError, Assembled, Sinks, assemble};
 pub use bundle::{Bundle, BundleError};

@@ -1,4 +1,5 @@
 //! The entry points of the fuzz targets.
 #![forbid(unsafe_code)]
 
+pub mod deltas;
 pub mod entries;

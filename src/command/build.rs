@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{bundle, closure, diff, explain, init, manual, run};
+use super::{bundle, closure, delta, diff, explain, init, manual, patch, run};
 use crate::cli::build::{Args, Verb};
 
 /// Runs the verb that the command line asks for.
@@ -13,6 +13,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.verb {
         Verb::Bundle(args) => bundle::run(args),
         Verb::Closure(args) => closure::run(args),
+        Verb::Delta(args) => delta::run(args),
+        Verb::Patch(args) => patch::run(args),
         Verb::Explain(args) => explain::run(args),
         Verb::Diff(args) => diff::run(args),
         Verb::Run(args) => run::run(args),

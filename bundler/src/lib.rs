@@ -22,12 +22,6 @@ pub mod rootless;
 mod rules;
 pub mod shebang;
 pub mod staging;
-mod tar_header;
-#[cfg(test)]
-mod testing;
-mod tree;
-pub mod writable;
-mod xattr;
 pub mod tar_header;
 #[cfg(test)]
 mod testing;

@@ -10,7 +10,7 @@ use crate::layer::{Entry, Node};
 use crate::path::RootPath;
 
 /// Tar pads headers and contents to blocks of so many bytes.
-pub(crate) const BLOCK: usize = 512;
+pub const BLOCK: usize = 512;
 /// Longest name or link target in a ustar header, in bytes.
 const NAME: usize = 100;
 /// Largest user or group id of a ustar header: seven octal digits.
@@ -18,13 +18,13 @@ const MAX_ID: u64 = 0o777_7777;
 /// Largest size and time of a ustar header: eleven octal digits.
 const MAX_LONG: u64 = 0o777_7777_7777;
 /// Two blocks of zeros end an archive.
-pub(crate) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
+pub const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
 /// Extended attributes: name and value, sorted by name.
-pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Appends the header blocks of `entry` to `out`.
-pub(crate) fn write(entry: &Entry, xattrs: &Xattrs, out: &mut Vec<u8>) {
+pub fn write(entry: &Entry, xattrs: &Xattrs, out: &mut Vec<u8>) {
     let name = member_name(&entry.path, &entry.node);
     let link = match &entry.node {
         Node::Symlink(target) => target.clone(),
@@ -80,7 +80,7 @@ pub(crate) fn write(entry: &Entry, xattrs: &Xattrs, out: &mut Vec<u8>) {
 }
 
 /// How many zeros follow `size` bytes of content.
-pub(crate) fn padding(size: u64) -> usize {
+pub fn padding(size: u64) -> usize {
     let over = (size % BLOCK as u64) as usize;
     (BLOCK - over) % BLOCK
 }

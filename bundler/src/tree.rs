@@ -46,7 +46,7 @@ pub enum Lost {
 
 /// A directory that is filled with the entries of a layer.
 #[derive(Debug)]
-pub(crate) struct Tree {
+pub struct Tree {
     root: OwnedFd,
     /// Attributes of directories, set when everything is in them: a default
     /// ACL would be inherited.
@@ -56,7 +56,7 @@ pub(crate) struct Tree {
 
 impl Tree {
     /// Takes the empty directory `dir`.
-    pub(crate) fn new(dir: &Path) -> io::Result<Self> {
+    pub fn new(dir: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(dir, flags, Mode::empty())?;
         match rustix::fs::fremovexattr(&root, "system.posix_acl_default") {
@@ -67,7 +67,7 @@ impl Tree {
     }
 
     /// Makes the directory of `entry`, open to its maker only.
-    pub(crate) fn make_directory(&self, entry: &Entry) -> io::Result<()> {
+    pub fn make_directory(&self, entry: &Entry) -> io::Result<()> {
         if entry.path.is_root() {
             return Ok(());
         }
@@ -75,7 +75,7 @@ impl Tree {
     }
 
     /// Makes the regular file of `entry`, empty and open to its maker only.
-    pub(crate) fn create(&self, entry: &Entry) -> io::Result<File> {
+    pub fn create(&self, entry: &Entry) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         Ok(rustix::fs::openat(&self.root, entry.path.relative(), flags, mode)?.into())
@@ -83,7 +83,7 @@ impl Tree {
 
     /// Gives an open file or directory the owner, mode, attributes and time of
     /// `entry`, in this order: a new owner clears setuid and capabilities.
-    pub(crate) fn finish(&self, file: &File, entry: &Entry, xattrs: &Xattrs) -> io::Result<()> {
+    pub fn finish(&self, file: &File, entry: &Entry, xattrs: &Xattrs) -> io::Result<()> {
         let stat = rustix::fs::fstat(file)?;
         let mut mode = entry.mode;
         if (stat.st_uid, stat.st_gid) != (entry.uid, entry.gid) {
@@ -108,14 +108,14 @@ impl Tree {
     }
 
     /// Keeps the attributes of a directory until [`Tree::finish_directories`].
-    pub(crate) fn keep_directory(&self, entry: &Entry, xattrs: Xattrs) {
+    pub fn keep_directory(&self, entry: &Entry, xattrs: Xattrs) {
         if let Ok(mut kept) = self.directories.lock() {
             kept.push((entry.path.clone(), xattrs));
         }
     }
 
     /// Makes a link, fifo or device, and gives it the attributes of `entry`.
-    pub(crate) fn make_special(&self, entry: &Entry) -> io::Result<()> {
+    pub fn make_special(&self, entry: &Entry) -> io::Result<()> {
         let path = entry.path.relative();
         let node = |kind, major, minor| {
             let device = rustix::fs::makedev(major, minor);
@@ -150,14 +150,14 @@ impl Tree {
     }
 
     /// Makes the hard link of `entry` to the file of an earlier one.
-    pub(crate) fn make_hard_link(&self, entry: &Entry, target: &RootPath) -> io::Result<()> {
+    pub fn make_hard_link(&self, entry: &Entry, target: &RootPath) -> io::Result<()> {
         let (from, to) = (target.relative(), entry.path.relative());
         Ok(rustix::fs::linkat(&self.root, from, &self.root, to, AtFlags::empty())?)
     }
 
     /// Gives directories their attributes, the deepest first, since a mode may
     /// close a directory to us and anything made in it sets its time.
-    pub(crate) fn finish_directory(&self, entry: &Entry) -> io::Result<()> {
+    pub fn finish_directory(&self, entry: &Entry) -> io::Result<()> {
         let xattrs = match self.directories.lock() {
             Ok(kept) => match kept.binary_search_by(|(path, _)| path.cmp(&entry.path)) {
                 Ok(found) => kept.get(found).map(|(_, xattrs)| xattrs.clone()).unwrap_or_default(),
@@ -171,15 +171,21 @@ impl Tree {
     }
 
     /// Readies what [`Tree::keep_directory`] collected for being looked up.
-    pub(crate) fn sort_directories(&self) {
+    pub fn sort_directories(&self) {
         if let Ok(mut kept) = self.directories.lock() {
             kept.sort();
         }
     }
 
     /// Returns what could not be kept, sorted.
-    pub(crate) fn into_unkept(self) -> Vec<Unkept> {
-        let mut unkept = self.unkept.into_inner().unwrap_or_default();
+    pub fn into_unkept(self) -> Vec<Unkept> {
+        self.take_unkept()
+    }
+
+    /// Returns what could not be kept so far, sorted, and forgets it.
+    pub fn take_unkept(&self) -> Vec<Unkept> {
+        let mut unkept =
+            self.unkept.lock().map(|mut u| std::mem::take(&mut *u)).unwrap_or_default();
         unkept.sort();
         unkept
     }

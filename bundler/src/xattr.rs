@@ -20,7 +20,7 @@ fn is_kept(name: &[u8]) -> bool {
 
 /// Returns the attributes of an open file that are part of a layer, sorted;
 /// none where the file system has no attributes.
-pub(crate) fn read(file: impl AsFd) -> io::Result<Xattrs> {
+pub fn read(file: impl AsFd) -> io::Result<Xattrs> {
     let mut names = Vec::with_capacity(256);
     loop {
         match rustix::fs::flistxattr(&file, rustix::buffer::spare_capacity(&mut names)) {
@@ -46,7 +46,7 @@ pub(crate) fn read(file: impl AsFd) -> io::Result<Xattrs> {
 
 /// Sets `xattrs`; returns the names that this user may not set or that the
 /// file system cannot hold.
-pub(crate) fn write(file: impl AsFd, xattrs: &Xattrs) -> io::Result<Vec<Vec<u8>>> {
+pub fn write(file: impl AsFd, xattrs: &Xattrs) -> io::Result<Vec<Vec<u8>>> {
     let mut refused = Vec::new();
     for (name, value) in xattrs {
         match rustix::fs::fsetxattr(&file, name.as_slice(), value, XattrFlags::empty()) {

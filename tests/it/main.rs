@@ -39,8 +39,4 @@ mod transparency_status;
 mod transparency_tasks;
 mod transparency_terminal;
 mod transparency_view;
-mod layer;
-mod ldd;
-mod reproducible;
-mod sandbox;
 mod vcdiff_interop;

@@ -1,0 +1,323 @@
+//! Finding what of the new bytes is in the old ones.
+//!
+//! As bsdiff does it: a suffix array of the old bytes gives the longest match at
+//! any position of the new ones, a stretch goes on through single differences as
+//! long as half of its bytes agree, and a new stretch is begun only where it
+//! agrees in clearly more bytes than the present one would. Two changes to that:
+//! alignments near the recent ones are tried by themselves and need to gain less,
+//! since a small seek costs little; and of equally long matches the nearest one
+//! is taken, since that keeps the map of addresses regular.
+
+use crate::Effort;
+
+/// A stretch of new bytes that is copied, with small differences, from the old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub(crate) old: u32,
+    pub(crate) new: u32,
+    pub(crate) len: u32,
+}
+
+impl Block {
+    pub(crate) fn old_end(self) -> u32 {
+        self.old + self.len
+    }
+
+    pub(crate) fn new_end(self) -> u32 {
+        self.new + self.len
+    }
+}
+
+/// The most bytes of a file that are matched; what is behind travels literally.
+const LONGEST: usize = i32::MAX as usize;
+/// By how many bytes a match anywhere must be better than going on.
+const FAR_GAIN: usize = 16;
+/// By how many bytes a match within [`NEAR`] of a recent alignment must be better.
+const NEAR_GAIN: usize = 6;
+const NEAR: i64 = 256;
+/// How many alignments are kept as recent.
+const RECENT: usize = 8;
+/// How far a match is followed when it is weighed.
+const WEIGHED: usize = 1 << 16;
+
+/// The stretches of `new` that are like some of `old`, in order of `new`, none
+/// overlapping another there.
+pub(crate) fn blocks(old: &[u8], new: &[u8], effort: Effort) -> Vec<Block> {
+    let (old, new) = (&old[..old.len().min(LONGEST)], &new[..new.len().min(LONGEST)]);
+    if old.is_empty() || new.is_empty() {
+        return Vec::new();
+    }
+    let index = Index::new(old);
+    Matcher { old, new, index, recent: [0; RECENT], effort }.run()
+}
+
+struct Matcher<'a> {
+    old: &'a [u8],
+    new: &'a [u8],
+    index: Index<'a>,
+    /// old − new of the last stretches, most recent first.
+    recent: [i64; RECENT],
+    effort: Effort,
+}
+
+impl Matcher<'_> {
+    fn run(mut self) -> Vec<Block> {
+        let mut found = Vec::new();
+        // The stretch being built: new bytes from `start` on, at alignment `shift`.
+        let (mut start, mut shift) = (0usize, 0i64);
+        let mut scan = 0usize;
+        while scan < self.new.len() {
+            let agree = self.agreeing(scan, shift);
+            if agree >= 32 {
+                scan += agree;
+                continue;
+            }
+            let Some(next) = self.better(scan, shift) else {
+                scan += 1;
+                continue;
+            };
+            // Leave as much to the old stretch as it is good for, take as much to
+            // the left as the new one is good for, and cut where they meet best.
+            let mut forward = self.forward(start, scan, shift);
+            let mut backward = self.backward(start, scan, next);
+            if start + forward > scan - backward {
+                let from = scan - backward;
+                let cut = self.cut(from, start + forward, shift, next);
+                forward = from + cut - start;
+                backward = scan - (from + cut);
+            }
+            push(&mut found, start, shift, forward);
+            start = scan - backward;
+            shift = next;
+            self.remember(shift);
+            scan += self.agreeing(scan, shift).max(1);
+        }
+        let forward = self.forward(start, self.new.len(), shift);
+        push(&mut found, start, shift, forward);
+        found
+    }
+
+    fn remember(&mut self, shift: i64) {
+        let at = self.recent.iter().position(|r| *r == shift).unwrap_or(RECENT - 1);
+        self.recent[..=at].rotate_right(1);
+        self.recent[0] = shift;
+    }
+
+    fn old_at(&self, new: usize, shift: i64) -> Option<usize> {
+        usize::try_from(new as i64 + shift).ok().filter(|o| *o < self.old.len())
+    }
+
+    /// How many bytes agree exactly from `new` on at alignment `shift`.
+    fn agreeing(&self, new: usize, shift: i64) -> usize {
+        self.old_at(new, shift).map_or(0, |o| common(&self.old[o..], &self.new[new..]))
+    }
+
+    /// How many of `len` bytes from `new` on agree at alignment `shift`.
+    fn score(&self, new: usize, len: usize, shift: i64) -> usize {
+        let from = new as i64 + shift;
+        let skip = usize::try_from(-from).unwrap_or(0).min(len);
+        let Some(old) = self.old_at(new + skip, shift) else { return 0 };
+        let (a, b) = (&self.old[old..], &self.new[new + skip..new + len]);
+        a.iter().zip(b).filter(|(a, b)| a == b).count()
+    }
+
+    /// The alignment that is worth a new stretch at `scan`, if one is.
+    fn better(&self, scan: usize, shift: i64) -> Option<i64> {
+        let near = self.near(scan, shift);
+        let (at, len) = self.index.longest(&self.new[scan..], scan as i64 + shift);
+        let mut best: Option<(usize, i64)> = near;
+        let far_len = len.min(WEIGHED);
+        if far_len >= FAR_GAIN {
+            let far = at as i64 - scan as i64;
+            let gain = far_len.saturating_sub(self.score(scan, far_len, shift));
+            let near_gain = near.map_or(0, |(gain, _)| gain + FAR_GAIN - NEAR_GAIN);
+            if far != shift && gain >= FAR_GAIN && gain > near_gain {
+                best = Some((gain, far));
+            }
+        }
+        best.map(|(_, shift)| shift)
+    }
+
+    /// The best alignment near a recent one, and what it gains.
+    fn near(&self, scan: usize, shift: i64) -> Option<(usize, i64)> {
+        let want = word(self.new, scan)?;
+        let mask = u64::MAX >> (64 - 8 * NEAR_GAIN);
+        let mut best: Option<(usize, i64)> = None;
+        let mut weigh = |other: i64| {
+            let Some(old) = self.old_at(scan, other) else { return };
+            if other == shift || word(self.old, old).is_none_or(|w| (w ^ want) & mask != 0) {
+                return;
+            }
+            let len = self.agreeing(scan, other).min(WEIGHED);
+            let gain = len.saturating_sub(self.score(scan, len, shift));
+            if gain >= NEAR_GAIN && best.is_none_or(|(g, _)| gain > g) {
+                best = Some((gain, other));
+            }
+        };
+        for recent in self.recent {
+            weigh(recent);
+        }
+        for distance in 1..=NEAR {
+            weigh(shift + distance);
+            weigh(shift - distance);
+        }
+        best
+    }
+
+    /// How far the stretch from `start` is good, before `end`: where agreeing bytes
+    /// are furthest ahead of differing ones.
+    fn forward(&self, start: usize, end: usize, shift: i64) -> usize {
+        let (mut score, mut best, mut best_len) = (0i64, 0i64, 0usize);
+        let Some(old) = self.old_at(start, shift) else { return 0 };
+        let pairs = self.old[old..].iter().zip(&self.new[start..end]);
+        for (i, (a, b)) in pairs.enumerate() {
+            score += if a == b { 1 } else { -1 };
+            if score > best {
+                (best, best_len) = (score, i + 1);
+            }
+        }
+        best_len
+    }
+
+    /// How far to the left of `scan`, not before `start`, alignment `shift` is good.
+    fn backward(&self, start: usize, scan: usize, shift: i64) -> usize {
+        let Some(old) = self.old_at(scan, shift) else { return 0 };
+        let (mut score, mut best, mut best_len) = (0i64, 0i64, 0usize);
+        let pairs = self.old[..old].iter().rev().zip(self.new[start..scan].iter().rev());
+        for (i, (a, b)) in pairs.enumerate() {
+            score += if a == b { 1 } else { -1 };
+            if score > best {
+                (best, best_len) = (score, i + 1);
+            }
+            if score < best - 64 {
+                break;
+            }
+        }
+        best_len
+    }
+
+    /// Where between `from` and `to` to go over from alignment `left` to `right`.
+    fn cut(&self, from: usize, to: usize, left: i64, right: i64) -> usize {
+        let (mut score, mut best, mut at) = (0i64, 0i64, 0usize);
+        for new in from..to {
+            let agrees =
+                |shift| self.old_at(new, shift).is_some_and(|o| self.old[o] == self.new[new]);
+            score += i64::from(agrees(left)) - i64::from(agrees(right));
+            if score > best {
+                (best, at) = (score, new - from + 1);
+            }
+        }
+        at
+    }
+}
+
+fn push(found: &mut Vec<Block>, start: usize, shift: i64, len: usize) {
+    let old = u32::try_from(start as i64 + shift);
+    if let (Ok(old), Ok(new), Ok(len @ 1..)) = (old, u32::try_from(start), u32::try_from(len)) {
+        found.push(Block { old, new, len });
+    }
+}
+
+/// Eight bytes from `at` on.
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// How many bytes `a` and `b` begin with in common.
+fn common(a: &[u8], b: &[u8]) -> usize {
+    let mut n = 0;
+    while let (Some(x), Some(y)) = (word(a, n), word(b, n)) {
+        if x != y {
+            return n + ((x ^ y).trailing_zeros() / 8) as usize;
+        }
+        n += 8;
+    }
+    let rest = a[n..].iter().zip(&b[n..]);
+    n + rest.take_while(|(x, y)| x == y).count()
+}
+
+/// A suffix array, with the range of each beginning of two bytes.
+struct Index<'a> {
+    text: &'a [u8],
+    suffixes: Vec<i32>,
+    /// `ranges[b]..ranges[b + 1]` are the suffixes that begin with the big-endian
+    /// word `b`.
+    ranges: Vec<u32>,
+}
+
+impl<'a> Index<'a> {
+    fn new(text: &'a [u8]) -> Self {
+        let mut suffixes = vec![0; text.len()];
+        divsufsort::sort_in_place(text, &mut suffixes);
+        // The last suffix is one byte long and sorts before all that begin with
+        // that byte; it is counted with the zero word of that byte.
+        let mut ranges = vec![0u32; (1 << 16) + 1];
+        for pair in text.windows(2) {
+            ranges[(usize::from(pair[0]) << 8 | usize::from(pair[1])) + 1] += 1;
+        }
+        if let Some(last) = text.last() {
+            ranges[(usize::from(*last) << 8) + 1] += 1;
+        }
+        for i in 1..ranges.len() {
+            ranges[i] += ranges[i - 1];
+        }
+        Self { text, suffixes, ranges }
+    }
+
+    fn suffix(&self, rank: usize) -> &'a [u8] {
+        &self.text[self.suffixes[rank].cast_unsigned() as usize..]
+    }
+
+    /// Where the longest match of a beginning of `wanted` is, and its length; of
+    /// equally long ones that which is nearest to `expected`, as far as looked at.
+    fn longest(&self, wanted: &[u8], expected: i64) -> (usize, usize) {
+        let [a, b, ..] = wanted else { return (0, 0) };
+        let bucket = usize::from(*a) << 8 | usize::from(*b);
+        let (first, end) = (self.ranges[bucket] as usize, self.ranges[bucket + 1] as usize);
+        if first == end {
+            return (0, 0);
+        }
+        // `low` is at or below `wanted`, `high` above, as far as in the bucket.
+        let (mut low, mut high) = (first, end);
+        let (mut low_common, mut high_common) = (0, 0);
+        while high - low > 1 {
+            let middle = usize::midpoint(low, high);
+            let suffix = self.suffix(middle);
+            let skip = low_common.min(high_common);
+            let n = skip + common(&suffix[skip..], &wanted[skip..]);
+            if n == wanted.len() || suffix.get(n).is_some_and(|s| *s > wanted[n]) {
+                (high, high_common) = (middle, n);
+            } else {
+                (low, low_common) = (middle, n);
+            }
+        }
+        let low_common = common(self.suffix(low), wanted);
+        let high_common = if high < end { high_common } else { 0 };
+        let (rank, len) =
+            if high_common > low_common { (high, high_common) } else { (low, low_common) };
+        (self.nearest(rank, len, wanted, expected), len)
+    }
+
+    fn nearest(&self, rank: usize, len: usize, wanted: &[u8], expected: i64) -> usize {
+        const LOOKED_AT: usize = 48;
+        let at = |rank: usize| i64::from(self.suffixes[rank]);
+        let mut best = at(rank);
+        if len < FAR_GAIN {
+            return best.unsigned_abs() as usize;
+        }
+        let same = |rank: usize| self.suffix(rank).get(..len) == wanted.get(..len);
+        let mut weigh = |other: i64| {
+            if (other - expected).abs() < (best - expected).abs() {
+                best = other;
+            }
+        };
+        for other in (rank.saturating_sub(LOOKED_AT)..rank).rev().take_while(|r| same(*r)) {
+            weigh(at(other));
+        }
+        let end = self.suffixes.len().min(rank + LOOKED_AT);
+        for other in (rank + 1..end).take_while(|r| same(*r)) {
+            weigh(at(other));
+        }
+        best.unsigned_abs() as usize
+    }
+}

@@ -2,4 +2,9 @@
 
 pub mod build;
 pub mod manual;
+pub mod closure;
+pub mod delta;
+pub mod patch;
+pub mod source;
+pub mod stat;
 pub mod strace;

@@ -8,3 +8,4 @@ pub mod command;
 pub mod process;
 pub mod progress;
 pub mod report;
+pub mod tree;

@@ -2,8 +2,40 @@
 //! assembles the result as an OCI runtime bundle.
 #![forbid(unsafe_code)]
 
+pub mod accounts;
+pub mod assemble;
+pub mod bundle;
+mod close;
+pub mod closure;
+pub mod config;
+mod copy;
+pub mod digest;
+pub mod elf;
+pub mod layer;
+pub mod ld_cache;
+pub mod ld_conf;
+pub mod loader;
 pub mod path;
+pub mod resolve;
 pub mod rootfs;
+pub mod rootless;
+pub mod shebang;
+pub mod staging;
+pub mod tar_header;
+#[cfg(test)]
+mod testing;
+pub mod tree;
+pub mod writable;
+pub mod xattr;
 
+pub use assemble::{AssembleError, Assembled, Sinks, assemble};
+pub use bundle::{Bundle, BundleError};
+pub use close::close;
+pub use closure::{Cause, Closure, Missing, Options, Reason, Warning, Why};
+pub use config::{Bind, Container};
+pub use digest::DiffId;
+pub use layer::{Layer, LayerError, Planner};
 pub use path::{PathError, RootPath};
 pub use rootfs::{Kind, Meta, Rootfs};
+pub use tree::{Lost, Unkept};
+pub use writable::Tmpfs;

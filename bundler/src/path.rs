@@ -67,6 +67,17 @@ impl RootPath {
         Ok(RootPath(path.into()))
     }
 
+    /// Takes bytes that the resolver put together, so that they are in the one
+    /// spelling already; none at all are the root.
+    pub(crate) fn from_clean(path: Vec<u8>) -> Self {
+        debug_assert!(
+            path.is_empty() || RootPath::new(&path).is_ok_and(|p| *p.0 == *path),
+            "{}",
+            lossy(&path)
+        );
+        if path.is_empty() { RootPath::root() } else { RootPath(path.into()) }
+    }
+
     /// The path's bytes, beginning with a slash.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -19,7 +19,7 @@ use crate::path::RootPath;
 pub struct Rootfs {
     dir: PathBuf,
     fd: OwnedFd,
-    originals: Option<Originals>,
+    originals: Vec<Originals>,
 }
 
 /// Files as they were before a traced run changed or deleted them.
@@ -27,6 +27,12 @@ pub struct Rootfs {
 struct Originals {
     fd: OwnedFd,
     paths: BTreeSet<RootPath>,
+}
+
+impl Originals {
+    fn has_below(&self, dir: &RootPath) -> bool {
+        self.paths.range(dir..).next().is_some_and(|path| path.starts_with(dir))
+    }
 }
 
 /// What kind of file it is.
@@ -71,16 +77,17 @@ impl Rootfs {
     /// # Errors
     /// When `dir` is not a directory that can be opened.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        Ok(Rootfs { dir: dir.to_owned(), fd: open_dir(dir)?, originals: None })
+        Ok(Rootfs { dir: dir.to_owned(), fd: open_dir(dir)?, originals: Vec::new() })
     }
 
     /// Reads `paths` from below `dir` instead: the originals that the tracer
-    /// kept of files which the run changed, replaced or deleted.
+    /// kept of files which the run changed, replaced or deleted. May be called
+    /// again, for another run; where both have a path, the first one counts.
     ///
     /// # Errors
     /// When `dir` is not a directory that can be opened.
     pub fn with_originals(mut self, dir: &Path, paths: BTreeSet<RootPath>) -> io::Result<Self> {
-        self.originals = Some(Originals { fd: open_dir(dir)?, paths });
+        self.originals.push(Originals { fd: open_dir(dir)?, paths });
         Ok(self)
     }
 
@@ -91,7 +98,7 @@ impl Rootfs {
 
     /// Whether `path` is read from the originals.
     pub fn is_original(&self, path: &RootPath) -> bool {
-        self.originals.as_ref().is_some_and(|o| o.paths.contains(path))
+        self.originals.iter().any(|o| o.paths.contains(path))
     }
 
     /// Looks at `path` itself, not at what a link points to.
@@ -161,11 +168,20 @@ impl Rootfs {
     }
 
     fn open_with(&self, path: &RootPath, flags: OFlags) -> io::Result<OwnedFd> {
-        let root = match &self.originals {
-            Some(originals) if originals.paths.contains(path) => originals.fd.as_fd(),
-            _ => self.fd.as_fd(),
-        };
-        open_beneath(root, path, flags | OFlags::CLOEXEC)
+        let flags = flags | OFlags::CLOEXEC;
+        if let Some(originals) = self.originals.iter().find(|o| o.paths.contains(path)) {
+            return open_beneath(&originals.fd, path, flags);
+        }
+        match open_beneath(&self.fd, path, flags) {
+            // A directory that the run deleted, with what was in it.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                match self.originals.iter().find(|o| o.has_below(path)) {
+                    Some(originals) => open_beneath(&originals.fd, path, flags),
+                    None => Err(e),
+                }
+            }
+            other => other,
+        }
     }
 }
 
@@ -250,6 +266,18 @@ mod tests {
         let rootfs = Rootfs::open(now.path()).unwrap();
         let rootfs = rootfs.with_originals(before.path(), [path("/db")].into()).unwrap();
         assert_eq!(rootfs.read(&path("/db")).unwrap(), b"original");
+    }
+
+    #[test]
+    fn a_directory_that_the_run_deleted_is_there() {
+        let now = tempfile::tempdir().unwrap();
+        let before = tempfile::tempdir().unwrap();
+        std::fs::create_dir(before.path().join("d")).unwrap();
+        std::fs::write(before.path().join("d/f"), "original").unwrap();
+        let rootfs = Rootfs::open(now.path()).unwrap();
+        let rootfs = rootfs.with_originals(before.path(), [path("/d/f")].into()).unwrap();
+        assert_eq!(rootfs.lstat(&path("/d")).unwrap().kind, Kind::Directory);
+        assert!(rootfs.lstat(&path("/e")).is_err());
     }
 
     #[test]

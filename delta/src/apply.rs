@@ -114,7 +114,7 @@ impl Builder<'_> {
                 }
             }
             (How::Travel { codec, base, check }, Some(info)) => {
-                let digest = self.decode(&entry.path, info.size, codec, base)?;
+                let digest = self.decode(&entry, info.size, codec, base)?;
                 if digest.0[..8] != check {
                     return Err(TreeError::Content { path: entry.path });
                 }
@@ -131,7 +131,7 @@ impl Builder<'_> {
         let read = |source| TreeError::Read { path: from.to_vec(), source };
         let write = |source| TreeError::Write { path: entry.path.clone(), source };
         let old = self.files.open(from).map_err(read)?;
-        self.sink.begin(&entry.path, info.size).map_err(write)?;
+        self.sink.begin(entry).map_err(write)?;
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 128 << 10];
         let mut at = 0;
@@ -154,13 +154,14 @@ impl Builder<'_> {
     /// Decodes the next file of the streams into the sink; returns its digest.
     fn decode(
         &mut self,
-        path: &[u8],
+        entry: &Entry,
         size: u64,
         codec: Codec,
         base: Option<usize>,
     ) -> Result<Digest, TreeError> {
-        let write = |source| TreeError::Write { path: path.to_vec(), source };
-        self.sink.begin(path, size).map_err(write)?;
+        let path = &entry.path;
+        let write = |source| TreeError::Write { path: path.clone(), source };
+        self.sink.begin(entry).map_err(write)?;
         let old: Box<dyn ReadAt + '_> = match base {
             None => Box::new(Vec::new()),
             Some(number) => {
@@ -173,7 +174,7 @@ impl Builder<'_> {
         decode_content(codec, &*old, size, &mut self.input, &mut out).map_err(|e| e.of(path))?;
         match out.left {
             0 => Ok(Digest(out.hasher.finalize().into())),
-            _ => Err(TreeError::Content { path: path.to_vec() }),
+            _ => Err(TreeError::Content { path: path.clone() }),
         }
     }
 

@@ -364,7 +364,7 @@ impl Sink for Discard {
         Ok(true)
     }
 
-    fn begin(&mut self, _: &[u8], _: u64) -> io::Result<()> {
+    fn begin(&mut self, _: &Entry) -> io::Result<()> {
         Ok(())
     }
 

@@ -38,11 +38,12 @@ pub trait Sink {
         Ok(false)
     }
 
-    /// Starts the file at `path`, of `size` bytes.
+    /// Starts the file `entry`, all of which but its digest counts: that of a file
+    /// whose content travels is not known before its end.
     ///
     /// # Errors
     /// Whatever the medium answers.
-    fn begin(&mut self, path: &[u8], size: u64) -> io::Result<()>;
+    fn begin(&mut self, entry: &Entry) -> io::Result<()>;
 
     /// Appends to the file that was begun last.
     ///

@@ -68,7 +68,7 @@ impl Sink for Building {
         Ok(())
     }
 
-    fn begin(&mut self, _: &[u8], _: u64) -> io::Result<()> {
+    fn begin(&mut self, _: &Entry) -> io::Result<()> {
         self.current.clear();
         Ok(())
     }

@@ -40,6 +40,10 @@ pub enum Verb {
     Diff(Diff),
     /// Run a bundle with runc or crun, or without either
     Run(Run),
+    /// Write what turns one bundle, tree or file into another
+    Delta(Delta),
+    /// Apply what `delta` or xdelta3 wrote
+    Patch(Patch),
     /// Write man pages and shell completions below a directory
     #[command(hide = true)]
     Manual(Manual),
@@ -205,6 +209,73 @@ pub enum Runtime {
     Crun,
     /// vzbuild itself
     Embedded,
+}
+
+/// `vzbuild delta`
+#[derive(ArgGroup, Debug, PartialEq)]
+#[command(after_help = "Examples:
+  vzbuild delta redis-7.0 redis-7.2 -o update.vz
+  vzbuild delta --stat update.vz
+  vzbuild delta --format vcdiff old.tar new.tar -o update.vcdiff
+  xdelta3 -d -s old.tar update.vcdiff new.tar
+
+A delta of trees holds modes, owners, times and attributes too. It applies to exactly
+OLD and gives exactly NEW, or fails and leaves nothing.")]
+pub struct Delta {
+    /// What is there already: a bundle or other directory, a layer tar, or a plain file
+    #[arg(value_name = "OLD", required_unless_present = "stat")]
+    pub old: Option<PathBuf>,
+    /// What it is to become, of the same sort: a directory and a tar go together, a plain file only with another
+    #[arg(value_name = "NEW", required_unless_present = "stat")]
+    pub new: Option<PathBuf>,
+    /// Where the delta goes
+    #[arg(short, long, value_name = "FILE", required_unless_present = "stat")]
+    pub output: Option<PathBuf>,
+    /// Which format to write; for vcdiff, a directory counts as its layer tar
+    #[arg(long, value_name = "WHICH", default_value = "vz")]
+    pub format: DeltaFormat,
+    /// How many files to work on at a time [default: as many as there are CPUs]
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// How much time to spend on size, from 1 to 9
+    #[arg(long, value_name = "1..9", default_value = "9", value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub effort: u8,
+    /// Say how each file travels in this delta, instead of writing one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["old", "new", "output", "jobs"])]
+    pub stat: Option<PathBuf>,
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a delta is written as.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeltaFormat {
+    /// Our own: far smaller
+    Vz,
+    /// VCDIFF (RFC 3284), which `xdelta3 -d` applies
+    Vcdiff,
+}
+
+/// `vzbuild patch`
+#[derive(ArgGroup, Debug, PartialEq)]
+#[command(after_help = "Examples:
+  vzbuild patch redis-7.0 update.vz -o redis-7.2
+  xdelta3 -e -S none -s old.tar new.tar update.vcdiff
+  vzbuild patch old.tar update.vcdiff -o new.tar
+
+NEW is of the kind of OLD: a directory, a tar, a file; a name that ends in .tar gives a tar.
+What is at NEW is replaced when all of the new is there and its digest is the promised one.")]
+pub struct Patch {
+    /// What the delta was made from
+    #[arg(value_name = "OLD")]
+    pub old: PathBuf,
+    /// The delta, in either format
+    #[arg(value_name = "FILE")]
+    pub delta: PathBuf,
+    /// Where the result goes
+    #[arg(short, long, value_name = "NEW")]
+    pub output: PathBuf,
 }
 
 /// `vzbuild manual`

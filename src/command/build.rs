@@ -11,8 +11,10 @@ use crate::command::manual;
 /// As the verb's own pipeline.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.verb {
+        Verb::Closure(args) => super::closure::run(args),
+        Verb::Delta(args) => super::delta::run(args),
+        Verb::Patch(args) => super::patch::run(args),
         Verb::Bundle(_)
-        | Verb::Closure(_)
         | Verb::Explain(_)
         | Verb::Diff(_)
         | Verb::Run(_)

@@ -3,5 +3,6 @@
 
 mod help;
 mod programs;
+mod ldd;
 mod sandbox;
 mod tidy;

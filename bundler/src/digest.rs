@@ -1,0 +1,49 @@
+//! SHA-256 digests, a type for each thing they stand for.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+/// SHA-256 of a layer's *uncompressed* tar (OCI `diff_id`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DiffId([u8; 32]);
+
+impl DiffId {
+    /// The 32 bytes of the digest.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// `sha256:` and 64 hexadecimal digits, as OCI writes digests.
+impl fmt::Display for DiffId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Digests a layer's tar as it passes by.
+#[derive(Clone, Default)]
+pub(crate) struct DiffIdHasher(Sha256);
+
+impl DiffIdHasher {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn finish(self) -> DiffId {
+        DiffId(self.0.finalize().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_written_as_oci_does() {
+        let expected = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(DiffIdHasher::default().finish().to_string(), expected);
+    }
+}

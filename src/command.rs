@@ -5,6 +5,7 @@ pub mod manual;
 pub mod closure;
 pub mod delta;
 pub mod patch;
+pub mod push;
 pub mod source;
 pub mod stat;
 pub mod strace;

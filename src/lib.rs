@@ -7,5 +7,6 @@ pub mod cli;
 pub mod command;
 pub mod process;
 pub mod progress;
+pub mod push;
 pub mod report;
 pub mod tree;

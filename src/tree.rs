@@ -15,6 +15,7 @@ use delta::{Digest, Files, Manifest, ReadAt, Sink};
 use sha2::{Digest as _, Sha256};
 
 pub use archive::{Archive, ArchiveSink};
+pub(crate) use directory::layer_entry;
 pub use directory::{Directory, DirectorySink};
 pub use file::{FileSink, PlainFile};
 

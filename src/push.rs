@@ -26,3 +26,6 @@ pub mod store;
 pub mod sweep;
 pub mod target;
 pub mod verify;
+
+#[cfg(test)]
+mod session_tests;

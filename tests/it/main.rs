@@ -3,6 +3,9 @@
 
 mod help;
 mod programs;
+mod push;
+mod push_faults;
 mod ldd;
 mod sandbox;
+mod sshd;
 mod tidy;

@@ -1,9 +1,9 @@
 //! One file a verb: its pipeline, read top to bottom.
 
 pub mod build;
-pub mod manual;
 pub mod closure;
 pub mod delta;
+pub mod manual;
 pub mod patch;
 pub mod push;
 pub mod source;

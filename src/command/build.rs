@@ -14,11 +14,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Verb::Closure(args) => super::closure::run(args),
         Verb::Delta(args) => super::delta::run(args),
         Verb::Patch(args) => super::patch::run(args),
-        Verb::Bundle(_)
-        | Verb::Explain(_)
-        | Verb::Diff(_)
-        | Verb::Run(_)
-        | Verb::Init(_) => anyhow::bail!("work in progress"),
+        Verb::Bundle(_) | Verb::Explain(_) | Verb::Diff(_) | Verb::Run(_) | Verb::Init(_) => {
+            anyhow::bail!("work in progress")
+        }
         Verb::Manual(args) => manual::run(args),
     }
 }

@@ -83,7 +83,8 @@ fn admit(entry: &Entry, own: Option<(u32, u32)>) -> Option<Entry> {
 
 /// Looks whether there is a bundle before all of it is hashed.
 fn check_shape(dir: &Path) -> anyhow::Result<()> {
-    const HINT: &str = "a bundle is a directory with config.json and rootfs/; `vzbuild bundle` makes one";
+    const HINT: &str =
+        "a bundle is a directory with config.json and rootfs/; `vzbuild bundle` makes one";
     let shown = dir.display();
     let meta = std::fs::symlink_metadata(dir).or_else(|_| std::fs::metadata(dir));
     meta.with_context(|| format!("cannot read the bundle `{shown}`")).hint(HINT)?;
@@ -97,15 +98,20 @@ fn check_shape(dir: &Path) -> anyhow::Result<()> {
     if !rootfs.is_ok_and(|meta| meta.is_dir()) {
         return Err(anyhow::anyhow!("`{shown}` has no directory rootfs of its own")).hint(HINT);
     }
-    let text = std::fs::read(&config).with_context(|| format!("cannot read `{}`", config.display()))?;
+    let text =
+        std::fs::read(&config).with_context(|| format!("cannot read `{}`", config.display()))?;
     let value: Value = serde_json::from_slice(&text)
         .with_context(|| format!("`{}` is no JSON", config.display()))
         .hint(HINT)?;
     let path = value.pointer("/root/path").and_then(Value::as_str);
     if !matches!(path, Some("rootfs" | "./rootfs" | "rootfs/")) {
         let path = path.unwrap_or("nothing");
-        return Err(anyhow::anyhow!("the root of `{}` is `{}`", config.display(), path.escape_debug()))
-            .hint("only the bundle's own `rootfs` is pushed: set root.path to it");
+        return Err(anyhow::anyhow!(
+            "the root of `{}` is `{}`",
+            config.display(),
+            path.escape_debug()
+        ))
+        .hint("only the bundle's own `rootfs` is pushed: set root.path to it");
     }
     Ok(())
 }

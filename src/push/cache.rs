@@ -4,6 +4,7 @@
 //! objects/HH/DIGEST     contents, each once
 //! listings/ID           the trees that they make
 //! deltas/BASE-TARGET    finished deltas
+//! last/NAME             the revision that was pushed last
 //! ```
 //!
 //! All of it can be deleted at any time; then files go whole.
@@ -58,7 +59,8 @@ impl Cache {
         let there = |content: &contents::Content| {
             fs::metadata(self.object(&content.digest)).is_ok_and(|m| m.len() == content.size)
         };
-        let whole = manifest.digest().to_string() == id && contents::of(&manifest).iter().all(there);
+        let whole =
+            manifest.digest().to_string() == id && contents::of(&manifest).iter().all(there);
         whole.then_some(Cached { cache: self, manifest })
     }
 
@@ -106,6 +108,22 @@ impl Cache {
             file.write_all(&Digest::of(delta).0)
         });
         written.with_context(|| format!("cannot write `{}`", path.display()))
+    }
+
+    /// The revision that was pushed last as `name`: most likely the next base.
+    pub fn last(&self, name: &str) -> Option<String> {
+        let id = fs::read_to_string(self.root.join("last").join(name)).ok()?;
+        parse_id(&id).map(|_| id)
+    }
+
+    /// Notes the revision that was pushed as `name`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note(&self, name: &str, id: &str) -> anyhow::Result<()> {
+        let path = self.root.join("last").join(name);
+        write(&path, |file| file.write_all(id.as_bytes()))
+            .with_context(|| format!("cannot write `{}`", path.display()))
     }
 
     /// Removes what is old, and contents that no tree has.

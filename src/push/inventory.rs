@@ -203,12 +203,17 @@ ansible_port=22
 
     #[test]
     fn ini_groups_ranges_children_and_variables() {
-        check(INI, false, "web", &[
-            "node-01 app@node-01:22",
-            "node-02 app@node-02:22",
-            "node-03 app@node-03:22",
-            "www root@10.0.0.9:22",
-        ]);
+        check(
+            INI,
+            false,
+            "web",
+            &[
+                "node-01 app@node-01:22",
+                "node-02 app@node-02:22",
+                "node-03 app@node-03:22",
+                "www root@10.0.0.9:22",
+            ],
+        );
         check(INI, false, "db", &["db-a root@db-a:22", "db-b root@db-b:22"]);
         check(INI, false, "mail.example.com", &["mail.example.com mail.example.com:5309"]);
         assert_eq!(Inventory::parse(INI, false).unwrap().nodes("all").unwrap().len(), 7);
@@ -232,12 +237,17 @@ all:
         db:
           hosts: { db-a: }
 ";
-        check(text, true, "site", &[
-            "db-a root@db-a:22",
-            "node-01 app@node-01:22",
-            "node-02 app@node-02:22",
-            "www root@10.0.0.9:22",
-        ]);
+        check(
+            text,
+            true,
+            "site",
+            &[
+                "db-a root@db-a:22",
+                "node-01 app@node-01:22",
+                "node-02 app@node-02:22",
+                "www root@10.0.0.9:22",
+            ],
+        );
     }
 
     #[test]

@@ -14,9 +14,7 @@
 use std::io::{self, Write};
 
 use delta::{Digest, ReadAt};
-use zstd::stream::raw::{
-    CParameter, DParameter, Decoder, Encoder, InBuffer, Operation, OutBuffer,
-};
+use zstd::stream::raw::{CParameter, DParameter, Decoder, Encoder, InBuffer, Operation, OutBuffer};
 
 /// Largest piece, in bytes.
 pub const PIECE: usize = 128 << 10;

@@ -118,7 +118,8 @@ impl Push<'_> {
         revisions.retain(|id| self.store.listing(&self.name, id).is_ok());
         revisions.dedup();
         let incoming = self.store.incoming(&self.name, &self.target);
-        let staged = std::fs::read_dir(incoming.join("objects")).is_ok_and(|mut d| d.next().is_some());
+        let staged =
+            std::fs::read_dir(incoming.join("objects")).is_ok_and(|mut d| d.next().is_some());
         Ok(Have {
             version: VERSION,
             receiver: identity.receiver.clone(),
@@ -169,8 +170,11 @@ impl Push<'_> {
             let target = manifest.digest().to_string();
             return Ok(Taken::Installed(Receipt { target, ..Receipt::default() }));
         }
-        let is_file = |n: &u32| manifest.entries().get(*n as usize).is_some_and(|e| e.file().is_some());
-        let files = differences.iter().filter(|d| matches!(d.what, verify::What::Missing | verify::What::Kind | verify::What::Content));
+        let is_file =
+            |n: &u32| manifest.entries().get(*n as usize).is_some_and(|e| e.file().is_some());
+        let files = differences.iter().filter(|d| {
+            matches!(d.what, verify::What::Missing | verify::What::Kind | verify::What::Content)
+        });
         Ok(Taken::Damaged(files.filter_map(|d| d.number).filter(is_file).collect()))
     }
 

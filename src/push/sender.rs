@@ -68,7 +68,8 @@ impl Push<'_> {
             return Err(WrongReceiver.into());
         }
         let target = self.bundle.id.clone();
-        let mut outcome = Outcome { target, full: self.bundle.manifest.size(), ..Outcome::default() };
+        let mut outcome =
+            Outcome { target, full: self.bundle.manifest.size(), ..Outcome::default() };
         let mut way = plan::choose(&have, &self.bundle.id, self.mode, |id| self.deltas.knows(id))
             .hint("push without --delta=always once, or from where the last push came")?;
         if self.plan {
@@ -229,8 +230,10 @@ impl Push<'_> {
             (wanted, outcome.damaged) = needed(link, all.len(), outcome.damaged)?;
         }
         let content = |number: u32| all.get(number as usize);
-        let total: u64 =
-            wanted.iter().filter_map(|(n, at)| content(*n).map(|c| c.size.saturating_sub(*at))).sum();
+        let total: u64 = wanted
+            .iter()
+            .filter_map(|(n, at)| content(*n).map(|c| c.size.saturating_sub(*at)))
+            .sum();
         let mut done = 0;
         let mut payload = 0;
         let mut early = None;

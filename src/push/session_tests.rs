@@ -159,7 +159,8 @@ impl World {
 fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let step = |_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
     (0..len).map(step).collect()
@@ -231,7 +232,8 @@ fn a_file_with_another_mode_is_no_link_into_the_old_revision() {
 #[test]
 fn a_push_that_breaks_is_taken_up_again() {
     let world = World::new();
-    let content = |seed| [("a", noise(300_000, seed)), ("b", noise(200_000, seed + 1)), ("c", noise(9, 5))];
+    let content =
+        |seed| [("a", noise(300_000, seed)), ("b", noise(200_000, seed + 1)), ("c", noise(9, 5))];
     let bundles = [world.bundle("1", &content(1)), world.bundle("2", &content(50))];
     let mut whole = Vec::new();
     for mode in [Mode::Never, Mode::Auto] {
@@ -248,7 +250,12 @@ fn a_push_that_breaks_is_taken_up_again() {
         }
         let rest = world.push(bundle, mode).unwrap();
         // What was lost each time is less than two pieces.
-        assert!((rest.sent as usize) < whole[0].saturating_sub(100_000), "{} of {}", rest.sent, whole[0]);
+        assert!(
+            (rest.sent as usize) < whole[0].saturating_sub(100_000),
+            "{} of {}",
+            rest.sent,
+            whole[0]
+        );
         assert!(sent > 0);
         let current = world.current();
         assert_same(bundle, current.as_ref().unwrap());
@@ -282,7 +289,8 @@ fn a_damaged_base_is_seen_and_only_what_is_damaged_goes_whole() {
     let mut bytes = fs::read(&file).unwrap();
     bytes[5000] ^= 1;
     fs::write(&file, bytes).unwrap();
-    let new = world.bundle("new", &[("a", noise(100_000, 1)), ("b", noise(300_000, 2)), ("c", vec![1])]);
+    let new =
+        world.bundle("new", &[("a", noise(100_000, 1)), ("b", noise(300_000, 2)), ("c", vec![1])]);
     let outcome = world.push(&new, Mode::Always).unwrap();
     assert_eq!(outcome.damaged, 1);
     assert!((100_000..110_000).contains(&outcome.payload), "{outcome:?}");
@@ -308,7 +316,9 @@ fn two_contents_in_one_place_are_two_files() {
     let world = World::new();
     let dir = world.bundle("b", &[("a", noise(10, 1)), ("b", noise(10, 1)), ("empty", vec![])]);
     world.push(&dir, Mode::Never).unwrap();
-    let inode = |name: &str| fs::metadata(world.current().unwrap().join("rootfs").join(name)).unwrap().ino();
+    let inode = |name: &str| {
+        fs::metadata(world.current().unwrap().join("rootfs").join(name)).unwrap().ino()
+    };
     assert_ne!(inode("a"), inode("b"));
     assert_same(&dir, &world.current().unwrap());
 }
@@ -375,8 +385,11 @@ fn a_hostile_receiver_gets_an_error_and_no_files_it_should_not() {
         progress: &|_, _| (),
     };
     let need = |first| Reply::Need { runs: vec![(first, 1, 0)], more: false, damaged: 0 };
-    let receipt = Reply::Receipt(super::protocol::Receipt { target: "x".into(), ..Default::default() });
-    for (second, expected) in [(need(77), "not there"), (need(0), "something else"), (receipt, "need")] {
+    let receipt =
+        Reply::Receipt(super::protocol::Receipt { target: "x".into(), ..Default::default() });
+    for (second, expected) in
+        [(need(77), "not there"), (need(0), "something else"), (receipt, "need")]
+    {
         let (near, far) = UnixStream::pair().unwrap();
         let have = Have {
             version: VERSION,

@@ -101,8 +101,8 @@ impl Ssh {
         ssh
     }
 
-    /// Starts a session on `node` and sends `hello`. With `renew`, the receiver is put
-    /// in place anew even if one is there.
+    /// Starts a session on `node` and sends `hello`. With `renew`, or where the one
+    /// that is there does not answer, the receiver is put in place anew.
     ///
     /// # Errors
     /// When the node cannot be reached, logged in to, or cannot run the receiver.
@@ -113,9 +113,25 @@ impl Ssh {
         hello: &Hello,
         renew: bool,
     ) -> anyhow::Result<Session> {
+        match self.attempt(node, receiver, hello, renew) {
+            Err(error) if error.downcast_ref::<Mute>().is_some() => {
+                self.attempt(node, receiver, hello, true)
+            }
+            other => other,
+        }
+    }
+
+    fn attempt(
+        &self,
+        node: &Node,
+        receiver: &Receiver,
+        hello: &Hello,
+        renew: bool,
+    ) -> anyhow::Result<Session> {
         let mut greeting = MAGIC.to_vec();
         frame::write(&mut greeting, frame::Type::Message, &serde_json::to_vec(hello)?)?;
-        let script = script::start(receiver, self.store.as_deref(), greeting.len(), self.silence, renew)?;
+        let script =
+            script::start(receiver, self.store.as_deref(), greeting.len(), self.silence, renew)?;
         let mut ssh = self.command(node, &script, &[]);
         ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let (running, mut stdin, stdout) = process::start(&mut ssh)?;
@@ -124,7 +140,7 @@ impl Ssh {
         let begun = self.begin(&running, receiver, &greeting, &mut stdin, &mut stdout);
         let uploaded = match begun {
             Ok(uploaded) => uploaded,
-            Err(error) => return Err(self.diagnose(node, running, error)),
+            Err(error) => return Err(self.diagnose(node, running, error, renew)),
         };
         running.expect_no_more();
         let input = Cursor::new(MAGIC).chain(stdout);
@@ -146,14 +162,20 @@ impl Ssh {
         let answer = first_answer(stdout)?;
         let Answer::Needs(arch) = answer else { return Ok(0) };
         if arch != std::env::consts::ARCH {
-            return Err(anyhow!("the node is of architecture {arch}, this vzpush of {}", std::env::consts::ARCH))
-                .hint("run a vzpush that was built for the node's architecture");
+            return Err(anyhow!(
+                "the node is of architecture {arch}, this vzpush of {}",
+                std::env::consts::ARCH
+            ))
+            .hint("run a vzpush that was built for the node's architecture");
         }
         for chunk in receiver.program.chunks(64 << 10) {
             running.expect_within(self.silence);
             stdin.write_all(chunk).context("cannot send the receiver")?;
         }
-        stdin.write_all(greeting).and_then(|()| stdin.flush()).context("cannot send the receiver")?;
+        stdin
+            .write_all(greeting)
+            .and_then(|()| stdin.flush())
+            .context("cannot send the receiver")?;
         running.expect_within(self.silence);
         match first_answer(stdout)? {
             Answer::Greeting => Ok(receiver.program.len() as u64),
@@ -162,9 +184,20 @@ impl Ssh {
     }
 
     /// Says why a session did not begin, as far as ssh or the node's shell told.
-    fn diagnose(&self, node: &Node, running: Running, error: anyhow::Error) -> anyhow::Error {
+    fn diagnose(
+        &self,
+        node: &Node,
+        running: Running,
+        error: anyhow::Error,
+        renewed: bool,
+    ) -> anyhow::Error {
         let late = running.was_late();
         let (status, said) = running.end();
+        // A receiver that a signal ends makes ssh end with 255 too, but without a word.
+        let ssh_failed = status.is_none() || (status == Some(255) && !said.trim().is_empty());
+        if !renewed && !late && !ssh_failed && !script::is_own(status) {
+            return Mute.into();
+        }
         let facts = diagnosis::Facts { status, said: &said, late };
         let key = || {
             let ssh = &mut self.command(node, "true", &["-v"]);
@@ -196,6 +229,11 @@ impl Session {
         self.running.end().1
     }
 }
+
+/// The receiver that is on the node ended without a greeting.
+#[derive(Debug, thiserror::Error)]
+#[error("the receiver on the node does not answer")]
+struct Mute;
 
 enum Answer {
     /// The receiver's greeting.

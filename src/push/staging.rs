@@ -153,13 +153,16 @@ impl<'a> Builder<'a> {
     pub fn seal(&mut self, manifest: &Manifest) -> anyhow::Result<u64> {
         self.tree.sort_directories();
         for (entry, _) in self.directories.iter().rev() {
-            self.tree.finish_directory(entry).with_context(|| format!("cannot write `{}`", entry.path))?;
+            self.tree
+                .finish_directory(entry)
+                .with_context(|| format!("cannot write `{}`", entry.path))?;
         }
         let path = self.dir.join("manifest");
         fs::write(&path, manifest.to_bytes())
             .with_context(|| format!("cannot write `{}`", path.display()))?;
         use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(&self.dir, fs::Permissions::from_mode(0o755)).context("cannot open up the revision")?;
+        fs::set_permissions(&self.dir, fs::Permissions::from_mode(0o755))
+            .context("cannot open up the revision")?;
         let synced = File::open(&path).and_then(|file| Ok(rustix::fs::syncfs(file)?));
         synced.context("cannot sync the disk")?;
         Ok(self.tree.take_unkept().len() as u64)
@@ -246,7 +249,8 @@ pub fn install(store: &Store, incoming: &Path, name: &str, id: &str) -> anyhow::
 /// Whether a listing is that of a bundle: a `config.json`, a directory `rootfs`, and
 /// nothing beside them.
 pub fn is_bundle(manifest: &Manifest) -> bool {
-    let top = |path: &[u8]| path == b"config.json" || path == b"rootfs" || path.starts_with(b"rootfs/");
+    let top =
+        |path: &[u8]| path == b"config.json" || path == b"rootfs" || path.starts_with(b"rootfs/");
     manifest.entries().iter().all(|entry| top(&entry.path) && entry.kind != Kind::Socket)
         && manifest.get(b"config.json").is_some_and(|entry| entry.file().is_some())
         && manifest.get(b"rootfs").is_some_and(|entry| entry.kind == Kind::Directory)

@@ -155,7 +155,8 @@ impl Store {
     /// When there is no previous revision, or a link cannot be switched.
     pub fn roll_back(&self, name: &str) -> anyhow::Result<(String, String)> {
         let (current, previous) = (self.link(name, "current"), self.link(name, "previous"));
-        let current = current.with_context(|| format!("there is no current revision of `{name}`"))?;
+        let current =
+            current.with_context(|| format!("there is no current revision of `{name}`"))?;
         let previous = previous
             .filter(|previous| *previous != current)
             .with_context(|| format!("there is no previous revision of `{name}`"))?;

@@ -28,7 +28,8 @@ pub fn revisions(store: &Store, name: &str, keep: u32) -> anyhow::Result<Vec<Str
     ids.sort_by_key(|id| std::cmp::Reverse(stamp(id)));
     let linked = [store.link(name, "current"), store.link(name, "previous")];
     let mut removed = Vec::new();
-    let old: Vec<String> = ids.iter().filter(|id| !linked.contains(&Some((*id).clone()))).cloned().collect();
+    let old: Vec<String> =
+        ids.iter().filter(|id| !linked.contains(&Some((*id).clone()))).cloned().collect();
     let spared = (keep as usize).saturating_sub(linked.iter().flatten().count());
     for id in old.into_iter().skip(spared) {
         let dir = store.revision(name, &id);
@@ -145,15 +146,18 @@ fn in_use(dir: &Path) -> bool {
     let Ok(dir) = dir.canonicalize() else { return false };
     let needle = format!("/{}/", last_two(&dir));
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes.filter(|p| p.file_name().to_string_lossy().bytes().all(|c| c.is_ascii_digit())).any(|process| {
-        let process = process.path();
-        let inside = |link: &str| fs::read_link(process.join(link)).is_ok_and(|to| to.starts_with(&dir));
-        let mounted = || {
-            let text = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
-            text.contains(&needle)
-        };
-        inside("root") || inside("cwd") || inside("exe") || mounted()
-    })
+    processes.filter(|p| p.file_name().to_string_lossy().bytes().all(|c| c.is_ascii_digit())).any(
+        |process| {
+            let process = process.path();
+            let inside =
+                |link: &str| fs::read_link(process.join(link)).is_ok_and(|to| to.starts_with(&dir));
+            let mounted = || {
+                let text = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
+                text.contains(&needle)
+            };
+            inside("root") || inside("cwd") || inside("exe") || mounted()
+        },
+    )
 }
 
 /// `NAME/ID`: a bind mount shows its root from the file system's own root on, which
@@ -193,7 +197,8 @@ mod tests {
         let id = "a".repeat(64);
         let rootfs = store.revision("web", &id).join("rootfs");
         fs::create_dir_all(&rootfs).unwrap();
-        let mut child = crate::process::command("sleep").arg("60").current_dir(&rootfs).spawn().unwrap();
+        let mut child =
+            crate::process::command("sleep").arg("60").current_dir(&rootfs).spawn().unwrap();
         let kept = revisions(&store, "web", 0).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();

@@ -2,10 +2,10 @@
 #![expect(unreachable_pub, reason = "modules of a test binary have no outside")]
 
 mod help;
+mod ldd;
 mod programs;
 mod push;
 mod push_faults;
-mod ldd;
 mod sandbox;
 mod sshd;
 mod tidy;

@@ -132,7 +132,11 @@ fn a_host_key_that_is_unknown_or_changed_is_refused() {
     node.sandbox.run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", "other"]).success();
     let key = fs::read_to_string(node.sandbox.path("other.pub")).unwrap();
     node.sandbox.write("known", format!("[127.0.0.1]:{} {key}", node.port));
-    node.push(&["web", "node"]).status(3).says("has changed").says(fingerprint).says("ssh-keygen -R");
+    node.push(&["web", "node"])
+        .status(3)
+        .says("has changed")
+        .says(fingerprint)
+        .says("ssh-keygen -R");
 }
 
 #[test]

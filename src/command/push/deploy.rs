@@ -14,6 +14,7 @@ use crate::push::bundle::Bundle;
 use crate::push::cache::Cache;
 use crate::push::fanout::{self, Deltas};
 use crate::push::outcome::{Outcome, bytes, short};
+use crate::push::plan::Mode;
 use crate::push::protocol::valid_name;
 use crate::push::sender::{self, Push, WrongReceiver};
 use crate::push::ssh::{Receiver, Ssh};
@@ -43,10 +44,18 @@ pub(super) fn run(args: &PushArgs, ssh_args: &SshArgs) -> anyhow::Result<ExitCod
     let job = Job { args, ssh: ssh(ssh_args), receiver, bundle: &bundle, name, deltas, bars };
 
     let results = std::thread::scope(|scope| {
+        // The likely delta is made while ssh connects; where it is another one, no harm.
+        let likely = cache.last(&job.name).filter(|id| *id != bundle.id && job.deltas.knows(id));
+        if let (Some(base), false) = (likely, args.delta == Mode::Never) {
+            let deltas = &job.deltas;
+            scope.spawn(move || drop(deltas.get(&base, &[])));
+        }
         // Kept while nodes are reached, so that it costs no time.
         let kept = scope.spawn(|| match args.plan {
             true => Ok(()),
-            false => cache.keep(&bundle.manifest, &bundle),
+            false => cache
+                .keep(&bundle.manifest, &bundle)
+                .and_then(|()| cache.note(&job.name, &bundle.id)),
         });
         let results = fanout::each(&nodes, args.parallel, |node| {
             let result = job.push(node);
@@ -68,7 +77,8 @@ pub(super) fn run(args: &PushArgs, ssh_args: &SshArgs) -> anyhow::Result<ExitCod
         && !ssh_args.json
         && let Some((node, result)) = pairs.pop()
     {
-        let outcome = result.with_context(|| format!("cannot push `{}` to `{node}`", dir.display()))?;
+        let outcome =
+            result.with_context(|| format!("cannot push `{}` to `{node}`", dir.display()))?;
         print_plan(args, &outcome)?;
         report::say("vzpush", format!("{node}: {}", outcome.line()));
         return Ok(Status::Done.into());
@@ -133,12 +143,7 @@ impl Job<'_> {
 
     fn session(&self, node: &Node, push: &Push<'_>, renew: bool) -> anyhow::Result<Outcome> {
         let started = Instant::now();
-        let session = self.ssh.connect(node, &self.receiver, &push.hello(), renew);
-        let mut session = match session {
-            // A receiver that cannot even start is put in place anew, once.
-            Err(error) if !renew && is_broken(&error) => return Err(WrongReceiver.into()),
-            other => other?,
-        };
+        let mut session = self.ssh.connect(node, &self.receiver, &push.hello(), renew)?;
         if let Some(rate) = self.args.bwlimit {
             session.link.limit(rate);
         }
@@ -162,11 +167,6 @@ impl Job<'_> {
     }
 }
 
-/// Whether the receiver is there but cannot be run.
-fn is_broken(error: &anyhow::Error) -> bool {
-    error.to_string().starts_with("the node cannot run the receiver")
-}
-
 fn say(node: &Node, result: &anyhow::Result<Outcome>) {
     match result {
         Ok(outcome) => report::say("vzpush", format!("{node}: {}", outcome.line())),
@@ -181,7 +181,13 @@ fn print_plan(args: &PushArgs, outcome: &Outcome) -> anyhow::Result<()> {
     let mut text = String::new();
     for step in &outcome.files {
         let cost = step.bytes.map_or_else(|| "?".to_owned(), bytes);
-        text.push_str(&format!("{:7} {:>9} of {:>9}  {}\n", step.how, cost, bytes(step.size), step.path));
+        text.push_str(&format!(
+            "{:7} {:>9} of {:>9}  {}\n",
+            step.how,
+            cost,
+            bytes(step.size),
+            step.path
+        ));
     }
     report::data(text.as_bytes())
 }

@@ -46,8 +46,9 @@ pub(super) fn resolve(texts: &[String], inventory: Option<&Path>) -> anyhow::Res
 pub(super) fn one(text: &str) -> anyhow::Result<Node> {
     match Target::parse(text).status(Status::Usage as u8)? {
         Target::Node(node) => Ok(node),
-        Target::Group(_) => Err(anyhow!("`{text}` is a group, and one node is meant"))
-            .status(Status::Usage as u8),
+        Target::Group(_) => {
+            Err(anyhow!("`{text}` is a group, and one node is meant")).status(Status::Usage as u8)
+        }
     }
 }
 
@@ -64,8 +65,9 @@ fn load(path: &Path) -> anyhow::Result<Inventory> {
             .with_context(|| format!("cannot read the inventory `{shown}`"))
             .hint("folders and programs as inventories need `ansible-inventory` (package ansible-core)")?;
         let json = String::from_utf8_lossy(&json).into_owned();
-        return Inventory::parse(&json, true)
-            .with_context(|| format!("cannot understand what `ansible-inventory` made of `{shown}`"));
+        return Inventory::parse(&json, true).with_context(|| {
+            format!("cannot understand what `ansible-inventory` made of `{shown}`")
+        });
     }
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the inventory `{shown}`"))

@@ -25,7 +25,8 @@ pub(super) fn parse(text: &str) -> Result<Inventory, InventoryError> {
             if !after.trim().is_empty() && !after.trim().starts_with(['#', ';']) {
                 return Err(wrong("text after `]`"));
             }
-            section = header(name).ok_or_else(|| wrong("this is no group, `:children` or `:vars`"))?;
+            section =
+                header(name).ok_or_else(|| wrong("this is no group, `:children` or `:vars`"))?;
             let (Section::Hosts(name) | Section::Children(name) | Section::Vars(name)) = &section;
             inventory.groups.entry(name.clone()).or_default();
             continue;

@@ -56,7 +56,8 @@ pub(super) fn take(
         return Err(lack).hint("make room on the node, or `vzpush gc` it");
     }
     let known = plan::without(&listing, &without)?;
-    let contents = Contents::open(&dir).with_context(|| format!("cannot open `{}`", dir.display()))?;
+    let contents =
+        Contents::open(&dir).with_context(|| format!("cannot open `{}`", dir.display()))?;
 
     let path = incoming.join("delta");
     // The base is hashed while the delta is on its way.
@@ -64,7 +65,8 @@ pub(super) fn take(
         let known = known.clone();
         thread::spawn(move || Donor::examine(contents, &known))
     };
-    let whole = receive(link, &path, bytes, offset).with_context(|| format!("cannot keep `{}`", path.display()))?;
+    let whole = receive(link, &path, bytes, offset)
+        .with_context(|| format!("cannot keep `{}`", path.display()))?;
     let _: Commit = link.hear()?;
     let (donor, damaged) = examined.join().map_err(|_| anyhow!("the base could not be hashed"))?;
     let found = verify::hash(&whole)?;

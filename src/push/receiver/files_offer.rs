@@ -205,8 +205,13 @@ impl<'a> Part<'a> {
         let path = objects.part(&content.digest);
         let cannot = || format!("cannot write `{}`", path.display());
         let mut options = File::options();
-        let mut file =
-            options.read(true).write(true).create(true).truncate(false).open(&path).with_context(cannot)?;
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .with_context(cannot)?;
         file.set_len(offset).with_context(cannot)?;
         let mut hasher = Sha256::new();
         std::io::copy(&mut file, &mut Hashing(&mut hasher)).with_context(cannot)?;

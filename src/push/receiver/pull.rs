@@ -36,7 +36,8 @@ pub fn pull(
     builder.seal(&manifest)?;
     let tree = staging.dir().join("tree");
     for part in ["config.json", "rootfs"] {
-        fs::rename(tree.join(part), staging.dir().join(part)).context("cannot finish the bundle")?;
+        fs::rename(tree.join(part), staging.dir().join(part))
+            .context("cannot finish the bundle")?;
     }
     fs::remove_file(tree.join("manifest"))?;
     fs::remove_dir(&tree)?;

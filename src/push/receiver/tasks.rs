@@ -127,8 +127,13 @@ pub(super) fn pull(link: &mut Link, store: &Store, name: &str) -> anyhow::Result
     for content in contents::of(&manifest) {
         let path = &manifest.entries().get(content.first).context("no such entry")?.path;
         let file = files.open(path);
-        let file = file.with_context(|| format!("cannot read `{}`", String::from_utf8_lossy(path)))?;
-        anyhow::ensure!(file.len() == content.size, "`{}` is damaged", String::from_utf8_lossy(path));
+        let file =
+            file.with_context(|| format!("cannot read `{}`", String::from_utf8_lossy(path)))?;
+        anyhow::ensure!(
+            file.len() == content.size,
+            "`{}` is damaged",
+            String::from_utf8_lossy(path)
+        );
         cutter.add(&*file, 0)?;
     }
     cutter.finish()

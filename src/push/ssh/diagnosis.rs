@@ -38,14 +38,21 @@ pub(super) fn explain(
         let shown = key().unwrap_or_else(|| "unknown".to_owned());
         let offending = said.lines().find(|line| line.contains("Offending")).unwrap_or_default();
         (
-            format!("the host key of `{node}` has changed: it is now {shown} ({})", offending.trim()),
-            format!("if the node was set up anew, compare the fingerprint with the node's own (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` there), remove the old key (`ssh-keygen -R HOST`), and pin the new one: {pin}"),
+            format!(
+                "the host key of `{node}` has changed: it is now {shown} ({})",
+                offending.trim()
+            ),
+            format!(
+                "if the node was set up anew, compare the fingerprint with the node's own (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` there), remove the old key (`ssh-keygen -R HOST`), and pin the new one: {pin}"
+            ),
         )
     } else if said.contains("Host key verification failed") {
         let shown = key().unwrap_or_else(|| "unknown".to_owned());
         (
             format!("the host key of `{node}` is not known: {shown}"),
-            format!("compare the fingerprint with the node's own (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` there), then pin it: {pin}"),
+            format!(
+                "compare the fingerprint with the node's own (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` there), then pin it: {pin}"
+            ),
         )
     } else if said.contains("Permission denied (") {
         (
@@ -117,8 +124,23 @@ mod tests {
 
     #[test]
     fn ssh_and_shell_failures_are_told_apart() {
-        check(255, "ssh: connect to host x port 22: Connection refused\n", "cannot reach `node-a`", "");
-        check(255, "u@x: Permission denied (publickey).\n", "does not let this user in", "authorized_keys");
-        check(72, "/lib/libc.so.6: version `GLIBC_2.38' not found\n", "cannot run the receiver", "cargo static");
+        check(
+            255,
+            "ssh: connect to host x port 22: Connection refused\n",
+            "cannot reach `node-a`",
+            "",
+        );
+        check(
+            255,
+            "u@x: Permission denied (publickey).\n",
+            "does not let this user in",
+            "authorized_keys",
+        );
+        check(
+            72,
+            "/lib/libc.so.6: version `GLIBC_2.38' not found\n",
+            "cannot run the receiver",
+            "cargo static",
+        );
     }
 }

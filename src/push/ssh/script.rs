@@ -9,6 +9,12 @@ use super::Receiver;
 /// What the node prints before its architecture when it lacks the receiver.
 pub(super) const NEEDS: &str = "VZPUSH-NEEDS ";
 
+/// Whether a status is one with which the script says that the receiver cannot be
+/// put in place: no room, damaged, cannot run.
+pub(super) fn is_own(status: Option<i32>) -> bool {
+    matches!(status, Some(70..=72))
+}
+
 /// Returns the command for `ssh`. It runs under any login shell, since all but
 /// `exec sh -c` is between single quotes; it needs sh, and for putting the receiver
 /// in place id, uname, head, sha256sum, chmod, mv.
@@ -22,7 +28,10 @@ pub(super) fn start(
     let plain = |c: u8| c.is_ascii_alphanumeric() || b"/._-".contains(&c);
     let store = store.unwrap_or_default();
     if !store.bytes().all(plain) || !(store.is_empty() || store.starts_with('/')) {
-        bail!("`{}` cannot be the store: it must be an absolute path of letters, digits, `.`, `_`, `-`", store.escape_debug());
+        bail!(
+            "`{}` cannot be the store: it must be an absolute path of letters, digits, `.`, `_`, `-`",
+            store.escape_debug()
+        );
     }
     let (digest, size) = (&receiver.digest, receiver.program.len());
     let there = if renew { "false" } else { "[ -x \"$b\" ]" };

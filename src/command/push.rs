@@ -24,13 +24,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.verb {
         None => deploy::run(&args.push, &args.ssh),
         Some(Verb::Receive) => receive::run(&args.ssh),
-        Some(Verb::Ls(one)) => node::run(&one.node, Task::Ls, &args.ssh),
-        Some(Verb::Gc(one)) => node::run(&one.node, Task::Gc, &args.ssh),
+        Some(Verb::Ls(one)) => node::run(&one.node, &Task::Ls, &args.ssh),
+        Some(Verb::Gc(one)) => node::run(&one.node, &Task::Gc, &args.ssh),
         Some(Verb::Verify { node, name }) => {
-            node::run(node, Task::Verify { name: name.clone() }, &args.ssh)
+            node::run(node, &Task::Verify { name: name.clone() }, &args.ssh)
         }
         Some(Verb::Rollback(one)) => {
-            node::run(&one.node, Task::Rollback { name: one.name.clone() }, &args.ssh)
+            node::run(&one.node, &Task::Rollback { name: one.name.clone() }, &args.ssh)
         }
         Some(Verb::Pull { node, name, output }) => {
             pull::run(node, name, output.as_deref(), &args.ssh)

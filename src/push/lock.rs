@@ -1,11 +1,14 @@
 //! One push, rollback or sweep of a bundle at a time; the kernel frees the lock
 //! when its holder ends, however it ends.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 /// Holds the lock of a bundle until it is dropped.
 #[derive(Debug)]
@@ -22,13 +25,14 @@ pub fn take(path: &Path, patience: Duration) -> io::Result<Option<Lock>> {
     let file = File::options().create(true).truncate(false).write(true).open(path)?;
     let started = Instant::now();
     loop {
-        match file.try_lock() {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(Some(Lock { _file: file })),
-            Err(TryLockError::WouldBlock) if started.elapsed() < patience => {
+            Err(Errno::WOULDBLOCK) if started.elapsed() < patience => {
                 thread::sleep(Duration::from_millis(50));
             }
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(e)) => return Err(e),
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
         }
     }
 }

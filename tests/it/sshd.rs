@@ -18,10 +18,12 @@ pub struct Sshd {
 /// What these tests need of a machine.
 pub fn wanted(test: &str) -> bool {
     // The daemon lies outside of ordinary users' PATH.
-    require(
-        test,
-        &[Need::File("/usr/sbin/sshd", "openssh-server"), Need::Program("ssh", "openssh-client")],
-    )
+    let needs = [
+        Need::File("/usr/sbin/sshd", "openssh-server"),
+        Need::Program("ssh", "openssh-client"),
+        Need::Login,
+    ];
+    require(test, &needs)
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests start the servers under test")]

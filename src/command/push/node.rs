@@ -12,7 +12,7 @@ use crate::push::protocol::{Hello, Reply, Task, VERSION};
 use crate::push::sender::answer;
 use crate::report::{self, Status};
 
-pub(super) fn run(text: &str, task: Task, args: &SshArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(text: &str, task: &Task, args: &SshArgs) -> anyhow::Result<ExitCode> {
     let node = targets::one(text)?;
     let hello = Hello { version: VERSION, task: task.clone() };
     let mut session = ssh(args).connect(&node, &receiver()?, &hello, false)?;
@@ -31,7 +31,7 @@ pub(super) fn run(text: &str, task: Task, args: &SshArgs) -> anyhow::Result<Exit
     if args.json {
         report::data(format!("{:#}\n", Value::Array(values)).as_bytes())?;
     } else {
-        let lines: String = values.iter().map(|value| line(&task, value)).collect();
+        let lines: String = values.iter().map(|value| line(task, value)).collect();
         report::data(lines.as_bytes())?;
     }
     Ok(if differs { Status::No } else { Status::Done }.into())

@@ -83,7 +83,7 @@ pub fn without(base: &Manifest, numbers: &[u32]) -> Result<Manifest, ManifestErr
 mod tests {
     use super::*;
 
-    fn check(revisions: &[&str], mode: Mode, known: &[&str], expected: Result<Way, PlanError>) {
+    fn check(revisions: &[&str], mode: Mode, known: &[&str], expected: &Result<Way, PlanError>) {
         let have = Have {
             version: 1,
             receiver: String::new(),
@@ -93,25 +93,25 @@ mod tests {
             partial: None,
             empty: revisions.is_empty(),
         };
-        assert_eq!(choose(&have, "new", mode, |id| known.contains(&id)), expected);
+        assert_eq!(choose(&have, "new", mode, |id| known.contains(&id)), *expected);
     }
 
     #[test]
     fn the_first_known_revision_is_the_base() {
-        check(&["a", "b"], Mode::Auto, &["b"], Ok(Way::Delta("b".into())));
-        check(&["a", "b"], Mode::Always, &["a", "b"], Ok(Way::Delta("a".into())));
+        check(&["a", "b"], Mode::Auto, &["b"], &Ok(Way::Delta("b".into())));
+        check(&["a", "b"], Mode::Always, &["a", "b"], &Ok(Way::Delta("a".into())));
     }
 
     #[test]
     fn without_a_base_files_are_sent_and_a_node_with_nothing_is_not_asked() {
-        check(&[], Mode::Auto, &[], Ok(Way::Files { ask: false }));
-        check(&["a"], Mode::Auto, &[], Ok(Way::Files { ask: true }));
-        check(&["a"], Mode::Never, &["a"], Ok(Way::Files { ask: true }));
-        check(&["a"], Mode::Always, &[], Err(PlanError::NoBase));
+        check(&[], Mode::Auto, &[], &Ok(Way::Files { ask: false }));
+        check(&["a"], Mode::Auto, &[], &Ok(Way::Files { ask: true }));
+        check(&["a"], Mode::Never, &["a"], &Ok(Way::Files { ask: true }));
+        check(&["a"], Mode::Always, &[], &Err(PlanError::NoBase));
     }
 
     #[test]
     fn what_is_there_is_not_sent() {
-        check(&["a", "new"], Mode::Never, &[], Ok(Way::Present));
+        check(&["a", "new"], Mode::Never, &[], &Ok(Way::Present));
     }
 }

@@ -238,10 +238,21 @@ pub fn install(store: &Store, incoming: &Path, name: &str, id: &str) -> anyhow::
     let target = store.revision(name, id);
     let home = store.root().join("revs").join(name);
     fs::create_dir_all(&home).with_context(|| format!("cannot make `{}`", home.display()))?;
-    sweep::remove(store, &target)?;
     let tree = incoming.join("tree");
-    fs::rename(&tree, &target)
-        .with_context(|| format!("cannot rename it to `{}`", target.display()))?;
+    let cannot = || format!("cannot rename it to `{}`", target.display());
+    if target.exists() {
+        // Exchanged in one step, so that `current` never names nothing.
+        let (cwd, flags) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
+        match rustix::fs::renameat_with(cwd, &tree, cwd, &target, flags) {
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+                sweep::remove(store, &target)?;
+                fs::rename(&tree, &target).with_context(cannot)?;
+            }
+            other => other.with_context(cannot)?,
+        }
+    } else {
+        fs::rename(&tree, &target).with_context(cannot)?;
+    }
     store::sync_dir(&home)?;
     store::sync_dir(&store.root().join("revs"))
 }

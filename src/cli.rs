@@ -1,4 +1,5 @@
 //! The command lines as plain data; their doc comments are the help.
 
 pub mod build;
+pub mod push;
 pub mod strace;

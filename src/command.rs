@@ -9,6 +9,7 @@ pub mod explain;
 pub mod init;
 pub mod manual;
 pub mod patch;
+pub mod push;
 pub mod run;
 pub mod source;
 pub mod stat;

@@ -8,6 +8,7 @@ pub mod command;
 pub mod interrupt;
 pub mod process;
 pub mod progress;
+pub mod push;
 pub mod report;
 pub mod runner;
 pub mod tree;

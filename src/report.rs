@@ -96,6 +96,19 @@ fn advices(error: &anyhow::Error) -> impl Iterator<Item = &Advised> {
     })
 }
 
+/// The hint that `error` has, as it would be printed.
+pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
+    advices(error).find_map(|a| a.hint.as_deref())
+}
+
+/// Ends the program at once, where no error can be returned: a thread found out
+/// that nobody is left to work for.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub fn abandon(tool: &str, message: impl fmt::Display) -> ! {
+    write_stderr(&format!("{tool}: {} {message}\n", emphasis("error:")));
+    std::process::exit(Status::Failed as i32)
+}
+
 fn status_of(error: &anyhow::Error) -> ExitCode {
     match advices(error).find_map(|a| a.status) {
         Some(status) => ExitCode::from(status),
@@ -145,9 +158,14 @@ pub fn data(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
-/// Standard output, for data too large to be made in memory first.
-pub fn stdout() -> impl Write {
-    std::io::stdout().lock()
+/// Standard output as it is, for those who speak a protocol over it: not gathered
+/// into lines.
+pub fn output() -> std::fs::File {
+    // A descriptor of its own, which no buffer of the library is in front of.
+    match std::os::fd::AsFd::as_fd(&std::io::stdout()).try_clone_to_owned() {
+        Ok(fd) => fd.into(),
+        Err(error) => abandon("vz", format_args!("cannot write standard output: {error}")),
+    }
 }
 
 fn emphasis(word: &str) -> String {

@@ -15,6 +15,7 @@ use delta::{Digest, Files, Manifest, ReadAt, Sink};
 use sha2::{Digest as _, Sha256};
 
 pub use archive::{Archive, ArchiveSink};
+pub(crate) use directory::layer_entry;
 pub use directory::{Directory, DirectorySink};
 pub use file::{FileSink, PlainFile};
 
@@ -114,7 +115,7 @@ fn digest(content: &dyn ReadAt) -> io::Result<Digest> {
 }
 
 /// Reads it from start to end.
-fn each_chunk(
+pub(crate) fn each_chunk(
     content: &dyn ReadAt,
     mut take: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {

@@ -107,7 +107,7 @@ fn write_tar(
     sinks: Sinks<'_>,
 ) -> anyhow::Result<Assembled> {
     if path == Path::new("-") {
-        let mut out = report::stdout();
+        let mut out = report::output();
         let sinks = Sinks { tar: Some(&mut out), ..sinks };
         return bundler::assemble(layer, &gathered.rootfs, None, sinks)
             .map_err(|error| explain(error.into(), path));

@@ -106,7 +106,7 @@ fn root_path(path: &[u8]) -> io::Result<RootPath> {
 }
 
 /// The entry as a layer has it, whose content comes from elsewhere.
-pub(super) fn layer_entry(entry: &Entry) -> io::Result<layer::Entry> {
+pub(crate) fn layer_entry(entry: &Entry) -> io::Result<layer::Entry> {
     let mut mtime = 0;
     let node = match &entry.kind {
         Kind::File(info) => {

@@ -42,6 +42,7 @@ impl Sandbox {
         let mut command = match program.to_str() {
             Some("smith-strace") => Command::new(env!("CARGO_BIN_EXE_smith-strace")),
             Some("vzbuild") => Command::new(env!("CARGO_BIN_EXE_vzbuild")),
+            Some("vzpush") => Command::new(env!("CARGO_BIN_EXE_vzpush")),
             _ => Command::new(program),
         };
         command.current_dir(self.dir.path());
@@ -136,6 +137,8 @@ pub enum Need {
     Program(&'static str, &'static str),
     /// A file, and the Debian package that has it.
     File(&'static str, &'static str),
+    /// An account for this user that ssh can log in to.
+    Login,
 }
 
 /// Returns whether all of `needs` are there. Where not, says so on standard
@@ -145,12 +148,17 @@ pub fn require(test: &str, needs: &[Need]) -> bool {
         Need::Root => !nix::unistd::geteuid().is_root(),
         Need::Program(name, _) => vz::process::find(name).is_none(),
         Need::File(path, _) => !Path::new(path).exists(),
+        Need::Login => {
+            let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
+            user.is_none_or(|u| u.shell.ends_with("nologin") || u.shell.ends_with("false"))
+        }
     };
     let Some(need) = needs.iter().find(absent) else { return true };
     let what = match need {
         Need::Root => "root".to_owned(),
         Need::Program(name, package) => format!("`{name}` (Debian package {package})"),
         Need::File(path, package) => format!("{path} (Debian package {package})"),
+        Need::Login => "a user with a login shell".to_owned(),
     };
     assert!(
         std::env::var_os("VZ_TEST_ALL").is_none(),

@@ -1,0 +1,232 @@
+//! `vzpush BUNDLE TARGET…`: hash the bundle, ask each node, send what it lacks.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, anyhow};
+use serde_json::json;
+
+use super::{receiver, ssh, targets};
+use crate::cli::push::{Push as PushArgs, SshArgs};
+use crate::progress::Bars;
+use crate::push::bundle::Bundle;
+use crate::push::cache::Cache;
+use crate::push::fanout::{self, Deltas};
+use crate::push::outcome::{Outcome, bytes, short};
+use crate::push::plan::Mode;
+use crate::push::protocol::valid_name;
+use crate::push::sender::{self, Push, WrongReceiver};
+use crate::push::ssh::{Receiver, Ssh};
+use crate::push::target::Node;
+use crate::report::{self, Advice, Status};
+
+/// What all nodes have in common.
+struct Job<'a> {
+    args: &'a PushArgs,
+    ssh: Ssh,
+    receiver: Receiver,
+    bundle: &'a Bundle,
+    name: String,
+    deltas: Deltas<'a>,
+    bars: Bars,
+}
+
+pub(super) fn run(args: &PushArgs, ssh_args: &SshArgs) -> anyhow::Result<ExitCode> {
+    let dir = args.bundle.as_deref().context("BUNDLE is needed")?;
+    let nodes = targets::resolve(&args.targets, args.inventory.as_deref())?;
+    let bundle = Bundle::open(dir)?;
+    let name = name(args, &bundle)?;
+    let cache = Cache::new(cache_dir()?);
+    let receiver = receiver()?;
+    let deltas = Deltas::new(&bundle, &cache);
+    let bars = Bars::new();
+    let job = Job { args, ssh: ssh(ssh_args), receiver, bundle: &bundle, name, deltas, bars };
+
+    let results = std::thread::scope(|scope| {
+        // The likely delta is made while ssh connects; where it is another one, no harm.
+        let likely = cache.last(&job.name).filter(|id| *id != bundle.id && job.deltas.knows(id));
+        if let (Some(base), false) = (likely, args.delta == Mode::Never) {
+            let deltas = &job.deltas;
+            scope.spawn(move || drop(deltas.get(&base, &[])));
+        }
+        // Kept while nodes are reached, so that it costs no time.
+        let kept = scope.spawn(|| match args.plan {
+            true => Ok(()),
+            false => cache
+                .keep(&bundle.manifest, &bundle)
+                .and_then(|()| cache.note(&job.name, &bundle.id)),
+        });
+        let results = fanout::each(&nodes, args.parallel, |node| {
+            let result = job.push(node);
+            if nodes.len() > 1 && !ssh_args.json {
+                job.bars.suspend(|| say(node, &result));
+            }
+            result
+        });
+        if let Ok(Err(error)) = kept.join() {
+            report::warn("vzpush", format!("the next push can make no delta: {error:#}"));
+        }
+        results
+    });
+    let mut pairs: Vec<_> = nodes.iter().zip(results).collect();
+    if ssh_args.json {
+        print_json(&job, &pairs)?;
+    }
+    if nodes.len() == 1
+        && !ssh_args.json
+        && let Some((node, result)) = pairs.pop()
+    {
+        let outcome =
+            result.with_context(|| format!("cannot push `{}` to `{node}`", dir.display()))?;
+        print_plan(args, &outcome)?;
+        report::say("vzpush", format!("{node}: {}", outcome.line()));
+        return Ok(Status::Done.into());
+    }
+    if !ssh_args.json {
+        table(&pairs);
+    }
+    Ok(verdict(args, &pairs).into())
+}
+
+fn verdict(args: &PushArgs, pairs: &[(&Node, anyhow::Result<Outcome>)]) -> Status {
+    let done = pairs.iter().filter(|(_, result)| result.is_ok()).count();
+    match done {
+        done if done >= args.require.of(pairs.len()) => Status::Done,
+        0 => Status::Failed,
+        _ => Status::Partly,
+    }
+}
+
+fn name(args: &PushArgs, bundle: &Bundle) -> anyhow::Result<String> {
+    let hint = "choose one of letters, digits, `.`, `_`, `-` with --name";
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => bundle.name().context("the bundle's directory has no name").hint(hint)?,
+    };
+    match valid_name(&name) {
+        true => Ok(name),
+        false => Err(anyhow!("`{}` cannot be the name of a bundle on a node", name.escape_debug()))
+            .hint(hint)
+            .status(Status::Usage as u8),
+    }
+}
+
+/// The user's cache, by the XDG base directory specification.
+fn cache_dir() -> anyhow::Result<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+    cache.map(|dir| dir.join("vz")).context("neither XDG_CACHE_HOME nor HOME is set")
+}
+
+impl Job<'_> {
+    fn push(&self, node: &Node) -> anyhow::Result<Outcome> {
+        let bar = self.bars.add(&node.label);
+        let progress = |done, total| bar.set(done, total);
+        let push = Push {
+            bundle: self.bundle,
+            name: &self.name,
+            deltas: &self.deltas,
+            mode: self.args.delta,
+            keep: self.args.keep,
+            plan: self.args.plan,
+            receiver: &self.receiver.digest,
+            progress: &progress,
+        };
+        match self.session(node, &push, false) {
+            Err(error) if error.downcast_ref::<WrongReceiver>().is_some() => {
+                self.session(node, &push, true)
+            }
+            other => other,
+        }
+    }
+
+    fn session(&self, node: &Node, push: &Push<'_>, renew: bool) -> anyhow::Result<Outcome> {
+        let started = Instant::now();
+        let mut session = self.ssh.connect(node, &self.receiver, &push.hello(), renew)?;
+        if let Some(rate) = self.args.bwlimit {
+            session.link.limit(rate);
+        }
+        let asked = Instant::now();
+        let result = push.run(&mut session.link, asked);
+        let mut outcome = match result {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let said = session.end();
+                let last = said.lines().map(str::trim).rfind(|line| !line.is_empty());
+                return match last.filter(|_| crate::report::hint_of(&error).is_none()) {
+                    Some(last) => Err(error).hint(format!("the node said: {last}")),
+                    None => Err(error),
+                };
+            }
+        };
+        outcome.receiver = session.uploaded;
+        sender::count(&mut outcome, &session.link, started);
+        session.end();
+        Ok(outcome)
+    }
+}
+
+fn say(node: &Node, result: &anyhow::Result<Outcome>) {
+    match result {
+        Ok(outcome) => report::say("vzpush", format!("{node}: {}", outcome.line())),
+        Err(error) => report::say("vzpush", format!("{node}: FAILED: {error:#}")),
+    }
+}
+
+fn print_plan(args: &PushArgs, outcome: &Outcome) -> anyhow::Result<()> {
+    if !args.plan {
+        return Ok(());
+    }
+    let mut text = String::new();
+    for step in &outcome.files {
+        let cost = step.bytes.map_or_else(|| "?".to_owned(), bytes);
+        text.push_str(&format!(
+            "{:7} {:>9} of {:>9}  {}\n",
+            step.how,
+            cost,
+            bytes(step.size),
+            step.path
+        ));
+    }
+    report::data(text.as_bytes())
+}
+
+fn print_json(job: &Job<'_>, pairs: &[(&Node, anyhow::Result<Outcome>)]) -> anyhow::Result<()> {
+    let nodes: Vec<_> = pairs
+        .iter()
+        .map(|(node, result)| match result {
+            Ok(outcome) => json!({ "node": node.label, "done": true, "outcome": outcome.json() }),
+            Err(error) => {
+                let hint = report::hint_of(error);
+                json!({ "node": node.label, "done": false, "error": format!("{error:#}"), "hint": hint })
+            }
+        })
+        .collect();
+    let value = json!({ "name": job.name, "revision": job.bundle.id, "plan": job.args.plan, "nodes": nodes });
+    report::data(format!("{value:#}\n").as_bytes())
+}
+
+/// The table at the end: each node, and how it went.
+fn table(pairs: &[(&Node, anyhow::Result<Outcome>)]) {
+    let width = pairs.iter().map(|(node, _)| node.label.chars().count()).max().unwrap_or(0);
+    let mut text = String::from("summary\n");
+    for (node, result) in pairs {
+        let label = &node.label;
+        let line = match result {
+            Ok(o) => format!(
+                "done    {} {:>9} of {:>9} {:>7.2} s {}",
+                o.way,
+                bytes(o.payload),
+                bytes(o.full),
+                o.time.as_secs_f64(),
+                o.base.as_deref().map(short).unwrap_or_default()
+            ),
+            Err(error) => format!("FAILED  {error:#}"),
+        };
+        text.push_str(&format!("  {label:width$}  {line}\n"));
+    }
+    let done = pairs.iter().filter(|(_, result)| result.is_ok()).count();
+    text.push_str(&format!("  {done} of {} nodes done", pairs.len()));
+    report::say("vzpush", text);
+}

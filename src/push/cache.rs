@@ -1,0 +1,212 @@
+//! What was pushed from here before, kept so that deltas can be made against it.
+//!
+//! ```text
+//! objects/HH/DIGEST     contents, each once
+//! listings/ID           the trees that they make
+//! deltas/BASE-TARGET    finished deltas
+//! last/NAME             the revision that was pushed last
+//! ```
+//!
+//! All of it can be deleted at any time; then files go whole.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use delta::{Digest, Files, Manifest, ReadAt};
+
+use super::contents;
+use super::store::parse_id;
+use super::verify;
+use crate::tree::FileAt;
+
+/// Trees that are kept.
+const TREES: usize = 8;
+/// Deltas that are kept.
+const DELTAS: usize = 32;
+
+/// The cache of this user.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+/// A tree of the cache.
+pub struct Cached<'a> {
+    cache: &'a Cache,
+    /// What is in it.
+    pub manifest: Manifest,
+}
+
+impl Cache {
+    /// The cache at `root`, which need not be there yet.
+    pub fn new(root: PathBuf) -> Self {
+        Cache { root }
+    }
+
+    fn object(&self, digest: &Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.root.join("objects").join(name.get(..2).unwrap_or_default()).join(name)
+    }
+
+    /// The tree `id`, if all of it is here. Contents are checked when they are read.
+    pub fn tree(&self, id: &str) -> Option<Cached<'_>> {
+        parse_id(id)?;
+        let listing = fs::read(self.root.join("listings").join(id)).ok()?;
+        let manifest = Manifest::from_bytes(&listing).ok()?;
+        let there = |content: &contents::Content| {
+            fs::metadata(self.object(&content.digest)).is_ok_and(|m| m.len() == content.size)
+        };
+        let whole =
+            manifest.digest().to_string() == id && contents::of(&manifest).iter().all(there);
+        whole.then_some(Cached { cache: self, manifest })
+    }
+
+    /// Keeps a tree.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn keep(&self, manifest: &Manifest, files: &dyn Files) -> anyhow::Result<()> {
+        let cannot = || format!("cannot write to the cache `{}`", self.root.display());
+        for content in contents::of(manifest) {
+            let path = self.object(&content.digest);
+            if fs::metadata(&path).is_ok_and(|meta| meta.len() == content.size) {
+                continue;
+            }
+            let from = &manifest.entries().get(content.first).context("no such entry")?.path;
+            let source = files.open(from)?;
+            write(&path, |file| copy(&*source, file)).with_context(cannot)?;
+        }
+        let listing = self.root.join("listings").join(manifest.digest().to_string());
+        write(&listing, |file| file.write_all(&manifest.to_bytes())).with_context(cannot)?;
+        self.sweep().with_context(cannot)
+    }
+
+    /// Where the delta from `base` to `target` is, or is to be.
+    fn delta_path(&self, base: &str, target: &str) -> PathBuf {
+        self.root.join("deltas").join(format!("{base}-{target}"))
+    }
+
+    /// A delta that was kept, if it still goes from `base` to `target`.
+    pub fn delta(&self, base: &str, target: &str) -> Option<Vec<u8>> {
+        let bytes = fs::read(self.delta_path(base, target)).ok()?;
+        let digest = bytes.len().checked_sub(32)?;
+        let (delta, check) = bytes.split_at(digest);
+        (Digest::of(delta).0 == *check).then(|| delta.to_vec())
+    }
+
+    /// Keeps a delta.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep_delta(&self, base: &str, target: &str, delta: &[u8]) -> anyhow::Result<()> {
+        let path = self.delta_path(base, target);
+        let written = write(&path, |file| {
+            file.write_all(delta)?;
+            file.write_all(&Digest::of(delta).0)
+        });
+        written.with_context(|| format!("cannot write `{}`", path.display()))
+    }
+
+    /// The revision that was pushed last as `name`: most likely the next base.
+    pub fn last(&self, name: &str) -> Option<String> {
+        let id = fs::read_to_string(self.root.join("last").join(name)).ok()?;
+        parse_id(&id).map(|_| id)
+    }
+
+    /// Notes the revision that was pushed as `name`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note(&self, name: &str, id: &str) -> anyhow::Result<()> {
+        let path = self.root.join("last").join(name);
+        write(&path, |file| file.write_all(id.as_bytes()))
+            .with_context(|| format!("cannot write `{}`", path.display()))
+    }
+
+    /// Removes what is old, and contents that no tree has.
+    fn sweep(&self) -> io::Result<()> {
+        for path in newest(&self.root.join("deltas"))?.into_iter().skip(DELTAS) {
+            fs::remove_file(path)?;
+        }
+        let listings = newest(&self.root.join("listings"))?;
+        if listings.len() <= TREES {
+            return Ok(());
+        }
+        let mut used = BTreeSet::new();
+        for path in listings.iter().take(TREES) {
+            let manifest = fs::read(path).ok().and_then(|bytes| Manifest::from_bytes(&bytes).ok());
+            let contents = manifest.as_ref().map(contents::of).unwrap_or_default();
+            used.extend(contents.iter().map(|content| content.digest.to_string()));
+        }
+        for path in listings.into_iter().skip(TREES) {
+            fs::remove_file(path)?;
+        }
+        for dir in fs::read_dir(self.root.join("objects"))? {
+            for object in fs::read_dir(dir?.path())? {
+                let object = object?;
+                if !used.contains(&*object.file_name().to_string_lossy()) {
+                    fs::remove_file(object.path())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Files for Cached<'_> {
+    fn open(&self, path: &[u8]) -> io::Result<Box<dyn ReadAt + '_>> {
+        let info = self.manifest.get(path).and_then(delta::Entry::file);
+        let info = info.ok_or(io::ErrorKind::NotFound)?;
+        if info.size == 0 {
+            return Ok(Box::new(Vec::new()));
+        }
+        let file = FileAt::whole(File::open(self.cache.object(&info.digest))?)?;
+        // The encoder would take a damaged object for a bundle that changed.
+        if verify::hash(&file)? != info.digest {
+            fs::remove_file(self.cache.object(&info.digest))?;
+            return Err(io::Error::other("it was damaged in the cache"));
+        }
+        Ok(Box::new(file))
+    }
+}
+
+/// Files of a directory, the newest first.
+fn newest(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        found.push((entry.metadata()?.modified()?, entry.path()));
+    }
+    found.sort();
+    Ok(found.into_iter().rev().map(|(_, path)| path).collect())
+}
+
+fn copy(source: &dyn ReadAt, out: &mut File) -> io::Result<()> {
+    let mut buffer = vec![0; 256 << 10];
+    let mut at = 0;
+    loop {
+        let n = source.read_at(&mut buffer, at)?;
+        if n == 0 {
+            return Ok(());
+        }
+        out.write_all(buffer.get(..n).unwrap_or_default())?;
+        at += n as u64;
+    }
+}
+
+/// Writes a file that is whole or not there.
+fn write(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    fs::create_dir_all(dir)?;
+    let aside = dir.join(format!(".{}.{:?}", std::process::id(), std::thread::current().id()));
+    let mut file = File::create(&aside)?;
+    fill(&mut file)?;
+    fs::rename(&aside, path)
+}

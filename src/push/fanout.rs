@@ -1,0 +1,171 @@
+//! Many nodes at once, and what each delta costs only once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use anyhow::anyhow;
+use delta::{Effort, Encoded};
+
+use super::bundle::Bundle;
+use super::cache::Cache;
+use super::outcome::Step;
+use super::plan;
+
+/// Does `work` for each of `items`, `parallel` at a time; results come in the order
+/// of the items.
+pub fn each<T: Sync, R: Send>(
+    items: &[T],
+    parallel: usize,
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let next = Mutex::new(items.iter().enumerate());
+    let results = Mutex::new(Vec::with_capacity(items.len()));
+    let worker = || {
+        loop {
+            let taken = next.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((number, item)) = taken else { return };
+            let result = work(item);
+            results.lock().unwrap_or_else(PoisonError::into_inner).push((number, result));
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..parallel.clamp(1, items.len().max(1)) {
+            scope.spawn(worker);
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_by_key(|(number, _)| *number);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// A finished delta.
+#[derive(Debug)]
+pub struct Delta {
+    /// The container.
+    pub bytes: Vec<u8>,
+    /// Bytes of content that its target does not share with the base.
+    pub writes: u64,
+    /// Whether it would be no better than sending files.
+    pub full: bool,
+    /// How each file travels that is not kept.
+    pub steps: Vec<Step>,
+}
+
+type Key = (String, Vec<u32>);
+type Slot = Arc<Mutex<Option<Arc<Delta>>>>;
+
+/// The deltas of one run to one bundle: the first that needs one makes it, the others wait.
+pub struct Deltas<'a> {
+    bundle: &'a Bundle,
+    cache: &'a Cache,
+    slots: Mutex<HashMap<Key, Slot>>,
+}
+
+impl<'a> Deltas<'a> {
+    /// Deltas to `bundle`.
+    pub fn new(bundle: &'a Bundle, cache: &'a Cache) -> Self {
+        Deltas { bundle, cache, slots: Mutex::default() }
+    }
+
+    /// Whether the files of the revision `id` are here.
+    pub fn knows(&self, id: &str) -> bool {
+        id == self.bundle.id || self.cache.tree(id).is_some()
+    }
+
+    /// The delta against the revision `base` without the files of these numbers.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn get(&self, base: &str, without: &[u32]) -> anyhow::Result<Arc<Delta>> {
+        let key = (base.to_owned(), without.to_vec());
+        let slot = {
+            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(slots.entry(key).or_default())
+        };
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(delta) = &*slot {
+            return Ok(Arc::clone(delta));
+        }
+        let delta = Arc::new(self.make(base, without)?);
+        *slot = Some(Arc::clone(&delta));
+        Ok(delta)
+    }
+
+    fn make(&self, base: &str, without: &[u32]) -> anyhow::Result<Delta> {
+        if without.is_empty()
+            && let Some(delta) = self.cache.delta(base, &self.bundle.id).and_then(|b| self.read(b))
+        {
+            return Ok(delta);
+        }
+        let encoded = if base == self.bundle.id {
+            self.encode(&self.bundle.manifest, self.bundle, without)?
+        } else {
+            let tree = self.cache.tree(base).ok_or_else(|| anyhow!("the base is not here"))?;
+            self.encode(&tree.manifest, &tree, without)?
+        };
+        if without.is_empty() {
+            self.cache.keep_delta(base, &self.bundle.id, &encoded.delta)?;
+        }
+        self.read(encoded.delta).ok_or_else(|| anyhow!("the delta cannot be read"))
+    }
+
+    fn encode(
+        &self,
+        base: &delta::Manifest,
+        files: &dyn delta::Files,
+        without: &[u32],
+    ) -> anyhow::Result<Encoded> {
+        let base = plan::without(base, without)?;
+        let jobs = thread::available_parallelism().map_or(1, usize::from);
+        let options = delta::Options { effort: Effort::new(6), jobs, progress: &|_| () };
+        Ok(delta::encode((&base, files), (&self.bundle.manifest, self.bundle), &options)?)
+    }
+
+    /// What a delta does, from its own records; nothing where it is none of this target.
+    fn read(&self, bytes: Vec<u8>) -> Option<Delta> {
+        use delta::record::{NewKind, Record};
+        let (header, records) = delta::inspect(&bytes, delta::Limits::default()).ok()?;
+        if header.target != self.bundle.manifest.digest() {
+            return None;
+        }
+        let mut steps = Vec::new();
+        for record in records {
+            let (path, content) = match record {
+                Record::Change(change) => (change.path, change.content),
+                Record::New(new) => match new.kind {
+                    NewKind::File(_, content) => (new.path, Some(content)),
+                    _ => continue,
+                },
+                Record::Keep(_) | Record::Drop(_) | Record::Touch(_) => continue,
+            };
+            if let Some(content) = content {
+                let size = self.bundle.manifest.get(&path).and_then(delta::Entry::file);
+                steps.push(Step {
+                    path: String::from_utf8_lossy(&path).into_owned(),
+                    how: content.codec.name(),
+                    size: size.map_or(content.size, |info| info.size),
+                    bytes: Some(content.cost),
+                });
+            }
+        }
+        let writes = steps.iter().map(|step| step.size).sum();
+        let full = header.base == delta::Manifest::default().digest();
+        Some(Delta { bytes, writes, full, steps })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_order_whatever_takes_longest() {
+        let results = each(&[30_u64, 0, 10], 3, |ms| {
+            thread::sleep(std::time::Duration::from_millis(*ms));
+            *ms
+        });
+        assert_eq!(results, [30, 0, 10]);
+        assert!(each(&[0_u8; 0], 4, |n| *n).is_empty());
+    }
+}

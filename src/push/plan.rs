@@ -1,0 +1,117 @@
+//! What to send, decided from what the node said, before anything is sent. Pure.
+
+use delta::{Kind, Manifest, ManifestError};
+
+use super::protocol::Have;
+
+/// Whether deltas are to be used.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A delta where it is smaller than the files
+    Auto,
+    /// A delta, or it is an error
+    Always,
+    /// The files that the node lacks, whole
+    Never,
+}
+
+/// How a revision reaches a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It is there.
+    Present,
+    /// By a delta against this revision of the node.
+    Delta(String),
+    /// By the contents that the node lacks; whether it has to be asked which.
+    Files {
+        /// Whether the node has anything that it could keep.
+        ask: bool,
+    },
+}
+
+/// Why there is no way.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A delta was demanded, and there is no base for it.
+    #[error("no revision on the node is known here, so there is nothing to make a delta against")]
+    NoBase,
+}
+
+/// Chooses the way for `target`; `known` says for which revisions this end has the files.
+///
+/// # Errors
+/// [`PlanError::NoBase`] in mode [`Mode::Always`].
+pub fn choose(
+    have: &Have,
+    target: &str,
+    mode: Mode,
+    known: impl Fn(&str) -> bool,
+) -> Result<Way, PlanError> {
+    if have.revisions.iter().any(|id| id == target) {
+        return Ok(Way::Present);
+    }
+    let base = have.revisions.iter().find(|id| known(id));
+    match (mode, base) {
+        (Mode::Auto | Mode::Always, Some(base)) => Ok(Way::Delta(base.clone())),
+        (Mode::Always, None) => Err(PlanError::NoBase),
+        (Mode::Auto | Mode::Never, _) => Ok(Way::Files { ask: !have.empty }),
+    }
+}
+
+/// The base without the files of these numbers, and without hard links to them:
+/// what both ends make a delta against when they are damaged.
+///
+/// # Errors
+/// Where what is left is no tree; it always is.
+pub fn without(base: &Manifest, numbers: &[u32]) -> Result<Manifest, ManifestError> {
+    let is_out = |number: usize| u32::try_from(number).is_ok_and(|n| numbers.contains(&n));
+    let gone: Vec<&[u8]> = base
+        .entries()
+        .iter()
+        .enumerate()
+        .filter(|(number, entry)| is_out(*number) && entry.file().is_some())
+        .map(|(_, entry)| entry.path.as_slice())
+        .collect();
+    let stays = |entry: &&delta::Entry| match &entry.kind {
+        Kind::HardLink(target) => !gone.contains(&target.as_slice()),
+        _ => !gone.contains(&entry.path.as_slice()),
+    };
+    Manifest::new(base.entries().iter().filter(stays).cloned().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(revisions: &[&str], mode: Mode, known: &[&str], expected: &Result<Way, PlanError>) {
+        let have = Have {
+            version: 1,
+            receiver: String::new(),
+            arch: String::new(),
+            revisions: revisions.iter().map(|r| (*r).to_owned()).collect(),
+            current: None,
+            partial: None,
+            empty: revisions.is_empty(),
+        };
+        assert_eq!(choose(&have, "new", mode, |id| known.contains(&id)), *expected);
+    }
+
+    #[test]
+    fn the_first_known_revision_is_the_base() {
+        check(&["a", "b"], Mode::Auto, &["b"], &Ok(Way::Delta("b".into())));
+        check(&["a", "b"], Mode::Always, &["a", "b"], &Ok(Way::Delta("a".into())));
+    }
+
+    #[test]
+    fn without_a_base_files_are_sent_and_a_node_with_nothing_is_not_asked() {
+        check(&[], Mode::Auto, &[], &Ok(Way::Files { ask: false }));
+        check(&["a"], Mode::Auto, &[], &Ok(Way::Files { ask: true }));
+        check(&["a"], Mode::Never, &["a"], &Ok(Way::Files { ask: true }));
+        check(&["a"], Mode::Always, &[], &Err(PlanError::NoBase));
+    }
+
+    #[test]
+    fn what_is_there_is_not_sent() {
+        check(&["a", "new"], Mode::Never, &[], &Ok(Way::Present));
+    }
+}

@@ -1,0 +1,186 @@
+//! The node's end: takes what a sender offers, and puts it in place when it is
+//! whole and proved.
+
+mod delta_offer;
+mod files_offer;
+mod listing;
+mod pull;
+mod tasks;
+
+pub use pull::pull;
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use super::link::{Link, LinkError};
+use super::protocol::{Have, Hello, Offer, Receipt, Reply, Task, VERSION, valid_name};
+use super::store::{Contents, Store, parse_id};
+use super::{staging, sweep, verify};
+use crate::report::hint_of;
+
+/// What a receiver says of itself.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// SHA-256 of its executable, in hexadecimal.
+    pub receiver: String,
+    /// The node's architecture.
+    pub arch: String,
+}
+
+/// How long a push waits for another one of the same name: longer than a receiver
+/// whose link is dead lives.
+const PATIENCE: Duration = Duration::from_secs(35);
+
+/// Serves one session. What goes wrong is told to the sender as well.
+///
+/// # Errors
+/// When the task was not done.
+pub fn serve(link: &mut Link, store: &Store, identity: &Identity) -> anyhow::Result<()> {
+    let served = dispatch(link, store, identity);
+    if let Err(error) = &served
+        && error.downcast_ref::<LinkError>().is_none()
+    {
+        let why = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        // A sender that is gone cannot be told.
+        let _ = link.say(&Reply::Refused { why, hint: hint_of(error).map(str::to_owned) });
+    }
+    served
+}
+
+fn dispatch(link: &mut Link, store: &Store, identity: &Identity) -> anyhow::Result<()> {
+    let hello: Hello = link.hear()?;
+    if hello.version != VERSION {
+        bail!("this receiver speaks version {VERSION}, not {}", hello.version);
+    }
+    let name = match &hello.task {
+        Task::Push { name, .. } | Task::Rollback { name } | Task::Pull { name } => Some(name),
+        Task::Verify { name } => name.as_ref(),
+        Task::Ls | Task::Gc => None,
+    };
+    if let Some(bad) = name.filter(|name| !valid_name(name)) {
+        bail!("`{}` cannot be the name of a bundle", bad.escape_debug());
+    }
+    match hello.task {
+        Task::Push { name, target, keep, plan } => {
+            parse_id(&target).context("the target is no digest")?;
+            let push = Push { store, name, target, keep };
+            if plan {
+                let have = push.have(identity)?;
+                return Ok(link.say(&Reply::Have(have))?);
+            }
+            store.make()?;
+            let lock = store.lock(&push.name, PATIENCE)?;
+            let done = push.run(link, identity);
+            if let Err(error) = &done
+                && super::space::is_full(error)
+            {
+                // Whoever has no room left needs it more than the next try does.
+                sweep::delete(&store.incoming(&push.name, &push.target))?;
+            }
+            drop(lock);
+            done
+        }
+        Task::Ls => tasks::ls(link, store),
+        Task::Verify { name } => tasks::verify(link, store, name.as_deref()),
+        Task::Gc => tasks::gc(link, store),
+        Task::Rollback { name } => tasks::roll_back(link, store, &name),
+        Task::Pull { name } => tasks::pull(link, store, &name),
+    }
+}
+
+/// A push as the node sees it; the name's lock is held.
+struct Push<'a> {
+    store: &'a Store,
+    name: String,
+    target: String,
+    keep: u32,
+}
+
+/// What became of an offer.
+enum Taken {
+    /// A revision lies in its place; the links are still as before.
+    Installed(Receipt),
+    /// Something else has to be offered.
+    Damaged(Vec<u32>),
+}
+
+impl Push<'_> {
+    fn have(&self, identity: &Identity) -> anyhow::Result<Have> {
+        let current = self.store.link(&self.name, "current");
+        let previous = self.store.link(&self.name, "previous");
+        let mut revisions: Vec<String> = current.iter().chain(&previous).cloned().collect();
+        for id in self.store.ids(&self.name)? {
+            if !revisions.contains(&id) {
+                revisions.push(id);
+            }
+        }
+        revisions.retain(|id| self.store.listing(&self.name, id).is_ok());
+        revisions.dedup();
+        let incoming = self.store.incoming(&self.name, &self.target);
+        let staged =
+            std::fs::read_dir(incoming.join("objects")).is_ok_and(|mut d| d.next().is_some());
+        Ok(Have {
+            version: VERSION,
+            receiver: identity.receiver.clone(),
+            arch: identity.arch.clone(),
+            empty: revisions.is_empty() && !staged,
+            revisions,
+            current,
+            partial: delta_offer::partial(&incoming)?,
+        })
+    }
+
+    fn run(&self, link: &mut Link, identity: &Identity) -> anyhow::Result<()> {
+        sweep::incoming(self.store, false)?;
+        link.say(&Reply::Have(self.have(identity)?))?;
+        let incoming = self.store.incoming(&self.name, &self.target);
+        loop {
+            let offer: Offer = link.hear()?;
+            if !matches!(offer, Offer::Present) {
+                std::fs::create_dir_all(&incoming)
+                    .with_context(|| format!("cannot make `{}`", incoming.display()))?;
+            }
+            let taken = match offer {
+                Offer::Present => self.present()?,
+                Offer::Delta { .. } => delta_offer::take(self, link, &incoming, offer)?,
+                Offer::Files { bytes, listing, ask } => {
+                    files_offer::take(self, link, &incoming, (bytes, listing), ask)?
+                }
+            };
+            match taken {
+                Taken::Damaged(files) => link.say(&Reply::Damaged { files })?,
+                Taken::Installed(mut receipt) => {
+                    receipt.previous = self.store.switch(&self.name, &self.target)?;
+                    sweep::delete(&incoming)?;
+                    receipt.swept = sweep::revisions(self.store, &self.name, self.keep)?;
+                    sweep::receivers(self.store)?;
+                    return Ok(link.say(&Reply::Receipt(receipt))?);
+                }
+            }
+        }
+    }
+
+    /// The revision is said to be here: hash it again.
+    fn present(&self) -> anyhow::Result<Taken> {
+        let manifest = self.store.listing(&self.name, &self.target)?;
+        let contents = Contents::open(&self.store.revision(&self.name, &self.target))?;
+        let differences = verify::compare(&contents, &manifest)?;
+        if differences.is_empty() {
+            let target = manifest.digest().to_string();
+            return Ok(Taken::Installed(Receipt { target, ..Receipt::default() }));
+        }
+        let is_file =
+            |n: &u32| manifest.entries().get(*n as usize).is_some_and(|e| e.file().is_some());
+        let files = differences.iter().filter(|d| {
+            matches!(d.what, verify::What::Missing | verify::What::Kind | verify::What::Content)
+        });
+        Ok(Taken::Damaged(files.filter_map(|d| d.number).filter(is_file).collect()))
+    }
+
+    /// Puts the sealed tree in its place.
+    fn install(&self, incoming: &std::path::Path, receipt: Receipt) -> anyhow::Result<Taken> {
+        staging::install(self.store, incoming, &self.name, &self.target)?;
+        Ok(Taken::Installed(receipt))
+    }
+}

@@ -1,0 +1,417 @@
+//! Sender and receiver meet in memory.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::Shutdown;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::bundle::Bundle;
+use super::cache::Cache;
+use super::fanout::Deltas;
+use super::frame::Type;
+use super::link::Link;
+use super::outcome::Outcome;
+use super::plan::Mode;
+use super::protocol::{Commit, Have, Hello, Offer, Reply, Task, VERSION};
+use super::receiver::{self, Identity};
+use super::sender::{self, Push};
+use super::store::Store;
+
+/// A node's store and a user's cache.
+struct World {
+    dir: tempfile::TempDir,
+    store: Store,
+}
+
+fn identity() -> Identity {
+    Identity { receiver: "r".into(), arch: "x86_64".into() }
+}
+
+fn link(stream: &UnixStream, output: impl Write + Send + 'static) -> Link {
+    try_link(stream, output).unwrap()
+}
+
+fn try_link(
+    stream: &UnixStream,
+    output: impl Write + Send + 'static,
+) -> Result<Link, super::link::LinkError> {
+    let ours = stream.try_clone().unwrap();
+    let hang_up = move || drop(ours.shutdown(Shutdown::Both));
+    Link::start(stream.try_clone().unwrap(), output, Duration::from_secs(20), hang_up)
+}
+
+/// Breaks the connection after so many bytes.
+struct Cut {
+    stream: UnixStream,
+    left: usize,
+}
+
+impl Write for Cut {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let n = buf.len().min(self.left);
+        self.stream.write_all(&buf[..n])?;
+        self.left -= n;
+        if n < buf.len() {
+            self.stream.shutdown(Shutdown::Both)?;
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path().join("store"));
+        World { dir, store }
+    }
+
+    /// Writes a bundle whose files have these contents.
+    fn bundle(&self, name: &str, files: &[(&str, Vec<u8>)]) -> PathBuf {
+        let dir = self.dir.path().join(name);
+        for (path, content) in files {
+            let path = dir.join("rootfs").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, content).unwrap();
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            let time = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+            file.set_modified(time).unwrap();
+        }
+        fs::write(dir.join("config.json"), r#"{"root":{"path":"rootfs"}}"#).unwrap();
+        dir
+    }
+
+    fn push(&self, dir: &Path, mode: Mode) -> anyhow::Result<Outcome> {
+        self.push_cut(dir, mode, usize::MAX)
+    }
+
+    /// Pushes over a connection that breaks after `limit` bytes from the sender.
+    fn push_cut(&self, dir: &Path, mode: Mode, limit: usize) -> anyhow::Result<Outcome> {
+        let bundle = Bundle::open(dir)?;
+        let cache = Cache::new(self.dir.path().join("cache"));
+        let deltas = Deltas::new(&bundle, &cache);
+        let push = Push {
+            bundle: &bundle,
+            name: "web",
+            deltas: &deltas,
+            mode,
+            keep: 3,
+            plan: false,
+            receiver: "r",
+            progress: &|_, _| (),
+        };
+        let (near, far) = UnixStream::pair()?;
+        let store = self.store.clone();
+        let node = thread::spawn(move || {
+            // The sender may be gone before this end is up.
+            let Ok(mut link) = try_link(&far, far.try_clone().unwrap()) else { return };
+            let _ = receiver::serve(&mut link, &store, &identity());
+        });
+        let result = {
+            let output = Cut { stream: near.try_clone()?, left: limit };
+            let mut link = link(&near, output);
+            let started = Instant::now();
+            link.say(&push.hello()).map_err(anyhow::Error::from).and_then(|()| {
+                let mut outcome = push.run(&mut link, started)?;
+                sender::count(&mut outcome, &link, started);
+                Ok(outcome)
+            })
+        };
+        drop(near.shutdown(Shutdown::Both));
+        node.join().expect("the receiver panicked");
+        if result.is_ok() {
+            cache.keep(&bundle.manifest, &bundle)?;
+        }
+        result
+    }
+
+    fn current(&self) -> Option<PathBuf> {
+        let id = self.store.link("web", "current")?;
+        Some(self.store.revision("web", &id))
+    }
+
+    /// Plays a sender that says whatever it wants; returns the last replies.
+    fn hostile(&self, act: impl FnOnce(&mut Link)) -> Vec<Reply> {
+        let (near, far) = UnixStream::pair().unwrap();
+        let store = self.store.clone();
+        let node = thread::spawn(move || {
+            let mut link = link(&far, far.try_clone().unwrap());
+            let _ = receiver::serve(&mut link, &store, &identity());
+            drop(far.shutdown(Shutdown::Write));
+        });
+        let mut link = link(&near, near.try_clone().unwrap());
+        act(&mut link);
+        let _ = near.shutdown(Shutdown::Write);
+        let replies = std::iter::from_fn(|| link.hear().ok()).collect();
+        node.join().expect("the receiver panicked");
+        replies
+    }
+}
+
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let step = |_| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..len).map(step).collect()
+}
+
+fn assert_same(bundle: &Path, revision: &Path) {
+    for entry in walkdir::WalkDir::new(bundle).min_depth(1) {
+        let entry = entry.unwrap();
+        let other = revision.join(entry.path().strip_prefix(bundle).unwrap());
+        let (a, b) = (entry.metadata().unwrap(), fs::symlink_metadata(&other).unwrap());
+        assert_eq!(a.file_type(), b.file_type(), "{}", other.display());
+        if a.is_file() {
+            assert!(fs::read(entry.path()).unwrap() == fs::read(&other).unwrap());
+            assert!(entry.file_name() == "config.json" || a.mtime() == b.mtime());
+        }
+    }
+}
+
+#[test]
+fn first_all_then_nothing_then_what_changed() {
+    let world = World::new();
+    let (big, text) = (noise(400_000, 7), b"listen 80\n".repeat(900));
+    let old = world.bundle("old", &[("bin/app", big.clone()), ("etc/conf", text.clone())]);
+    let first = world.push(&old, Mode::Auto).unwrap();
+    assert_eq!(first.way, "files");
+    assert_same(&old, &world.current().unwrap());
+
+    let again = world.push(&old, Mode::Auto).unwrap();
+    assert_eq!((again.way, again.payload), ("present", 0));
+    assert!(again.sent < 300, "{}", again.sent);
+
+    let mut edited = text;
+    edited.extend_from_slice(b"listen 443\n");
+    let new = world.bundle("new", &[("bin/app", big), ("etc/conf", edited)]);
+    let update = world.push(&new, Mode::Always).unwrap();
+    assert_eq!(update.way, "delta");
+    assert!(update.payload < 400 && update.sent < update.payload + 1000, "{update:?}");
+    let receipt = update.receipt.unwrap();
+    assert_eq!(receipt.linked, 2, "{receipt:?}");
+    let current = world.current().unwrap();
+    assert_same(&new, &current);
+    let before = world.store.revision("web", &receipt.previous.unwrap());
+    let inode = |dir: &Path| fs::metadata(dir.join("rootfs/bin/app")).unwrap().ino();
+    assert_eq!(inode(&before), inode(&current));
+    assert_same(&old, &before);
+}
+
+#[test]
+fn a_file_with_another_mode_is_no_link_into_the_old_revision() {
+    let world = World::new();
+    let old = world.bundle("old", &[("app", noise(50_000, 3))]);
+    world.push(&old, Mode::Auto).unwrap();
+    let before = world.current().unwrap();
+    for mode in [Mode::Always, Mode::Never] {
+        let new = world.bundle(&format!("new-{mode:?}"), &[("app", noise(50_000, 3))]);
+        let bits = if mode == Mode::Always { 0o755 } else { 0o711 };
+        fs::set_permissions(new.join("rootfs/app"), fs::Permissions::from_mode(bits)).unwrap();
+        let outcome = world.push(&new, mode).unwrap();
+        assert!(outcome.payload < 1000, "{outcome:?}");
+        let at = |dir: &Path| fs::metadata(dir.join("rootfs/app")).unwrap();
+        let current = world.current().unwrap();
+        assert_eq!(at(&current).mode() & 0o7777, bits);
+        assert_ne!(at(&before).ino(), at(&current).ino());
+    }
+    assert_eq!(fs::metadata(before.join("rootfs/app")).unwrap().mode() & 0o111, 0);
+}
+
+/// Broken off at any byte, the node is as before, and the next push sends the rest.
+#[test]
+fn a_push_that_breaks_is_taken_up_again() {
+    let world = World::new();
+    let content =
+        |seed| [("a", noise(300_000, seed)), ("b", noise(200_000, seed + 1)), ("c", noise(9, 5))];
+    let bundles = [world.bundle("1", &content(1)), world.bundle("2", &content(50))];
+    let mut whole = Vec::new();
+    for mode in [Mode::Never, Mode::Auto] {
+        let fresh = World::new();
+        whole.push(fresh.push(&bundles[0], mode).unwrap().sent as usize);
+    }
+    let mut before = None;
+    for (bundle, mode) in bundles.iter().zip([Mode::Never, Mode::Auto]) {
+        let mut sent = 0;
+        for limit in [8, 20, 100, 300, 5000, 120_000, 120_100, 150_000] {
+            assert!(world.push_cut(bundle, mode, limit).is_err(), "{limit}");
+            assert_eq!(world.current(), before, "{limit}");
+            sent += limit;
+        }
+        let rest = world.push(bundle, mode).unwrap();
+        // What was lost each time is less than two pieces.
+        assert!(
+            (rest.sent as usize) < whole[0].saturating_sub(100_000),
+            "{} of {}",
+            rest.sent,
+            whole[0]
+        );
+        assert!(sent > 0);
+        let current = world.current();
+        assert_same(bundle, current.as_ref().unwrap());
+        assert!(current != before);
+        assert_eq!(fs::read_dir(world.store.root().join("incoming")).unwrap().count(), 0);
+        before = current;
+    }
+}
+
+#[test]
+fn a_delta_that_breaks_is_taken_up_where_it_broke() {
+    let world = World::new();
+    let old = world.bundle("old", &[("a", noise(500_000, 1))]);
+    world.push(&old, Mode::Auto).unwrap();
+    let before = world.current();
+    let new = world.bundle("new", &[("a", noise(500_000, 1)), ("b", noise(400_000, 2))]);
+    assert!(world.push_cut(&new, Mode::Always, 250_000).is_err());
+    assert_eq!(world.current(), before);
+    let rest = world.push(&new, Mode::Always).unwrap();
+    assert_eq!(rest.way, "delta");
+    assert!(rest.payload < 200_000, "{rest:?}");
+    assert_same(&new, &world.current().unwrap());
+}
+
+#[test]
+fn a_damaged_base_is_seen_and_only_what_is_damaged_goes_whole() {
+    let world = World::new();
+    let old = world.bundle("old", &[("a", noise(100_000, 1)), ("b", noise(300_000, 2))]);
+    world.push(&old, Mode::Auto).unwrap();
+    let file = world.current().unwrap().join("rootfs/a");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[5000] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let new =
+        world.bundle("new", &[("a", noise(100_000, 1)), ("b", noise(300_000, 2)), ("c", vec![1])]);
+    let outcome = world.push(&new, Mode::Always).unwrap();
+    assert_eq!(outcome.damaged, 1);
+    assert!((100_000..110_000).contains(&outcome.payload), "{outcome:?}");
+    assert_same(&new, &world.current().unwrap());
+}
+
+#[test]
+fn a_damaged_revision_that_is_pushed_again_is_mended() {
+    let world = World::new();
+    let dir = world.bundle("b", &[("a", noise(100_000, 1)), ("b", noise(300_000, 2))]);
+    world.push(&dir, Mode::Auto).unwrap();
+    let revision = world.current().unwrap();
+    fs::remove_file(revision.join("rootfs/a")).unwrap();
+    fs::write(revision.join("rootfs/extra"), "x").unwrap();
+    let outcome = world.push(&dir, Mode::Auto).unwrap();
+    assert_eq!(outcome.damaged, 1);
+    assert_same(&dir, &world.current().unwrap());
+    assert!(!world.current().unwrap().join("rootfs/extra").exists());
+}
+
+#[test]
+fn two_contents_in_one_place_are_two_files() {
+    let world = World::new();
+    let dir = world.bundle("b", &[("a", noise(10, 1)), ("b", noise(10, 1)), ("empty", vec![])]);
+    world.push(&dir, Mode::Never).unwrap();
+    let inode = |name: &str| {
+        fs::metadata(world.current().unwrap().join("rootfs").join(name)).unwrap().ino()
+    };
+    assert_ne!(inode("a"), inode("b"));
+    assert_same(&dir, &world.current().unwrap());
+}
+
+fn hello(name: &str, target: &str) -> Hello {
+    let (name, target) = (name.to_owned(), target.to_owned());
+    Hello { version: VERSION, task: Task::Push { name, target, keep: 3, plan: false } }
+}
+
+#[track_caller]
+fn assert_refused(world: &World, replies: &[Reply], expected: &str) {
+    let Some(Reply::Refused { why, .. }) = replies.last() else { panic!("{replies:?}") };
+    assert!(why.contains(expected), "{why}");
+    assert!(world.store.names().unwrap().is_empty());
+}
+
+#[test]
+fn a_hostile_sender_gets_nothing_in_place() {
+    let world = World::new();
+    let id = "0".repeat(64);
+    let say = |message: Hello| world.hostile(|link| link.say(&message).unwrap());
+    assert_refused(&world, &say(hello("../x", &id)), "cannot be the name");
+    assert_refused(&world, &say(hello("web", "../../etc")), "no digest");
+    assert_refused(&world, &say(Hello { version: 9, ..hello("web", &id) }), "version");
+
+    // A listing that is not the announced one, and one that is no bundle.
+    let other = delta::Manifest::default().to_bytes();
+    let offer = |target: &str, listing: &[u8], declared: u64| {
+        let packed = super::pieces::compress(listing).unwrap();
+        world.hostile(|link| {
+            link.say(&hello("web", target)).unwrap();
+            let bytes = packed.len() as u64;
+            link.say(&Offer::Files { bytes, listing: declared, ask: true }).unwrap();
+            let _ = link.send(Type::Data, &packed);
+            let _ = link.say(&Commit::Commit);
+        })
+    };
+    assert_refused(&world, &offer(&id, &other, 10), "not that of");
+    let empty = delta::Digest::of(&other).to_string();
+    assert_refused(&world, &offer(&empty, &other, 10), "not the listing of a bundle");
+    assert_refused(&world, &offer(&empty, &vec![0; 50 << 20], 1000), "decompress");
+    assert_refused(&world, &offer(&empty, &other, u64::MAX), "over the limit");
+    let escape = b"vz tree 1\n\x01\x05\0\0\0\0\0\0\0../up\xed\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let id = delta::Digest::of(escape).to_string();
+    assert_refused(&world, &offer(&id, escape, escape.len() as u64), "cannot read the listing");
+    assert!(!world.dir.path().join("up").exists());
+}
+
+#[test]
+fn a_hostile_receiver_gets_an_error_and_no_files_it_should_not() {
+    let world = World::new();
+    let dir = world.bundle("b", &[("a", noise(10_000, 1))]);
+    let bundle = Bundle::open(&dir).unwrap();
+    let cache = Cache::new(world.dir.path().join("cache"));
+    let deltas = Deltas::new(&bundle, &cache);
+    let push = Push {
+        bundle: &bundle,
+        name: "web",
+        deltas: &deltas,
+        mode: Mode::Auto,
+        keep: 3,
+        plan: false,
+        receiver: "r",
+        progress: &|_, _| (),
+    };
+    let need = |first| Reply::Need { runs: vec![(first, 1, 0)], more: false, damaged: 0 };
+    let receipt =
+        Reply::Receipt(super::protocol::Receipt { target: "x".into(), ..Default::default() });
+    for (second, expected) in
+        [(need(77), "not there"), (need(0), "something else"), (receipt, "need")]
+    {
+        let (near, far) = UnixStream::pair().unwrap();
+        let have = Have {
+            version: VERSION,
+            receiver: "r".into(),
+            arch: String::new(),
+            revisions: vec!["1".repeat(64), "../../x".into()],
+            current: None,
+            partial: None,
+            empty: false,
+        };
+        let node = thread::spawn(move || {
+            let mut link = link(&far, far.try_clone().unwrap());
+            link.say(&Reply::Have(have)).unwrap();
+            link.say(&second).unwrap();
+            link.say(&Reply::Need { runs: vec![], more: false, damaged: 0 }).unwrap();
+            while link.receive().is_ok() {}
+        });
+        let mut link = link(&near, near.try_clone().unwrap());
+        link.say(&push.hello()).unwrap();
+        let error = push.run(&mut link, Instant::now()).unwrap_err();
+        near.shutdown(Shutdown::Both).unwrap();
+        node.join().unwrap();
+        assert!(format!("{error:#}").contains(expected), "{error:#}");
+    }
+}

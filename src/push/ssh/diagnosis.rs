@@ -1,0 +1,146 @@
+//! Why a session did not begin, in words that say what to do.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::anyhow;
+
+use super::process;
+use crate::push::target::Node;
+use crate::report::Advice;
+
+/// How long to wait for a host key that is only to be shown.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What is known of a session that failed.
+pub(super) struct Facts<'a> {
+    /// Exit status of ssh, if it had one.
+    pub(super) status: Option<i32>,
+    /// What it said on standard error.
+    pub(super) said: &'a str,
+    /// Whether it was killed since nothing came.
+    pub(super) late: bool,
+}
+
+/// Makes an error of the facts; `key` asks for the node's host key, `pin` is the
+/// command that pins it.
+pub(super) fn explain(
+    facts: &Facts<'_>,
+    error: anyhow::Error,
+    key: impl Fn() -> Option<String>,
+    pin: &str,
+    node: &Node,
+) -> anyhow::Error {
+    let said = facts.said;
+    let last: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let end = last.iter().rev().take(3).rev().copied().collect::<Vec<_>>().join("; ");
+    let (message, hint) = if said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") {
+        let shown = key().unwrap_or_else(|| "unknown".to_owned());
+        let offending = said.lines().find(|line| line.contains("Offending")).unwrap_or_default();
+        (
+            format!(
+                "the host key of `{node}` has changed: it is now {shown} ({})",
+                offending.trim()
+            ),
+            format!(
+                "if the node was set up anew, compare the fingerprint with the node's own (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` there), remove the old key (`ssh-keygen -R HOST`), and pin the new one: {pin}"
+            ),
+        )
+    } else if said.contains("Host key verification failed") {
+        let shown = key().unwrap_or_else(|| "unknown".to_owned());
+        (
+            format!("the host key of `{node}` is not known: {shown}"),
+            format!(
+                "compare the fingerprint with the node's own (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` there), then pin it: {pin}"
+            ),
+        )
+    } else if said.contains("Permission denied (") {
+        (
+            format!("`{node}` does not let this user in: {end}"),
+            "vzpush asks for no passwords: put a key into the node's authorized_keys, or into the agent".to_owned(),
+        )
+    } else if facts.late {
+        ("it did not answer in time".to_owned(), String::new())
+    } else if facts.status == Some(255) {
+        (format!("cannot reach `{node}`: {end}"), String::new())
+    } else if matches!(facts.status, Some(72 | 126 | 127)) {
+        (
+            format!("the node cannot run the receiver: {end}"),
+            "is its store on a file system mounted noexec, or its C library older than this one's? `cargo static` builds a vzpush that needs none".to_owned(),
+        )
+    } else if said.is_empty() {
+        return error;
+    } else {
+        (format!("the receiver could not be started: {end}"), String::new())
+    };
+    let error = Err::<(), _>(match hint_in(&error) {
+        Some(()) => return error,
+        None => anyhow!(message),
+    });
+    let error = if hint.is_empty() { error } else { error.hint(hint) };
+    match error {
+        Err(error) => error,
+        Ok(()) => anyhow!("cannot reach `{node}`"),
+    }
+}
+
+/// An error that has advice already knows better.
+fn hint_in(error: &anyhow::Error) -> Option<()> {
+    crate::report::hint_of(error).map(drop)
+}
+
+/// Type and fingerprint of the key that a node shows.
+pub(super) fn host_key(ssh: &mut Command) -> Option<String> {
+    ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (running, stdin, _stdout) = process::start(ssh).ok()?;
+    drop(stdin);
+    running.expect_within(PATIENCE);
+    let (_, said) = running.end();
+    said.lines().find_map(|line| Some(line.split_once("Server host key: ")?.1.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::push::target::Target;
+
+    fn check(status: i32, said: &str, expected: &str, hint: &str) {
+        let facts = Facts { status: Some(status), said, late: false };
+        let Ok(Target::Node(node)) = Target::parse("node-a") else { panic!("no node") };
+        let key = || Some("ssh-ed25519 SHA256:abc".to_owned());
+        let error = explain(&facts, anyhow!("ended"), key, "ssh -o X node-a true", &node);
+        assert!(error.to_string().contains(expected), "{error}");
+        let given = crate::report::hint_of(&error).unwrap_or_default();
+        assert!(given.contains(hint), "{given}");
+    }
+
+    #[test]
+    fn a_host_key_is_refused_with_its_fingerprint_and_the_way_to_pin_it() {
+        let unknown = "No ED25519 host key is known for x\nHost key verification failed.\n";
+        check(255, unknown, "is not known: ssh-ed25519 SHA256:abc", "ssh -o X node-a true");
+        let changed = "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nOffending ED25519 key in f:1\nHost key verification failed.";
+        check(255, changed, "has changed: it is now ssh-ed25519 SHA256:abc", "ssh-keygen -R");
+    }
+
+    #[test]
+    fn ssh_and_shell_failures_are_told_apart() {
+        check(
+            255,
+            "ssh: connect to host x port 22: Connection refused\n",
+            "cannot reach `node-a`",
+            "",
+        );
+        check(
+            255,
+            "u@x: Permission denied (publickey).\n",
+            "does not let this user in",
+            "authorized_keys",
+        );
+        check(
+            72,
+            "/lib/libc.so.6: version `GLIBC_2.38' not found\n",
+            "cannot run the receiver",
+            "cargo static",
+        );
+    }
+}

@@ -1,0 +1,276 @@
+//! A revision under construction, aside from all others until it is whole.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use bundler::layer::{self, Node};
+use bundler::tree::Tree;
+use bundler::xattr;
+use delta::{Entry, Kind, Manifest, Sink};
+use rustix::fs::AtFlags;
+
+use super::store::{self, Contents, Store};
+use super::sweep;
+use crate::tree::{FileAt, each_chunk, layer_entry};
+
+/// Written bytes after which they are synced: what a control group may hold of
+/// dirty pages is little.
+const SYNC: u64 = 8 << 20;
+
+/// A file that was hashed, as it was then: `st_dev`, `st_ino`, `st_ctime`, `st_ctime_nsec`, size.
+type Stamp = (u64, u64, i64, i64, u64);
+
+/// Files of another revision that may be linked to: those that were hashed.
+pub struct Donor {
+    contents: Contents,
+    stamps: Vec<(Vec<u8>, Stamp)>,
+}
+
+impl Donor {
+    /// Takes the regular files of `contents` that are in `manifest`, hashes them, and
+    /// returns the numbers of those that are not as listed.
+    pub fn examine(contents: Contents, manifest: &Manifest) -> (Self, Vec<u32>) {
+        let mut damaged = Vec::new();
+        let mut stamps = Vec::new();
+        for (number, entry) in (0..).zip(manifest.entries()) {
+            let Some(info) = entry.file() else { continue };
+            let look = || -> io::Result<Option<Stamp>> {
+                let file = contents.file(&entry.path)?;
+                let before = stamp(&file)?;
+                let whole = FileAt::whole(file)?;
+                let same = before.4 == info.size && super::verify::hash(&whole)? == info.digest;
+                Ok(same.then_some(before))
+            };
+            match look() {
+                Ok(Some(stamp)) => stamps.push((entry.path.clone(), stamp)),
+                _ => damaged.push(number),
+            }
+        }
+        stamps.sort();
+        (Donor { contents, stamps }, damaged)
+    }
+
+    /// The files, to be read.
+    pub fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// Opens the file at `path` if it can stand for `entry`: nothing but its name differs.
+    fn open(&self, entry: &Entry, path: &[u8]) -> Option<File> {
+        let known = self.stamps.binary_search_by(|(known, _)| known.as_slice().cmp(path)).ok()?;
+        let file = self.contents.file(path).ok()?;
+        let meta = file.metadata().ok()?;
+        let info = entry.file()?;
+        let root = rustix::process::geteuid().is_root();
+        let owner = if root { (entry.uid, entry.gid) } else { (own_uid(), meta.gid()) };
+        let same = stamp(&file).ok()? == self.stamps.get(known)?.1
+            && (meta.uid(), meta.gid()) == owner
+            && meta.mode() & 0o7777 == entry.mode
+            && (meta.mtime(), meta.mtime_nsec()) == (info.mtime, 0)
+            && meta.size() == info.size
+            && xattr::read(&file).ok()? == entry.xattrs;
+        same.then_some(file)
+    }
+}
+
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn stamp(file: &File) -> io::Result<Stamp> {
+    let meta = file.metadata()?;
+    Ok((meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec(), meta.size()))
+}
+
+/// Builds a revision below its folder in `incoming/`.
+pub struct Builder<'a> {
+    dir: PathBuf,
+    tree: Tree,
+    donor: Option<&'a Donor>,
+    directories: Vec<(layer::Entry, Vec<u8>)>,
+    current: Option<File>,
+    unsynced: u64,
+    /// Files that are hard links into the donor.
+    pub linked: u64,
+    /// Bytes of content written.
+    pub written: u64,
+    progress: &'a dyn Fn(u64),
+}
+
+impl<'a> Builder<'a> {
+    /// Starts afresh in `incoming`.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn new(
+        incoming: &Path,
+        donor: Option<&'a Donor>,
+        progress: &'a dyn Fn(u64),
+    ) -> anyhow::Result<Self> {
+        let dir = incoming.join("tree");
+        sweep::delete(&dir)?;
+        let made = fs::create_dir(&dir).and_then(|()| Tree::new(&dir));
+        let tree = made.with_context(|| format!("cannot make `{}`", dir.display()))?;
+        let (directories, current) = (Vec::new(), None);
+        Ok(Builder {
+            dir,
+            tree,
+            donor,
+            directories,
+            current,
+            unsynced: 0,
+            linked: 0,
+            written: 0,
+            progress,
+        })
+    }
+
+    /// Makes a file of `entry` out of the file at `staged`, which is gone then.
+    ///
+    /// # Errors
+    /// As the system.
+    pub fn adopt(&mut self, entry: &Entry, staged: &Path) -> io::Result<()> {
+        let path = self.path(entry);
+        fs::rename(staged, &path)?;
+        let file = File::options().read(true).write(true).open(&path)?;
+        self.tree.finish(&file, &layer_entry(entry)?, &entry.xattrs)
+    }
+
+    fn path(&self, entry: &Entry) -> PathBuf {
+        use std::os::unix::ffi::OsStrExt;
+        self.dir.join(std::ffi::OsStr::from_bytes(&entry.path))
+    }
+
+    /// Finishes directories, adds the listing, and makes all of it outlive a power
+    /// cut; returns how many things could not be kept.
+    ///
+    /// # Errors
+    /// As the system.
+    pub fn seal(&mut self, manifest: &Manifest) -> anyhow::Result<u64> {
+        self.tree.sort_directories();
+        for (entry, _) in self.directories.iter().rev() {
+            self.tree
+                .finish_directory(entry)
+                .with_context(|| format!("cannot write `{}`", entry.path))?;
+        }
+        let path = self.dir.join("manifest");
+        fs::write(&path, manifest.to_bytes())
+            .with_context(|| format!("cannot write `{}`", path.display()))?;
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&self.dir, fs::Permissions::from_mode(0o755))
+            .context("cannot open up the revision")?;
+        let synced = File::open(&path).and_then(|file| Ok(rustix::fs::syncfs(file)?));
+        synced.context("cannot sync the disk")?;
+        Ok(self.tree.take_unkept().len() as u64)
+    }
+}
+
+impl Sink for Builder<'_> {
+    fn special(&mut self, entry: &Entry) -> io::Result<()> {
+        let made = layer_entry(entry)?;
+        match &made.node {
+            Node::Directory => {
+                self.tree.make_directory(&made)?;
+                self.tree.keep_directory(&made, entry.xattrs.clone());
+                self.directories.push((made, entry.path.clone()));
+                Ok(())
+            }
+            Node::HardLink(target) => self.tree.make_hard_link(&made, target),
+            _ => self.tree.make_special(&made),
+        }
+    }
+
+    fn keep(&mut self, entry: &Entry, from: &Entry) -> io::Result<bool> {
+        let Some(file) = self.donor.and_then(|donor| donor.open(entry, &from.path)) else {
+            return Ok(false);
+        };
+        // By descriptor, so that it is the file that was looked at.
+        let source = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let cwd = rustix::fs::CWD;
+        let made = rustix::fs::linkat(cwd, source, cwd, self.path(entry), AtFlags::SYMLINK_FOLLOW);
+        // Too many links, or links that the system does not allow: a copy does as well.
+        if made.is_err() {
+            return Ok(false);
+        }
+        self.linked += 1;
+        (self.progress)(entry.file().map_or(0, |info| info.size));
+        Ok(true)
+    }
+
+    fn again(&mut self, entry: &Entry, from: &Entry) -> io::Result<()> {
+        // A copy, since whoever runs the revision may write one of them and not the other.
+        let there = FileAt::whole(Contents::open(&self.dir)?.file(&from.path)?)?;
+        self.begin(entry)?;
+        each_chunk(&there, |chunk| self.write(chunk))?;
+        self.end(entry)
+    }
+
+    fn begin(&mut self, entry: &Entry) -> io::Result<()> {
+        self.current = Some(self.tree.create(&layer_entry(entry)?)?);
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let file = self.current.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        file.write_all(bytes)?;
+        self.written += bytes.len() as u64;
+        self.unsynced += bytes.len() as u64;
+        (self.progress)(bytes.len() as u64);
+        if self.unsynced >= SYNC {
+            file.sync_data()?;
+            self.unsynced = 0;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, entry: &Entry) -> io::Result<()> {
+        let file = self.current.take().ok_or(io::ErrorKind::NotFound)?;
+        self.tree.finish(&file, &layer_entry(entry)?, &entry.xattrs)
+    }
+
+    fn commit(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Gives the tree in `incoming` its name, in place of a damaged one of the same
+/// digest. From then on the revision is there.
+///
+/// # Errors
+/// When it cannot be renamed; then it is not there.
+pub fn install(store: &Store, incoming: &Path, name: &str, id: &str) -> anyhow::Result<()> {
+    let target = store.revision(name, id);
+    let home = store.root().join("revs").join(name);
+    fs::create_dir_all(&home).with_context(|| format!("cannot make `{}`", home.display()))?;
+    let tree = incoming.join("tree");
+    let cannot = || format!("cannot rename it to `{}`", target.display());
+    if target.exists() {
+        // Exchanged in one step, so that `current` never names nothing.
+        let (cwd, flags) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
+        match rustix::fs::renameat_with(cwd, &tree, cwd, &target, flags) {
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+                sweep::remove(store, &target)?;
+                fs::rename(&tree, &target).with_context(cannot)?;
+            }
+            other => other.with_context(cannot)?,
+        }
+    } else {
+        fs::rename(&tree, &target).with_context(cannot)?;
+    }
+    store::sync_dir(&home)?;
+    store::sync_dir(&store.root().join("revs"))
+}
+
+/// Whether a listing is that of a bundle: a `config.json`, a directory `rootfs`, and
+/// nothing beside them.
+pub fn is_bundle(manifest: &Manifest) -> bool {
+    let top =
+        |path: &[u8]| path == b"config.json" || path == b"rootfs" || path.starts_with(b"rootfs/");
+    manifest.entries().iter().all(|entry| top(&entry.path) && entry.kind != Kind::Socket)
+        && manifest.get(b"config.json").is_some_and(|entry| entry.file().is_some())
+        && manifest.get(b"rootfs").is_some_and(|entry| entry.kind == Kind::Directory)
+}

@@ -126,7 +126,7 @@ impl Link {
 
     /// Sends no more than `rate` bytes a second from now on.
     pub fn limit(&mut self, rate: u64) {
-        self.limiter = Some(Limiter { rate, started: Instant::now(), sent: 0 });
+        self.limiter = Some(Limiter { rate, due: Instant::now() });
     }
 
     /// Sends one frame.
@@ -309,15 +309,25 @@ fn watch(
 /// Spreads bytes over time.
 struct Limiter {
     rate: u64,
-    started: Instant,
-    sent: u64,
+    /// When all that passed so far should have passed.
+    due: Instant,
 }
+
+/// How much of the time in which nothing was sent may be made up for: that which
+/// sending and waking up take, and not that in which a delta is made.
+const CREDIT: Duration = Duration::from_millis(100);
 
 impl Limiter {
     fn pass(&mut self, bytes: usize) {
-        self.sent += bytes as u64;
-        let due = Duration::from_secs_f64(self.sent as f64 / self.rate.max(1) as f64);
-        thread::sleep(due.saturating_sub(self.started.elapsed()));
+        thread::sleep(self.wait(bytes, Instant::now()));
+    }
+
+    /// How long so many bytes have to wait at `now`.
+    fn wait(&mut self, bytes: usize, now: Instant) -> Duration {
+        let earliest = now.checked_sub(CREDIT).unwrap_or(now);
+        let takes = Duration::from_secs_f64(bytes as f64 / self.rate.max(1) as f64);
+        self.due = self.due.max(earliest) + takes;
+        self.due.saturating_duration_since(now)
     }
 }
 
@@ -356,5 +366,15 @@ mod tests {
         let mut near = link(&near, 100);
         let error = (0..1000).find_map(|_| near.send(Type::Data, &[0; 100_000]).err());
         assert!(matches!(error, Some(LinkError::Silent(_))));
+    }
+
+    #[test]
+    fn a_limit_holds_after_a_pause_too() {
+        let start = Instant::now();
+        let mut limiter = Limiter { rate: 1000, due: start };
+        assert_eq!(limiter.wait(1000, start), Duration::from_secs(1));
+        let later = start + Duration::from_secs(60);
+        assert_eq!(limiter.wait(1000, later), Duration::from_millis(900));
+        assert_eq!(limiter.wait(1000, later), Duration::from_millis(1900));
     }
 }

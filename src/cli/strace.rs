@@ -14,6 +14,11 @@ use clap::Parser;
 /// What the run itself made stays out; of what it changed, the original is kept
 /// in SPEC.originals. SPEC.json has the kinds of use, ports, environment and
 /// whatever could not be seen.
+///
+/// A path that is there when a call names it counts as used, even where the call
+/// then fails; --outcomes tells the errors. Not seen are the paths of Unix sockets
+/// that sendmsg(2) names, and what io_uring opens: it is denied, so that programs
+/// fall back, unless --allow-io-uring is given.
 #[derive(Parser, Debug, PartialEq)]
 #[command(
     name = "smith-strace",

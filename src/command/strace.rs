@@ -31,7 +31,7 @@ const NOT_FOUND: u8 = 127;
 /// With status 125 where tracing or writing failed, 126 or 127 where the
 /// command could not be executed or found.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (mut output, selection, mut run) = prepare(args).status(FAILED)?;
+    let (mut output, selection, run) = prepare(args).status(FAILED)?;
     let command = Command {
         args: args.command.clone(),
         search: std::env::var_os("PATH"),
@@ -50,8 +50,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         started: exercise.starter(),
     };
     let trace = tracer::trace(&command, options).map_err(advise)?;
-    environment::keep_paths(&mut run, &trace.spec(&Selection::default()));
-    let record = trace.record(&selection, run, describe_host());
+    let mut record = trace.record(&selection, run, describe_host());
+    environment::keep_paths(&mut record);
     let line = summary::of(args, &record, trace.bytes(&selection));
     output.commit(trace.spec(&selection), record).status(FAILED)?;
     line.print(args);

@@ -50,7 +50,7 @@ mod tests {
         let check = |what: &str, source: &[u8], target: &[u8]| {
             let ours = super::super::encode(source, target, Effort::default(), b"");
             let mut back = Vec::new();
-            let limits = Limits { target: target.len() as u64, window: super::MAX_WINDOW };
+            let limits = Limits { target: target.len() as u64, window: super::super::MAX_WINDOW };
             decode_own(&mut &ours[..], &source, &mut back, limits).unwrap();
             assert!(back == target, "{what}");
             let encoded = xdelta3::encode(target, source);

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tracer::Spec;
-use tracer::record::Run;
+use tracer::Record;
+use tracer::record::BytePath;
 
 /// Variables that tell of the shell around the run, not of the run.
 const OF_THE_SHELL: [&str; 4] = ["OLDPWD", "PWD", "SHLVL", "_"];
@@ -23,18 +23,21 @@ pub(super) fn describe(asked: &[String]) -> (BTreeMap<String, String>, BTreeSet<
     (env, names)
 }
 
-/// Adds the values that are nothing but paths of which the run used one:
-/// without `SSL_CERT_FILE` or `PYTHONPATH` it would look elsewhere.
-pub(super) fn keep_paths(run: &mut Run, used: &Spec) {
+/// Adds to the last run the values that are nothing but paths of which it used
+/// one: without `SSL_CERT_FILE` or `PYTHONPATH` it would look elsewhere.
+pub(super) fn keep_paths(record: &mut Record) {
+    let Some(mut run) = record.runs.pop() else { return };
+    let used: BTreeSet<&BytePath> = record.files.iter().map(|file| &file.path).collect();
     let values = run.env_names.iter().filter_map(|name| Some((name, std::env::var(name).ok()?)));
     let kept: Vec<(String, String)> = values
-        .filter(|(name, value)| !OF_THE_SHELL.contains(&name.as_str()) && names_used(value, used))
+        .filter(|(name, value)| !OF_THE_SHELL.contains(&name.as_str()) && names_used(value, &used))
         .map(|(name, value)| (name.clone(), value))
         .collect();
     for (name, value) in kept {
         run.env_names.remove(&name);
         run.env.insert(name, value);
     }
+    record.runs.push(run);
 }
 
 /// Names of variables whose values are no secrets.
@@ -44,16 +47,17 @@ fn is_safe(name: &str) -> bool {
 
 /// Whether `value` is a list of absolute paths, one of them or of the files
 /// below one of them used.
-fn names_used(value: &str, used: &Spec) -> bool {
+fn names_used(value: &str, used: &BTreeSet<&BytePath>) -> bool {
     let paths = || value.split(':').filter(|path| !path.is_empty());
-    let below = |path: &str| {
+    let is_used = |path: &str| {
         let path = path.trim_end_matches('/').as_bytes();
+        let below = BytePath([path, b"/"].concat());
+        let first = used.range::<&BytePath, _>(&below..).next();
         !path.is_empty()
-            && used.paths().any(|used| {
-                used.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-            })
+            && (used.contains(&BytePath(path.to_vec()))
+                || first.is_some_and(|used| used.0.starts_with(&below.0)))
     };
-    paths().all(|path| path.starts_with('/')) && paths().any(below)
+    paths().all(|path| path.starts_with('/')) && paths().any(is_used)
 }
 
 #[cfg(test)]
@@ -61,8 +65,8 @@ mod tests {
     use super::*;
 
     fn check(value: &str, expected: bool) {
-        let used = Spec::from_iter([b"/etc/ssl/cert.pem".to_vec(), b"/app/lib/x.py".to_vec()]);
-        assert_eq!(names_used(value, &used), expected, "{value}");
+        let paths = ["/app/lib/x.py", "/etc/ssl/cert.pem"].map(|p| BytePath(p.into()));
+        assert_eq!(names_used(value, &paths.iter().collect()), expected, "{value}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is said after a run, on standard error.
 
+use indicatif::HumanBytes;
 use serde::Serialize;
 use tracer::Record;
 use tracer::record::{BytePath, Unseen};
@@ -86,7 +87,8 @@ impl Lines {
 
 fn line(args: &Args, record: &Record, bytes: u64) -> String {
     let files = record.files.len();
-    let mut parts = vec![format!("{files} files, {} in `{}`", size(bytes), args.output.display())];
+    let mut parts =
+        vec![format!("{files} files, {} in `{}`", HumanBytes(bytes), args.output.display())];
     let mut count = |number: usize, what: &str| {
         if number > 0 {
             parts.push(format!("{number} {what}"));
@@ -97,32 +99,4 @@ fn line(args: &Args, record: &Record, bytes: u64) -> String {
     count(record.files.iter().filter(|f| f.original).count(), "originals kept");
     count(record.unseen.len(), "warnings");
     parts.join("; ")
-}
-
-/// Bytes for people: powers of 1024, one decimal.
-fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["bytes", "KiB", "MiB", "GiB"] {
-        if value < 1024.0 || unit == "GiB" {
-            return if unit == "bytes" {
-                format!("{bytes} bytes")
-            } else {
-                format!("{value:.1} {unit}")
-            };
-        }
-        value /= 1024.0;
-    }
-    format!("{bytes} bytes")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_for_people() {
-        assert_eq!(size(999), "999 bytes");
-        assert_eq!(size(1536), "1.5 KiB");
-        assert_eq!(size(5 << 30), "5.0 GiB");
-    }
 }

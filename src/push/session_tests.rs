@@ -134,7 +134,7 @@ impl World {
     }
 
     fn current(&self) -> Option<PathBuf> {
-        let id = self.store.link("web", "current")?;
+        let id = self.store.current("web")?;
         Some(self.store.revision("web", &id))
     }
 

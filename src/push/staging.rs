@@ -59,6 +59,11 @@ impl Donor {
         &self.contents
     }
 
+    /// Whether the file at `path` can be a hard link that is `entry`.
+    pub fn stands_for(&self, entry: &Entry, path: &[u8]) -> bool {
+        self.open(entry, path).is_some()
+    }
+
     /// Opens the file at `path` if it can stand for `entry`: nothing but its name differs.
     fn open(&self, entry: &Entry, path: &[u8]) -> Option<File> {
         let known = self.stamps.binary_search_by(|(known, _)| known.as_slice().cmp(path)).ok()?;
@@ -129,14 +134,17 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// Makes a file of `entry` out of the file at `staged`, which is gone then.
+    /// Makes the file at `staged` the one of `entry`. It keeps its old name too where
+    /// it can, so that a build that is broken off loses nothing.
     ///
     /// # Errors
     /// As the system.
     pub fn adopt(&mut self, entry: &Entry, staged: &Path) -> io::Result<()> {
         let path = self.path(entry);
-        fs::rename(staged, &path)?;
-        let file = File::options().read(true).write(true).open(&path)?;
+        if fs::hard_link(staged, &path).is_err() {
+            fs::rename(staged, &path)?;
+        }
+        let file = File::open(&path)?;
         self.tree.finish(&file, &layer_entry(entry)?, &entry.xattrs)
     }
 
@@ -248,15 +256,24 @@ pub fn install(store: &Store, incoming: &Path, name: &str, id: &str) -> anyhow::
     fs::create_dir_all(&home).with_context(|| format!("cannot make `{}`", home.display()))?;
     let tree = incoming.join("tree");
     let cannot = || format!("cannot rename it to `{}`", target.display());
-    if target.exists() {
+    if fs::symlink_metadata(&target).is_ok() {
         // Exchanged in one step, so that `current` never names nothing.
         let (cwd, flags) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
         match rustix::fs::renameat_with(cwd, &tree, cwd, &target, flags) {
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-                sweep::remove(store, &target)?;
-                fs::rename(&tree, &target).with_context(cannot)?;
+                let old = sweep::set_aside(store, &target)?;
+                if let Err(error) = fs::rename(&tree, &target).with_context(cannot) {
+                    if let Some(old) = old {
+                        fs::rename(old, &target).with_context(cannot)?;
+                    }
+                    return Err(error);
+                }
             }
-            other => other.with_context(cannot)?,
+            other => {
+                other.with_context(cannot)?;
+                // It may be what a running container is made of.
+                sweep::set_aside(store, &tree)?;
+            }
         }
     } else {
         fs::rename(&tree, &target).with_context(cannot)?;

@@ -14,8 +14,7 @@ use crate::push::link::Link;
 use crate::push::protocol::{Commit, Offer, Partial, Receipt};
 use crate::push::staging::{Builder, Donor, is_bundle};
 use crate::push::store::{Contents, parse_id};
-use crate::push::{plan, space, sweep, verify};
-use crate::report::Advice;
+use crate::push::{plan, sweep, verify};
 use crate::tree::FileAt;
 
 /// Memory for the records of a delta: with the base's listing and the codecs, all
@@ -50,11 +49,7 @@ pub(super) fn take(
         Some(_) => push.store.listing(&push.name, &base)?,
         None => bail!("the base is no digest"),
     };
-    let lack = space::check(incoming, writes.saturating_add(bytes - offset.min(bytes)), entries)?;
-    if let Some(lack) = lack {
-        sweep::delete(incoming)?;
-        return Err(lack).hint("make room on the node, or `vzpush gc` it");
-    }
+    push.make_room(incoming, writes.saturating_add(bytes - offset.min(bytes)), entries)?;
     let known = plan::without(&listing, &without)?;
     let contents =
         Contents::open(&dir).with_context(|| format!("cannot open `{}`", dir.display()))?;
@@ -84,7 +79,7 @@ pub(super) fn take(
         };
         let mut all: Vec<u32> = damaged.iter().filter_map(in_listing).chain(without).collect();
         all.sort_unstable();
-        return Ok(Taken::Damaged(all));
+        return Ok(Taken::Damaged(all, damaged.len() as u64));
     }
     build(push, link, incoming, (&whole, &known, &donor))
 }

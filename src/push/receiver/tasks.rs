@@ -22,7 +22,7 @@ const LEVEL: i32 = 6;
 
 pub(super) fn ls(link: &mut Link, store: &Store) -> anyhow::Result<()> {
     for name in store.names()? {
-        let (current, previous) = (store.link(&name, "current"), store.link(&name, "previous"));
+        let (current, previous) = (store.current(&name), store.previous(&name));
         for id in store.ids(&name)? {
             let manifest = store.listing(&name, &id).ok();
             let at = std::fs::metadata(store.revision(&name, &id).join("manifest"));
@@ -90,7 +90,7 @@ pub(super) fn gc(link: &mut Link, store: &Store) -> anyhow::Result<()> {
             link.say(&Reply::Answer { value, more: true })?;
         }
     }
-    let broken = sweep::incoming(store, true)?;
+    let broken = sweep::incoming(store, None, Duration::ZERO)?;
     let receivers = sweep::receivers(store)?;
     let value = json!({ "incoming": broken, "receivers": receivers });
     link.say(&Reply::Answer { value, more: true })?;
@@ -111,8 +111,8 @@ fn end(link: &mut Link) -> anyhow::Result<()> {
 }
 
 pub(super) fn pull(link: &mut Link, store: &Store, name: &str) -> anyhow::Result<()> {
-    let current = store.link(name, "current");
-    let id = current.with_context(|| format!("there is no bundle `{name}` on this node"))?;
+    let id =
+        store.current(name).with_context(|| format!("there is no bundle `{name}` on this node"))?;
     let manifest = store.listing(name, &id)?;
     let files = Contents::open(&store.revision(name, &id))?;
     let listing = manifest.to_bytes();

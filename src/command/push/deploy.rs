@@ -189,7 +189,7 @@ fn print_plan(args: &PushArgs, outcome: &Outcome) -> anyhow::Result<()> {
             step.path
         ));
     }
-    report::data(text.as_bytes())
+    report::data(report::plain(text).as_bytes())
 }
 
 fn print_json(job: &Job<'_>, pairs: &[(&Node, anyhow::Result<Outcome>)]) -> anyhow::Result<()> {

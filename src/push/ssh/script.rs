@@ -9,6 +9,9 @@ use super::Receiver;
 /// What the node prints before its architecture when it lacks the receiver.
 pub(super) const NEEDS: &str = "VZPUSH-NEEDS ";
 
+/// Bytes of the receiver that are taken at a time.
+pub(super) const CHUNK: usize = 64 << 10;
+
 /// Whether a status is one with which the script says that the receiver cannot be
 /// put in place: no room, damaged, cannot run.
 pub(super) fn is_own(status: Option<i32>) -> bool {
@@ -17,7 +20,8 @@ pub(super) fn is_own(status: Option<i32>) -> bool {
 
 /// Returns the command for `ssh`. It runs under any login shell, since all but
 /// `exec sh -c` is between single quotes; it needs sh, and for putting the receiver
-/// in place id, uname, head, sha256sum, chmod, mv.
+/// in place id, uname, dd, sha256sum, chmod, mv, those of busybox too. While the
+/// receiver comes, it prints an empty line for each [`CHUNK`].
 pub(super) fn start(
     receiver: &Receiver,
     store: Option<&str>,
@@ -36,13 +40,20 @@ pub(super) fn start(
     let (digest, size) = (&receiver.digest, receiver.program.len());
     let there = if renew { "false" } else { "[ -x \"$b\" ]" };
     let run = format!("exec \"$b\" receive --store \"$d\" --silence {}", silence.as_secs_f64());
+    // A link that died without a word must leave no reader on the node: `dd` takes
+    // exactly what it is told to, unlike `head` of busybox, and not for longer.
+    let wait = silence.as_secs().max(1);
     Ok(format!(
         "exec sh -c 'umask 022; d={store}; \
          if [ -z \"$d\" ]; then if [ \"$(id -u)\" = 0 ]; then d=/var/lib/vz; \
          else d=${{XDG_DATA_HOME:-$HOME/.local/share}}/vz; fi; fi; \
          b=$d/bin/vzpush-{digest}; if {there}; then {run}; fi; \
-         head -c {greeting} >/dev/null; echo \"{NEEDS}$(uname -m)\"; \
-         mkdir -p \"$d/bin\" && t=$d/bin/.new.$$ && head -c {size} >\"$t\" || {{ rm -f \"$t\"; exit 70; }}; \
+         w=; timeout 9 true 2>/dev/null && w=\"timeout {wait}\"; \
+         get() {{ $w dd bs=$1 count=1 iflag=fullblock status=none; }}; \
+         get {greeting} >/dev/null; echo \"{NEEDS}$(uname -m)\"; \
+         mkdir -p \"$d/bin\" && t=$d/bin/.new.$$ && : >\"$t\" || exit 70; n={size}; \
+         while [ $n -gt 0 ]; do c={CHUNK}; [ $n -gt $c ] || c=$n; n=$((n-c)); \
+         get $c >>\"$t\" || {{ rm -f \"$t\"; exit 70; }}; echo; done; \
          s=$(sha256sum \"$t\"); [ \"${{s%% *}}\" = {digest} ] || {{ rm -f \"$t\"; echo \"the receiver was damaged on its way\" >&2; exit 71; }}; \
          chmod 755 \"$t\" && \"$t\" --version >/dev/null || {{ rm -f \"$t\"; exit 72; }}; \
          mv -f \"$t\" \"$b\" && {run}'"

@@ -157,8 +157,11 @@ impl Ssh {
         stdin: &mut ChildStdin,
         stdout: &mut BufReader<ChildStdout>,
     ) -> anyhow::Result<u64> {
-        let answer = first_answer(stdout)?;
-        let Answer::Needs(arch) = answer else { return Ok(0) };
+        let arch = match first_answer(stdout, || ())? {
+            Answer::Needs(arch) => arch,
+            Answer::Greeting => return Ok(0),
+            Answer::OtherVersion => return Err(Mute.into()),
+        };
         if arch != std::env::consts::ARCH {
             return Err(anyhow!(
                 "the node is of architecture {arch}, this vzpush of {}",
@@ -167,14 +170,16 @@ impl Ssh {
             .hint("run a vzpush that was built for the node's architecture");
         }
         let install = script::install(receiver);
-        for chunk in [install.as_bytes()].into_iter().chain(receiver.program.chunks(64 << 10)) {
+        for chunk in [install.as_bytes()].into_iter().chain(receiver.program.chunks(script::CHUNK))
+        {
             running.expect_within(self.silence);
             stdin.write_all(chunk).context("cannot send the receiver")?;
         }
         running.expect_within(self.silence);
-        match first_answer(stdout)? {
+        // Much of it is still on its way; each part that arrives is told.
+        match first_answer(stdout, || running.expect_within(self.silence))? {
             Answer::Greeting => Ok(receiver.program.len() as u64),
-            Answer::Needs(_) => bail!("the receiver was put in place, but is not there"),
+            _ => bail!("the receiver was put in place, but is not there"),
         }
     }
 
@@ -186,6 +191,12 @@ impl Ssh {
         error: anyhow::Error,
         renewed: bool,
     ) -> anyhow::Error {
+        if error.is::<Mute>() && !renewed {
+            // It waits for words that this end does not have.
+            running.killer()();
+            running.end();
+            return error;
+        }
         let late = running.was_late();
         let (status, said) = running.end();
         // A receiver that a signal ends makes ssh end with 255 too, but without a word.
@@ -233,22 +244,29 @@ struct Mute;
 enum Answer {
     /// The receiver's greeting.
     Greeting,
+    /// The greeting of a receiver of another version.
+    OtherVersion,
     /// The receiver is needed on a node of this architecture.
     Needs(String),
 }
 
 /// Reads up to the greeting or the line that asks for the receiver, whatever a
-/// login shell prints before.
-fn first_answer(stdout: &mut impl Read) -> anyhow::Result<Answer> {
+/// login shell prints before; calls `alive` for each byte.
+fn first_answer(stdout: &mut impl Read, alive: impl Fn()) -> anyhow::Result<Answer> {
     let mut line = Vec::new();
     for _ in 0..MAX_NOISE {
         let mut byte = [0];
         stdout.read_exact(&mut byte).context("the session ended before it began")?;
+        alive();
         line.push(byte[0]);
         if line.ends_with(&MAGIC) {
             return Ok(Answer::Greeting);
         }
         if byte == *b"\n" {
+            let version = line.len().checked_sub(MAGIC.len()).and_then(|at| line.get(at..));
+            if version.is_some_and(|greeting| greeting.starts_with(&MAGIC[..6])) {
+                return Ok(Answer::OtherVersion);
+            }
             let text = String::from_utf8_lossy(&line).into_owned();
             if let Some((_, arch)) = text.split_once(script::NEEDS) {
                 return Ok(Answer::Needs(arch.trim().to_owned()));
@@ -282,9 +300,14 @@ mod tests {
     #[test]
     fn noise_before_the_answer_is_skipped() {
         let motd = b"Welcome to node-a\n\x1b[0mVZPUSH-NEEDS aarch64\n";
-        let answer = first_answer(&mut &motd[..]).unwrap();
+        let answer = first_answer(&mut &motd[..], || ()).unwrap();
         assert!(matches!(answer, Answer::Needs(arch) if arch == "aarch64"));
-        assert!(matches!(first_answer(&mut &b"hi VZPUSH1\n"[..]).unwrap(), Answer::Greeting));
-        assert!(first_answer(&mut &b"bye\n"[..]).is_err());
+        assert!(matches!(
+            first_answer(&mut &b"hi VZPUSH1\n"[..], || ()).unwrap(),
+            Answer::Greeting
+        ));
+        let other = first_answer(&mut &b"hi VZPUSH2\n"[..], || ()).unwrap();
+        assert!(matches!(other, Answer::OtherVersion));
+        assert!(first_answer(&mut &b"bye\n"[..], || ()).is_err());
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bundler::layer::{self, Node};
-use bundler::tree::Tree;
+use bundler::tree::{Lost, Tree, Unkept};
 use bundler::xattr;
 use delta::{Entry, Kind, Manifest, Sink};
 use rustix::fs::AtFlags;
@@ -154,7 +154,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Finishes directories, adds the listing, and makes all of it outlive a power
-    /// cut; returns how many things could not be kept.
+    /// cut; returns how many files lack something that matters and only root can give.
     ///
     /// # Errors
     /// As the system.
@@ -173,7 +173,16 @@ impl<'a> Builder<'a> {
             .context("cannot open up the revision")?;
         let synced = File::open(&path).and_then(|file| Ok(rustix::fs::syncfs(file)?));
         synced.context("cannot sync the disk")?;
-        Ok(self.tree.take_unkept().len() as u64)
+        // An ordinary user's own files stand for root's, as in a user namespace.
+        let is_roots =
+            |path: &[u8]| manifest.get(path).is_some_and(|entry| (entry.uid, entry.gid) == (0, 0));
+        let matters = |lost: &Unkept| {
+            lost.what != Lost::Owner || !is_roots(lost.path.as_bytes().get(1..).unwrap_or_default())
+        };
+        let mut unkept = self.tree.take_unkept();
+        unkept.retain(matters);
+        unkept.dedup_by(|a, b| a.path == b.path);
+        Ok(unkept.len() as u64)
     }
 }
 

@@ -48,7 +48,7 @@ pub fn revisions(store: &Store, name: &str, keep: u32) -> anyhow::Result<Vec<Str
     Ok(removed)
 }
 
-/// Removes broken-off pushes that are at least as old as `age` and that no other
+/// Removes broken-off pushes that are at least as old as `age` or done since, and that no other
 /// process holds, and what is left of removed revisions; returns how many. A caller
 /// that pushes says as what, since it holds the lock of that name; its own is kept.
 ///
@@ -66,10 +66,12 @@ pub fn incoming(store: &Store, own: Option<(&str, &str)>, age: Duration) -> anyh
         }
         let modified = fs::symlink_metadata(&path).and_then(|meta| meta.modified());
         let old = modified.ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
-        if old < age || own_dir.as_ref() == Some(&path) {
+        let (name, id) = text.rsplit_once('.').unwrap_or_default();
+        // A power cut may bring back what was removed when the push was done.
+        let is_done = valid_name(name) && store.revision(name, id).is_dir();
+        if (old < age && !is_done) || own_dir.as_ref() == Some(&path) {
             continue;
         }
-        let name = text.rsplit_once('.').map_or("", |(name, _)| name);
         let is_other = valid_name(name) && own.is_none_or(|(own, _)| own != name);
         let _held = match is_other {
             true => match store.lock(name, Duration::ZERO) {
@@ -305,7 +307,10 @@ mod tests {
             aged(&store.incoming(name, id), age);
         }
         fs::create_dir(store.root().join("incoming/.gone.1.0")).unwrap();
-        assert_eq!(incoming(&store, Some(("web", &own)), INCOMING_AGE).unwrap(), 3);
+        let done = "d".repeat(64);
+        fs::create_dir_all(store.revision("web", &done)).unwrap();
+        fs::create_dir(store.incoming("web", &done)).unwrap();
+        assert_eq!(incoming(&store, Some(("web", &own)), INCOMING_AGE).unwrap(), 4);
         assert!(store.incoming("web", &new).exists() && store.incoming("web", &own).exists());
         assert_eq!(fs::read_dir(store.root().join("incoming")).unwrap().count(), 2);
         // Another process would find the lock taken.

@@ -18,6 +18,7 @@ mod layer;
 mod ldd;
 mod programs;
 mod push;
+mod push_chaos;
 mod push_faults;
 mod reproducible;
 mod rootless;

@@ -179,6 +179,6 @@ pub fn count(test: &str, full: u32, reduced: u32) -> u32 {
 }
 
 /// Past the test harness's capture, so that it is seen in every run.
-fn say(line: &str) {
+pub fn say(line: &str) {
     let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
 }

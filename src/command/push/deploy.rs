@@ -164,6 +164,10 @@ impl Job<'_> {
             Ok(outcome) => outcome,
             Err(error) => {
                 let said = session.end();
+                if error.is::<WrongReceiver>() {
+                    // Advice would hide what it is.
+                    return Err(error);
+                }
                 let last = said.lines().map(str::trim).rfind(|line| !line.is_empty());
                 return match last.filter(|_| crate::report::hint_of(&error).is_none()) {
                     Some(last) => Err(error).hint(format!("the node said: {last}")),
@@ -200,7 +204,7 @@ fn print_plan(args: &PushArgs, outcome: &Outcome) -> anyhow::Result<()> {
             step.path
         ));
     }
-    report::data(text.as_bytes())
+    report::data(report::plain(text).as_bytes())
 }
 
 fn print_json(job: &Job<'_>, pairs: &[(&Node, anyhow::Result<Outcome>)]) -> anyhow::Result<()> {

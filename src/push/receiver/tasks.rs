@@ -15,6 +15,8 @@ use crate::push::{contents, sweep, verify};
 
 /// A node's own tasks do not wait long for a push.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of JSON for the differences of one revision, so that they fit into a frame.
+const MAX_LISTED: usize = 200 << 10;
 /// Bytes of a `Data` frame.
 const CHUNK: usize = 64 << 10;
 /// What zstd level contents go back with: bundles are pulled rarely, and nodes are slow.
@@ -56,9 +58,17 @@ pub(super) fn verify(link: &mut Link, store: &Store, only: Option<&str>) -> anyh
                 Ok(differences) => (differences.as_slice(), None),
                 Err(error) => (&[][..], Some(format!("{error:#}"))),
             };
+            let mut room = MAX_LISTED;
+            let fits = |d: &&verify::Difference| {
+                // Six bytes for one are the most that JSON makes of it.
+                let needed = 6 * d.path.len() + 40;
+                let fits = needed <= room;
+                room = room.saturating_sub(needed);
+                fits
+            };
             let listed: Vec<_> = differences
                 .iter()
-                .take(1000)
+                .take_while(fits)
                 .map(|d| json!({ "path": String::from_utf8_lossy(&d.path), "what": d.what.name() }))
                 .collect();
             let whole = differences.is_empty() && why.is_none();
@@ -66,6 +76,7 @@ pub(super) fn verify(link: &mut Link, store: &Store, only: Option<&str>) -> anyh
                 "name": name,
                 "revision": id,
                 "whole": whole,
+                "omitted": differences.len() - listed.len(),
                 "differences": listed,
                 "error": why,
             });

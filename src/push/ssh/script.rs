@@ -9,6 +9,9 @@ use super::Receiver;
 /// What the node prints before its architecture when it lacks the receiver.
 pub(super) const NEEDS: &str = "VZPUSH-NEEDS ";
 
+/// Bytes of the receiver that are taken at a time.
+pub(super) const CHUNK: usize = 64 << 10;
+
 /// Whether a status is one with which the script says that the receiver cannot be
 /// put in place: no room, damaged, cannot run.
 pub(super) fn is_own(status: Option<i32>) -> bool {
@@ -39,21 +42,29 @@ pub(super) fn start(
     let there = if renew { "false" } else { "[ -x \"$b\" ]" };
     // In hexadecimal, since names that users give are in it.
     let greeting: String = greeting.iter().map(|byte| format!("{byte:02x}")).collect();
+    // A link that died without a word must leave no reader on the node: `dd` takes
+    // exactly what it is told to, unlike `head` of busybox, and not for longer.
+    let (wait, line) = ((silence as u64).max(1), install(receiver).len());
     Ok(format!(
         "exec sh -c 'umask 022; d={store}; \
          if [ -z \"$d\" ]; then if [ \"$(id -u)\" = 0 ]; then d=/var/lib/vz; \
          else d=${{XDG_DATA_HOME:-$HOME/.local/share}}/vz; fi; fi; b=$d/bin/vzpush-{digest}; \
          r() {{ exec \"$b\" receive --store \"$d\" --silence {silence} --greeting {greeting}; }}; \
-         {there} && r; echo \"{NEEDS}$(uname -m)\"; IFS= read -r l; eval \"$l\"'"
+         {there} && r; w=; timeout 9 true 2>/dev/null && w=\"timeout {wait}\"; \
+         get() {{ $w dd bs=$1 count=1 iflag=fullblock status=none; }}; \
+         echo \"{NEEDS}$(uname -m)\"; eval \"$(get {line})\"'"
     ))
 }
 
-/// Returns the line that puts the receiver in place and starts it; its bytes follow.
-/// It needs uname, mkdir, head, sha256sum, chmod, mv and rm.
+/// Returns the line that puts the receiver in place and starts it; its bytes follow,
+/// and for each [`CHUNK`] of them an empty line is printed. It needs uname, mkdir, dd,
+/// sha256sum, chmod, mv and rm, those of busybox too.
 pub(super) fn install(receiver: &Receiver) -> String {
     let (digest, size) = (&receiver.digest, receiver.program.len());
     format!(
-        "mkdir -p \"$d/bin\" && t=$d/bin/.new.$$ && head -c {size} >\"$t\" || {{ rm -f \"$t\"; exit 70; }}; \
+        "mkdir -p \"$d/bin\" && t=$d/bin/.new.$$ && : >\"$t\" || exit 70; n={size}; \
+         while [ $n -gt 0 ]; do c={CHUNK}; [ $n -gt $c ] || c=$n; n=$((n-c)); \
+         get $c >>\"$t\" || {{ rm -f \"$t\"; exit 70; }}; echo; done; \
          s=$(sha256sum \"$t\"); [ \"${{s%% *}}\" = {digest} ] || {{ rm -f \"$t\"; echo \"the receiver was damaged on its way\" >&2; exit 71; }}; \
          chmod 755 \"$t\" && \"$t\" --version >/dev/null || {{ rm -f \"$t\"; exit 72; }}; \
          mv -f \"$t\" \"$b\" && r\n"

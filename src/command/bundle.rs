@@ -23,9 +23,6 @@ use crate::{interrupt, progress, report};
 use super::source::{Gathered, gather};
 use summary::Summary;
 
-/// Exit status after SIGINT, as shells give it.
-const INTERRUPTED: u8 = 130;
-
 /// Closes the specs and writes the bundle, or with `--tar` the layer.
 ///
 /// # Errors
@@ -140,7 +137,7 @@ fn write_tar(
 fn explain(error: BundleError, output: &Path) -> anyhow::Error {
     let hint = match &error {
         BundleError::Assemble(AssembleError::Interrupted) => {
-            return Err::<(), _>(error).status(INTERRUPTED).unwrap_err();
+            return Err::<(), _>(error).status(interrupt::INTERRUPTED).unwrap_err();
         }
         BundleError::Assemble(AssembleError::Vanished(_) | AssembleError::Changed(_)) => {
             "something writes to the root meanwhile (a running service, an upgrade?): stop it or try again"

@@ -11,6 +11,7 @@ pub mod config;
 mod copy;
 pub mod digest;
 pub mod elf;
+pub mod image;
 pub mod layer;
 pub mod ld_cache;
 pub mod ld_conf;

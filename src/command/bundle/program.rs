@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 
 use anyhow::{Context, bail};
+use bundler::config::PATH;
 use bundler::elf::Elf;
 use bundler::resolve::Resolver;
 use bundler::{Container, Kind, Rootfs, accounts, shebang};
@@ -13,9 +14,6 @@ use tracer::record::{BytePath, FileUse, Run, Use};
 use crate::cli::build::{Bundle, Network};
 use crate::command::source::Gathered;
 use crate::report::{self, Advice, Status};
-
-/// Where programs are looked for when neither trace nor flag has a PATH.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Decides all but the mounts, from the flags, else from the first traced run,
 /// else from what is obvious.
@@ -38,7 +36,10 @@ pub(super) fn decide(
     (container.uid, container.gid, container.groups) = user;
     container.env = env(args, run)?;
     if !container.env.contains_key("HOME") {
-        container.env.insert("HOME".to_owned(), home(&gathered.rootfs, container.uid));
+        container.env.insert(
+            "HOME".to_owned(),
+            accounts::home(&read(&gathered.rootfs, "/etc/passwd"), container.uid),
+        );
     }
     container.args = command(args, gathered, run, &container.env, base.is_some())?;
     container.cwd = cwd(args, gathered, run)?;
@@ -222,16 +223,6 @@ fn user(args: &Bundle, gathered: &Gathered, run: Option<&Run>) -> anyhow::Result
     let mut groups = run.groups.clone();
     groups.remove(&run.gid);
     Ok((run.uid, run.gid, groups))
-}
-
-fn home(rootfs: &Rootfs, uid: u32) -> String {
-    let passwd = read(rootfs, "/etc/passwd");
-    let home = passwd.split(|&b| b == b'\n').find_map(|line| {
-        let fields: Vec<&[u8]> = line.split(|&b| b == b':').collect();
-        let [_, _, id, _, _, home, ..] = fields.as_slice() else { return None };
-        (*id == uid.to_string().as_bytes()).then(|| String::from_utf8(home.to_vec()).ok()).flatten()
-    });
-    home.filter(|home| !home.is_empty()).unwrap_or_else(|| "/".to_owned())
 }
 
 /// The content of a file of the root, or nothing.

@@ -1,5 +1,6 @@
 //! Container images: their configuration, and how they are written.
 
+pub mod base;
 pub mod config;
 pub mod destination;
 pub mod name;

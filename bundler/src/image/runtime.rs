@@ -19,7 +19,8 @@ use crate::config::{Container, PATH};
 pub const IMAGE_CONFIG: &str = "vz.image-config";
 
 const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
-const EXPOSED_PORTS: &str = "org.opencontainers.image.exposedPorts";
+/// The annotation of `config.json` with the ports that the program listens on.
+pub const EXPOSED_PORTS: &str = "org.opencontainers.image.exposedPorts";
 /// Implicit annotations that say nothing of the execution.
 const IMPLICIT: [&str; 4] = [
     "org.opencontainers.image.os",

@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use anyhow::{Context, bail};
 use bundler::config::PATH;
 use bundler::elf::Elf;
+use bundler::image::runtime::EXPOSED_PORTS;
 use bundler::resolve::Resolver;
 use bundler::{Container, Kind, Rootfs, accounts, shebang};
 use oci_spec::runtime::{Capability, Spec};
@@ -46,6 +47,10 @@ pub(super) fn decide(
     container.hostname = hostname(&container.args);
     container.capabilities =
         args.cap.iter().map(|name| capability(name)).collect::<anyhow::Result<_>>()?;
+    let ports = ports(gathered);
+    if !ports.is_empty() {
+        container.annotations.insert(EXPOSED_PORTS.to_owned(), ports);
+    }
     let set_id = executed(gathered).find(|file| gains_rights(&gathered.rootfs, file));
     if let Some(file) = set_id {
         container.new_privileges = true;
@@ -95,6 +100,18 @@ pub(super) fn over(base: Option<Spec>, args: &Bundle, container: &Container) -> 
 fn runs(gathered: &Gathered) -> impl Iterator<Item = &Run> {
     let records = gathered.inputs.iter().filter_map(|input| input.record.as_ref());
     records.flat_map(|record| &record.runs).filter(|run| !run.args.is_empty())
+}
+
+/// The ports that the runs listened on and others can reach.
+fn ports(gathered: &Gathered) -> String {
+    let records = gathered.inputs.iter().filter_map(|input| input.record.as_ref());
+    let is_local = |address: &str| {
+        address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
+    let reached = records.flat_map(|record| &record.ports).filter(|p| !is_local(&p.address));
+    let ports: BTreeSet<_> = reached.map(|port| (port.port, &port.protocol)).collect();
+    let ports: Vec<_> = ports.iter().map(|(port, protocol)| format!("{port}/{protocol}")).collect();
+    ports.join(",")
 }
 
 fn executed(gathered: &Gathered) -> impl Iterator<Item = &FileUse> {
@@ -196,17 +213,22 @@ fn env(args: &Bundle, run: Option<&Run>) -> anyhow::Result<BTreeMap<String, Stri
     let mut env = run.map(|run| run.env.clone()).unwrap_or_default();
     env.entry("PATH".to_owned()).or_insert_with(|| PATH.to_owned());
     for word in &args.env {
-        let word = text(word.as_encoded_bytes(), "variable")?;
-        match word.split_once('=') {
-            Some(("", _)) => bail!("`--env {word}` has no name"),
-            Some((name, value)) => env.insert(name.to_owned(), value.to_owned()),
-            None => match std::env::var(&word) {
-                Ok(value) => env.insert(word, value),
-                Err(_) => bail!("the environment has no variable `{word}` with a value in UTF-8"),
-            },
-        };
+        env.extend([variable(word)?]);
     }
     Ok(env)
+}
+
+/// The name and value of `--env NAME=VALUE`; of `--env NAME` the value that it has here.
+pub(in crate::command) fn variable(word: &OsStr) -> anyhow::Result<(String, String)> {
+    let word = text(word.as_encoded_bytes(), "variable")?;
+    match word.split_once('=') {
+        Some(("", _)) => bail!("`--env {word}` has no name"),
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => match std::env::var(&word) {
+            Ok(value) => Ok((word, value)),
+            Err(_) => bail!("the environment has no variable `{word}` with a value in UTF-8"),
+        },
+    }
 }
 
 type User = (u32, u32, BTreeSet<u32>);
@@ -226,7 +248,7 @@ fn user(args: &Bundle, gathered: &Gathered, run: Option<&Run>) -> anyhow::Result
 }
 
 /// The content of a file of the root, or nothing.
-pub(super) fn read(rootfs: &Rootfs, path: &str) -> Vec<u8> {
+pub(in crate::command) fn read(rootfs: &Rootfs, path: &str) -> Vec<u8> {
     let found = Resolver::new(rootfs).resolve(path.as_bytes()).ok();
     found.and_then(|found| rootfs.read(&found.path).ok()).unwrap_or_default()
 }
@@ -272,7 +294,7 @@ fn capability(name: &str) -> anyhow::Result<Capability> {
 
 /// # Errors
 /// Bytes that are not UTF-8, which JSON cannot hold.
-pub(super) fn text(bytes: &[u8], what: &str) -> anyhow::Result<String> {
+pub(in crate::command) fn text(bytes: &[u8], what: &str) -> anyhow::Result<String> {
     let text = OsStr::to_str(std::os::unix::ffi::OsStrExt::from_bytes(bytes));
     text.map(str::to_owned).with_context(|| {
         format!("the {what} `{}` is not UTF-8, and config.json is", bytes.escape_ascii())

@@ -6,6 +6,7 @@ pub mod closure;
 pub mod delta;
 pub mod diff;
 pub mod explain;
+pub mod image;
 pub mod init;
 pub mod manual;
 pub mod patch;

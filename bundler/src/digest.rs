@@ -23,6 +23,44 @@ impl fmt::Display for DiffId {
     }
 }
 
+/// SHA-256 of a blob as an image has it: a layer *compressed*, a manifest, a
+/// configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlobDigest([u8; 32]);
+
+impl BlobDigest {
+    /// The digest of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        BlobDigest(Sha256::digest(bytes).into())
+    }
+
+    /// Its 64 hexadecimal digits, as blobs are named.
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// `sha256:` and 64 hexadecimal digits, as OCI writes digests.
+impl fmt::Display for BlobDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+/// Digests a blob as it passes by.
+#[derive(Clone, Default)]
+pub(crate) struct BlobHasher(Sha256);
+
+impl BlobHasher {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn finish(self) -> BlobDigest {
+        BlobDigest(self.0.finalize().into())
+    }
+}
+
 /// Digests a layer's tar as it passes by.
 #[derive(Clone, Default)]
 pub(crate) struct DiffIdHasher(Sha256);

@@ -1,7 +1,11 @@
 //! The command line of `vzbuild`.
 
+mod image;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+pub use image::{Compression, Image};
 
 use clap::{Args as ArgGroup, Parser, Subcommand};
 
@@ -32,6 +36,8 @@ pub struct Args {
 pub enum Verb {
     /// Write an OCI runtime bundle of all that the specs need
     Bundle(Box<Bundle>),
+    /// Write a container image of all that the specs need, or of a bundle
+    Image(Box<Image>),
     /// Print the closed list: the specs and all that they need
     Closure(Closure),
     /// Say why a file is in: the chain of reasons and the first process
@@ -125,6 +131,29 @@ pub struct Bundle {
     /// Print a summary as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+impl Bundle {
+    /// What the command line `vzbuild bundle SPEC… -o OUTPUT` says.
+    pub fn of(source: Source, output: &std::path::Path) -> Self {
+        Bundle {
+            source,
+            output: output.to_owned(),
+            tar: None,
+            config: None,
+            args: Vec::new(),
+            env: Vec::new(),
+            cwd: None,
+            user: None,
+            volume: Vec::new(),
+            tmpfs: Vec::new(),
+            writable: false,
+            cap: Vec::new(),
+            network: Network::Host,
+            no_sync: false,
+            json: false,
+        }
+    }
 }
 
 /// Which network a bundle is set up for.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{bundle, closure, delta, diff, explain, init, manual, patch, run};
+use super::{bundle, closure, delta, diff, explain, image, init, manual, patch, run};
 use crate::cli::build::{Args, Verb};
 
 /// Runs the verb that the command line asks for.
@@ -12,6 +12,7 @@ use crate::cli::build::{Args, Verb};
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.verb {
         Verb::Bundle(args) => bundle::run(args),
+        Verb::Image(args) => image::run(args),
         Verb::Closure(args) => closure::run(args),
         Verb::Delta(args) => delta::run(args),
         Verb::Patch(args) => patch::run(args),

@@ -1,9 +1,9 @@
 //! `vzbuild bundle`: from specs to an OCI runtime bundle, or to its layer alone.
 
-mod contents;
+pub(super) mod contents;
 mod mounts;
-mod program;
-mod summary;
+pub(super) mod program;
+pub(super) mod summary;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -13,11 +13,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use bundler::bundle::{self, BundleError};
 use bundler::staging::StagingError;
-use bundler::{AssembleError, Assembled, Layer, Sinks};
+use bundler::{AssembleError, Assembled, Container, Layer, RootPath, Sinks};
 use oci_spec::runtime::Spec;
 
 use crate::cli::build;
-use crate::report::{Advice, Status};
+use crate::report::{Advice, INTERRUPTED, Status};
 use crate::{interrupt, progress, report};
 
 use super::source::{Gathered, gather};
@@ -29,17 +29,14 @@ use summary::Summary;
 /// As [`gather`]; with status 1 where something is missing or unreadable; what
 /// cannot be written or does not make sense together.
 pub fn run(args: &build::Bundle) -> anyhow::Result<ExitCode> {
-    let gathered = gather(&args.source)?;
-    gathered.say_warnings();
-    gathered.refuse_missing(args.source.allow_missing)?;
-
-    let base = args.config.as_deref().map(read_config).transpose()?;
-    let mut container = program::decide(args, &gathered, base.as_ref())?;
-    let lost = mounts::decide(args, &gathered, &mut container)?;
-    let mut spec = program::over(base, args, &container);
-    let layer = contents::plan(&gathered, &spec, &container, latest_time()?)?;
+    let Prepared { gathered, mut container, mut spec, layer, lost, wrote_root } = prepare(args)?;
+    if wrote_root {
+        report::warn(
+            "vzbuild",
+            "the run wrote into `/` itself, which is read-only in the bundle: --writable changes that",
+        );
+    }
     mounts::fit(&mut container, &mut spec, &layer);
-    refuse_unreadable(&layer, args.source.allow_missing)?;
     if !nix::unistd::geteuid().is_root() {
         let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         bundler::rootless::make_rootless(&mut spec, uid, gid);
@@ -64,8 +61,35 @@ pub fn run(args: &build::Bundle) -> anyhow::Result<ExitCode> {
     Ok(Status::Done.into())
 }
 
+/// All that a bundle, or an image of it, is made of.
+pub(super) struct Prepared {
+    pub(super) gathered: Gathered,
+    pub(super) container: Container,
+    pub(super) spec: Spec,
+    pub(super) layer: Layer,
+    /// Directories whose content ends with the program.
+    lost: Vec<RootPath>,
+    /// Whether the run wrote into the root directory itself.
+    wrote_root: bool,
+}
+
+/// From the specs to the plan of a bundle.
+pub(super) fn prepare(args: &build::Bundle) -> anyhow::Result<Prepared> {
+    let gathered = gather(&args.source)?;
+    gathered.say_warnings();
+    gathered.refuse_missing(args.source.allow_missing)?;
+
+    let base = args.config.as_deref().map(read_config).transpose()?;
+    let mut container = program::decide(args, &gathered, base.as_ref())?;
+    let (lost, wrote_root) = mounts::decide(args, &gathered, &mut container)?;
+    let spec = program::over(base, args, &container);
+    let layer = contents::plan(&gathered, &spec, &container, latest_time()?)?;
+    refuse_unreadable(&layer, args.source.allow_missing)?;
+    Ok(Prepared { gathered, container, spec, layer, lost, wrote_root })
+}
+
 /// The time after which no file may have been changed (reproducible-builds.org).
-fn latest_time() -> anyhow::Result<Option<i64>> {
+pub(super) fn latest_time() -> anyhow::Result<Option<i64>> {
     let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(None) };
     let seconds = text.to_str().and_then(|text| text.parse().ok());
     seconds.map(Some).with_context(|| {
@@ -79,7 +103,7 @@ fn read_config(path: &Path) -> anyhow::Result<Spec> {
         .with_context(|| format!("`{}` is no OCI config.json", path.display()))
 }
 
-fn refuse_unreadable(layer: &Layer, allow: bool) -> anyhow::Result<()> {
+pub(super) fn refuse_unreadable(layer: &Layer, allow: bool) -> anyhow::Result<()> {
     if layer.unreadable.is_empty() {
         return Ok(());
     }

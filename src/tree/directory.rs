@@ -29,7 +29,7 @@ impl Directory {
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         let rootfs = Rootfs::open(dir)?;
         let mut planner = Planner::new(&rootfs, None);
-        add_below(&mut planner, &rootfs, &RootPath::root())?;
+        planner.add_below(&RootPath::root())?;
         let layer = planner.finish()?;
         if let Some(path) = layer.unreadable.first() {
             anyhow::bail!("`{path}` may not be read by this user");
@@ -60,17 +60,6 @@ impl Files for Directory {
         let file = self.rootfs.open_file(&root_path(path)?)?;
         Ok(Box::new(FileAt::whole(file)?))
     }
-}
-
-fn add_below(planner: &mut Planner, rootfs: &Rootfs, dir: &RootPath) -> anyhow::Result<()> {
-    for name in rootfs.read_dir(dir)? {
-        let path = dir.join(&name)?;
-        planner.add(&path)?;
-        if planner.get(&path).is_some_and(|entry| entry.node == Node::Directory) {
-            add_below(planner, rootfs, &path)?;
-        }
-    }
-    Ok(())
 }
 
 fn describe(rootfs: &Rootfs, entry: &layer::Entry) -> anyhow::Result<Entry> {

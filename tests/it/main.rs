@@ -14,6 +14,8 @@ mod delta_sample;
 mod diff;
 mod explain;
 mod help;
+mod image_engines;
+mod image_out;
 mod layer;
 mod ldd;
 mod programs;

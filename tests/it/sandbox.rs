@@ -160,12 +160,18 @@ pub fn require(test: &str, needs: &[Need]) -> bool {
         Need::File(path, package) => format!("{path} (Debian package {package})"),
         Need::Login => "a user with a login shell".to_owned(),
     };
+    skip(test, &what);
+    false
+}
+
+/// Says on standard error that `test` is skipped, since it lacks `what`; with
+/// VZ_TEST_ALL=1 it panics instead.
+pub fn skip(test: &str, what: &str) {
     assert!(
         std::env::var_os("VZ_TEST_ALL").is_none(),
         "{test} needs {what}, and VZ_TEST_ALL is set"
     );
     say(&format!("SKIPPED {test}: it needs {what}\n"));
-    false
 }
 
 /// How often a test does what it does: `full` times with VZ_TEST_FULL=1, which

@@ -31,14 +31,7 @@ pub(super) fn plan(
     latest: Option<i64>,
 ) -> anyhow::Result<Layer> {
     let rootfs = &gathered.rootfs;
-    let mut planner = Planner::new(rootfs, latest);
-    for path in gathered.closure.entries.keys() {
-        if SECRET.contains(&path.as_bytes()) {
-            planner.leave_out(path.clone(), "password hashes stay where they are");
-        } else {
-            planner.add(path)?;
-        }
-    }
+    let mut planner = plan_closure(gathered, latest)?;
     if let Some(cache) = ld_cache::for_closure(rootfs, &gathered.closure) {
         planner.make_file(&RootPath::new(ld_cache::PATH.as_bytes())?, cache)?;
     }
@@ -70,6 +63,29 @@ pub(super) fn plan(
         report::warn("vzbuild", format_args!("{} is left out: {}", left.path, left.why));
     }
     Ok(layer)
+}
+
+/// Plans a layer of the closure alone, in which nothing depends on what runs there.
+///
+/// # Errors
+/// What cannot be looked at.
+pub(in crate::command) fn closure(
+    gathered: &Gathered,
+    latest: Option<i64>,
+) -> anyhow::Result<Layer> {
+    Ok(plan_closure(gathered, latest)?.finish()?)
+}
+
+fn plan_closure(gathered: &Gathered, latest: Option<i64>) -> anyhow::Result<Planner<'_>> {
+    let mut planner = Planner::new(&gathered.rootfs, latest);
+    for path in gathered.closure.entries.keys() {
+        if SECRET.contains(&path.as_bytes()) {
+            planner.leave_out(path.clone(), "password hashes stay where they are");
+        } else {
+            planner.add(path)?;
+        }
+    }
+    Ok(planner)
 }
 
 /// A mount of the user's may go through links of the root.

@@ -117,7 +117,7 @@ impl Summary<'_> {
 }
 
 /// The path as one word of a shell, so that the line can be copied.
-fn shell_word(path: &Path) -> String {
+pub(in crate::command) fn shell_word(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

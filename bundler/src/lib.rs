@@ -30,12 +30,12 @@ pub mod tree;
 pub mod writable;
 pub mod xattr;
 
-pub use assemble::{AssembleError, Assembled, Sinks, assemble};
+pub use assemble::{AssembleError, Assembled, Digests, Sinks, assemble};
 pub use bundle::{Bundle, BundleError};
 pub use close::close;
 pub use closure::{Cause, Closure, Missing, Options, Reason, Warning, Why};
 pub use config::{Bind, Container};
-pub use digest::DiffId;
+pub use digest::{DiffId, FileDigest};
 pub use layer::{Layer, LayerError, Planner};
 pub use packages::{Package, Packages};
 pub use path::{PathError, RootPath};

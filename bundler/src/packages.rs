@@ -167,6 +167,11 @@ impl Packages {
         self.owners.iter().map(|(path, owners)| (path, *owners))
     }
 
+    /// Whether a database of the package at `place` lists `path` itself.
+    pub fn is_listed(&self, path: &RootPath, place: u32) -> bool {
+        self.owners.get(path).is_some_and(|owners| owners.all().any(|owner| owner == place))
+    }
+
     /// The packages that are linked into the executable at `path`.
     pub fn inside(&self, path: &RootPath) -> &[u32] {
         self.inside.get(path).map_or(&[], Vec::as_slice)

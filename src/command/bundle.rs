@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use anyhow::Context;
 use bundler::bundle::{self, BundleError};
@@ -17,6 +18,7 @@ use bundler::{AssembleError, Assembled, Layer, Sinks};
 use oci_spec::runtime::Spec;
 
 use crate::cli::build;
+use crate::evidence::{self, Inventory, Subject};
 use crate::report::{Advice, Status};
 use crate::{interrupt, progress, report};
 
@@ -40,7 +42,15 @@ pub fn run(args: &build::Bundle) -> anyhow::Result<ExitCode> {
     let mut container = program::decide(args, &gathered, base.as_ref())?;
     let lost = mounts::decide(args, &gathered, &mut container)?;
     let mut spec = program::over(base, args, &container);
-    let layer = contents::plan(&gathered, &spec, &container, latest_time()?)?;
+    let latest = latest_time()?;
+    // The layer alone has no place for documents.
+    let inventory = (args.tar.is_none() || args.scanner_files)
+        .then(|| Inventory::take(&gathered))
+        .transpose()?;
+    inventory.iter().for_each(Inventory::say_unread);
+    let scanned = inventory.as_ref().filter(|_| args.scanner_files);
+    let contents::Plan { layer, for_scanners } =
+        contents::plan(&gathered, &spec, &container, latest, scanned)?;
     mounts::fit(&mut container, &mut spec, &layer);
     refuse_unreadable(&layer, args.source.allow_missing)?;
     if !nix::unistd::geteuid().is_root() {
@@ -50,12 +60,33 @@ pub fn run(args: &build::Bundle) -> anyhow::Result<ExitCode> {
 
     let bar = progress::bytes("bundle", layer.bytes());
     let stop = interrupt::flag()?;
-    let sinks = Sinks { tar: None, progress: Some(&|bytes| bar.inc(bytes)), stop: Some(&stop) };
-    let (place, assembled) = match args.tar.as_deref() {
-        Some(tar) => (None, write_tar(tar, &gathered, &layer, sinks)?),
-        None => {
-            let written =
-                bundle::write(&args.output, &gathered.rootfs, &layer, spec, sinks, !args.no_sync);
+    let sinks =
+        Sinks { progress: Some(&|bytes| bar.inc(bytes)), stop: Some(&stop), ..Sinks::default() };
+    let (place, assembled) = match (args.tar.as_deref(), &inventory) {
+        (Some(tar), _) => (None, write_tar(tar, &gathered, &layer, sinks)?),
+        (None, inventory) => {
+            let digests = Mutex::default();
+            let sinks = Sinks { digests: Some(&digests), ..sinks };
+            let name = container.args.first().and_then(|program| program.rsplit('/').next());
+            let beside = |diff_id| {
+                let digests = std::mem::take(&mut *digests.lock().map_err(|_| poisoned())?);
+                let subject = Subject {
+                    gathered: &gathered,
+                    layer: &layer,
+                    diff_id,
+                    digests: &digests,
+                    name: name.unwrap_or("bundle"),
+                    for_scanners: &for_scanners,
+                    created: latest,
+                };
+                let documents = inventory.as_ref().map(|inventory| inventory.documents(&subject));
+                let documents = documents.transpose().map_err(std::io::Error::other)?;
+                let documents = documents.unwrap_or_default().into_iter();
+                let folder = Path::new(evidence::FOLDER);
+                Ok(documents.map(|one| (folder.join(one.name), one.bytes)).collect())
+            };
+            let (rootfs, sync) = (&gathered.rootfs, !args.no_sync);
+            let written = bundle::write(&args.output, rootfs, &layer, spec, sinks, &beside, sync);
             let bundle = written.map_err(|error| explain(error, &args.output))?;
             (Some(bundle.dir), bundle.layer)
         }
@@ -65,6 +96,11 @@ pub fn run(args: &build::Bundle) -> anyhow::Result<ExitCode> {
         Summary { args, place, layer: &layer, assembled: &assembled, lost, container: &container };
     summary.report()?;
     Ok(Status::Done.into())
+}
+
+/// A worker panicked: cannot happen, and has been said where it did.
+fn poisoned() -> std::io::Error {
+    std::io::Error::other("a worker ended early")
 }
 
 /// The time after which no file may have been changed (reproducible-builds.org).

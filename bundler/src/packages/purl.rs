@@ -19,7 +19,11 @@ pub(super) fn purl(package: &Package, distro: Option<&Distro>) -> String {
         _ => &package.name,
     };
     let parts: Vec<String> = name.split('/').map(|part| encode(part, "")).collect();
-    purl += &format!("{}@{}", parts.join("/"), encode(&package.version, ":"));
+    purl += &parts.join("/");
+    // What Go says of a program that was built from no released version.
+    if package.version != "(devel)" {
+        purl += &format!("@{}", encode(&package.version, ":"));
+    }
     if package.ecosystem.is_system() {
         let distro = distro.map(|distro| match distro.version.as_str() {
             "" => distro.id.clone(),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 /// SHA-256 of a layer's *uncompressed* tar (OCI `diff_id`).
@@ -72,6 +73,30 @@ impl DiffIdHasher {
 
     pub(crate) fn finish(self) -> DiffId {
         DiffId(self.0.finalize().into())
+    }
+}
+
+/// Digests of the content of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileDigest {
+    /// SHA-256.
+    pub sha256: [u8; 32],
+    /// SHA-1, which SPDX 2.3 demands of every file.
+    pub sha1: [u8; 20],
+}
+
+/// Digests the content of one file as it passes by.
+#[derive(Clone, Default)]
+pub(crate) struct FileHasher(Sha256, Sha1);
+
+impl FileHasher {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+        self.1.update(bytes);
+    }
+
+    pub(crate) fn finish(self) -> FileDigest {
+        FileDigest { sha256: self.0.finalize().into(), sha1: self.1.finalize().into() }
     }
 }
 

@@ -125,6 +125,9 @@ pub struct Bundle {
     /// Network of the container: the host's, or one of its own with nothing in it
     #[arg(long, value_name = "WHICH", default_value = "host")]
     pub network: Network,
+    /// Add what scanners such as trivy, grype and syft need to name the packages of the files
+    #[arg(long)]
+    pub scanner_files: bool,
     /// Do not wait until the bundle is on the disk
     #[arg(long)]
     pub no_sync: bool,
@@ -150,6 +153,7 @@ impl Bundle {
             writable: false,
             cap: Vec::new(),
             network: Network::Host,
+            scanner_files: false,
             no_sync: false,
             json: false,
         }

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use anyhow::Context;
 use bundler::bundle::{self, BundleError};
@@ -17,7 +18,8 @@ use bundler::{AssembleError, Assembled, Container, Layer, RootPath, Sinks};
 use oci_spec::runtime::Spec;
 
 use crate::cli::build;
-use crate::report::{Advice, INTERRUPTED, Status};
+use crate::evidence::{self, Inventory, Subject};
+use crate::report::{Advice, Status};
 use crate::{interrupt, progress, report};
 
 use super::source::{Gathered, gather};
@@ -29,7 +31,9 @@ use summary::Summary;
 /// As [`gather`]; with status 1 where something is missing or unreadable; what
 /// cannot be written or does not make sense together.
 pub fn run(args: &build::Bundle) -> anyhow::Result<ExitCode> {
-    let Prepared { gathered, mut container, mut spec, layer, lost, wrote_root } = prepare(args)?;
+    let Prepared { gathered, mut container, mut spec, plan, inventory, lost, wrote_root, created } =
+        prepare(args)?;
+    let contents::Plan { layer, for_scanners } = plan;
     if wrote_root {
         report::warn(
             "vzbuild",
@@ -44,12 +48,33 @@ pub fn run(args: &build::Bundle) -> anyhow::Result<ExitCode> {
 
     let bar = progress::bytes("bundle", layer.bytes());
     let stop = interrupt::flag()?;
-    let sinks = Sinks { tar: None, progress: Some(&|bytes| bar.inc(bytes)), stop: Some(&stop) };
-    let (place, assembled) = match args.tar.as_deref() {
-        Some(tar) => (None, write_tar(tar, &gathered, &layer, sinks)?),
-        None => {
-            let written =
-                bundle::write(&args.output, &gathered.rootfs, &layer, spec, sinks, !args.no_sync);
+    let sinks =
+        Sinks { progress: Some(&|bytes| bar.inc(bytes)), stop: Some(&stop), ..Sinks::default() };
+    let (place, assembled) = match (args.tar.as_deref(), &inventory) {
+        (Some(tar), _) => (None, write_tar(tar, &gathered, &layer, sinks)?),
+        (None, inventory) => {
+            let digests = Mutex::default();
+            let sinks = Sinks { digests: Some(&digests), ..sinks };
+            let name = container.args.first().and_then(|program| program.rsplit('/').next());
+            let beside = |diff_id| {
+                let digests = std::mem::take(&mut *digests.lock().map_err(|_| poisoned())?);
+                let subject = Subject {
+                    gathered: &gathered,
+                    layer: &layer,
+                    diff_id,
+                    digests: &digests,
+                    name: name.unwrap_or("bundle"),
+                    for_scanners: &for_scanners,
+                    created,
+                };
+                let documents = inventory.as_ref().map(|inventory| inventory.documents(&subject));
+                let documents = documents.transpose().map_err(std::io::Error::other)?;
+                let documents = documents.unwrap_or_default().into_iter();
+                let folder = Path::new(evidence::FOLDER);
+                Ok(documents.map(|one| (folder.join(one.name), one.bytes)).collect())
+            };
+            let (rootfs, sync) = (&gathered.rootfs, !args.no_sync);
+            let written = bundle::write(&args.output, rootfs, &layer, spec, sinks, &beside, sync);
             let bundle = written.map_err(|error| explain(error, &args.output))?;
             (Some(bundle.dir), bundle.layer)
         }
@@ -66,11 +91,15 @@ pub(super) struct Prepared {
     pub(super) gathered: Gathered,
     pub(super) container: Container,
     pub(super) spec: Spec,
-    pub(super) layer: Layer,
+    pub(super) plan: contents::Plan,
+    /// What the root holds, where documents or scanners need it.
+    inventory: Option<Inventory>,
     /// Directories whose content ends with the program.
     lost: Vec<RootPath>,
     /// Whether the run wrote into the root directory itself.
     wrote_root: bool,
+    /// The time after which nothing may have been made.
+    created: Option<i64>,
 }
 
 /// From the specs to the plan of a bundle.
@@ -83,9 +112,21 @@ pub(super) fn prepare(args: &build::Bundle) -> anyhow::Result<Prepared> {
     let mut container = program::decide(args, &gathered, base.as_ref())?;
     let (lost, wrote_root) = mounts::decide(args, &gathered, &mut container)?;
     let spec = program::over(base, args, &container);
-    let layer = contents::plan(&gathered, &spec, &container, latest_time()?)?;
-    refuse_unreadable(&layer, args.source.allow_missing)?;
-    Ok(Prepared { gathered, container, spec, layer, lost, wrote_root })
+    let created = latest_time()?;
+    // The layer alone has no place for documents.
+    let inventory = (args.tar.is_none() || args.scanner_files)
+        .then(|| Inventory::take(&gathered))
+        .transpose()?;
+    inventory.iter().for_each(Inventory::say_unread);
+    let scanned = inventory.as_ref().filter(|_| args.scanner_files);
+    let plan = contents::plan(&gathered, &spec, &container, created, scanned)?;
+    refuse_unreadable(&plan.layer, args.source.allow_missing)?;
+    Ok(Prepared { gathered, container, spec, plan, inventory, lost, wrote_root, created })
+}
+
+/// A worker panicked: cannot happen, and has been said where it did.
+fn poisoned() -> std::io::Error {
+    std::io::Error::other("a worker ended early")
 }
 
 /// The time after which no file may have been changed (reproducible-builds.org).

@@ -13,7 +13,7 @@ use bundler::image::{
 };
 
 use crate::cli::build;
-use crate::report::{Advice, INTERRUPTED, Status};
+use crate::report::{Advice, Status};
 use crate::{interrupt, progress, report};
 
 use super::bundle::latest_time;
@@ -88,7 +88,7 @@ fn compression(asked: build::Compression) -> Compression {
 fn explain(error: WriteError) -> anyhow::Error {
     let hint = match &error {
         WriteError::Assemble(AssembleError::Interrupted) => {
-            return Err::<(), _>(error).status(INTERRUPTED).unwrap_err();
+            return Err::<(), _>(error).status(interrupt::INTERRUPTED).unwrap_err();
         }
         WriteError::Assemble(AssembleError::Vanished(_) | AssembleError::Changed(_)) => {
             "something writes to the files meanwhile (a running service, an upgrade?): stop it or try again"

@@ -12,6 +12,7 @@ mod delta_faults;
 mod delta_memory;
 mod delta_sample;
 mod diff;
+mod evidence;
 mod explain;
 mod help;
 mod image_engines;

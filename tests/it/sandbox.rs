@@ -135,6 +135,8 @@ pub enum Need {
     Root,
     /// A program in PATH, and the Debian package that has it.
     Program(&'static str, &'static str),
+    /// A program in PATH, and the Python package of PyPI that has it.
+    PyPi(&'static str, &'static str),
     /// A file, and the Debian package that has it.
     File(&'static str, &'static str),
     /// An account for this user that ssh can log in to.
@@ -146,7 +148,7 @@ pub enum Need {
 pub fn require(test: &str, needs: &[Need]) -> bool {
     let absent = |need: &&Need| match need {
         Need::Root => !nix::unistd::geteuid().is_root(),
-        Need::Program(name, _) => vz::process::find(name).is_none(),
+        Need::Program(name, _) | Need::PyPi(name, _) => vz::process::find(name).is_none(),
         Need::File(path, _) => !Path::new(path).exists(),
         Need::Login => {
             let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
@@ -157,6 +159,7 @@ pub fn require(test: &str, needs: &[Need]) -> bool {
     let what = match need {
         Need::Root => "root".to_owned(),
         Need::Program(name, package) => format!("`{name}` (Debian package {package})"),
+        Need::PyPi(name, package) => format!("`{name}` (`pip install {package}` in a venv)"),
         Need::File(path, package) => format!("{path} (Debian package {package})"),
         Need::Login => "a user with a login shell".to_owned(),
     };

@@ -172,7 +172,7 @@ mod tests {
     fn plan(dir: &Path) -> (Rootfs, Layer) {
         let rootfs = Rootfs::open(dir).unwrap();
         let mut planner = Planner::new(&rootfs, Some(0));
-        planner.add_below(&RootPath::root()).unwrap();
+        planner.add_below(&RootPath::root(), &|_| true).unwrap();
         let layer = planner.finish().unwrap();
         (rootfs, layer)
     }

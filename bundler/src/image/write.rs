@@ -192,7 +192,12 @@ fn put_layers(
         place.begin().map_err(at(path))?;
         let blob = Blob { place: &mut *place, hasher: BlobHasher::default(), size: 0 };
         let mut encoder = image.compression.encoder(blob).map_err(at(path))?;
-        let sinks = Sinks { tar: Some(&mut encoder), progress: watch.progress, stop: watch.stop };
+        let sinks = Sinks {
+            tar: Some(&mut encoder),
+            progress: watch.progress,
+            stop: watch.stop,
+            ..Sinks::default()
+        };
         let assembled = match assemble(layer.layer, layer.rootfs, None, sinks) {
             Err(AssembleError::Tar(source)) => return Err(at(path)(source)),
             other => other?,

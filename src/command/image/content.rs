@@ -11,13 +11,13 @@ use oci_spec::runtime::Spec;
 
 use super::flags;
 use crate::cli::build;
+use crate::command::bundle::contents::Plan;
 use crate::command::bundle::program::read;
 use crate::command::bundle::{self, Prepared, refuse_unreadable};
 use crate::command::source::gather;
+use crate::evidence;
 use crate::report::{Advice, Status};
 
-/// The folder of a bundle with documents about it.
-const EVIDENCE: &str = "evidence";
 /// Larger documents are none of ours.
 const MAX_DOCUMENT: u64 = 256 << 20;
 
@@ -53,7 +53,7 @@ fn from_specs(args: &build::Image) -> anyhow::Result<Source> {
         tmpfs: args.volume.clone(),
         ..build::Bundle::of(args.source.clone(), Path::new(""))
     };
-    let Prepared { gathered, spec, layer, .. } = bundle::prepare(&bundle)?;
+    let Prepared { gathered, spec, plan: Plan { layer, .. }, .. } = bundle::prepare(&bundle)?;
     let rootfs = gathered.rootfs;
     let [passwd, group] = ["/etc/passwd", "/etc/group"].map(|path| read(&rootfs, path));
     let (execution, not_in_image) = runtime::execution(&spec, BTreeSet::new(), &passwd, &group);
@@ -71,7 +71,7 @@ fn open_bundle(dir: &Path, args: &build::Image, latest: Option<i64>) -> anyhow::
     let volumes = volumes(&spec, &rootfs);
     let (mut execution, not_in_image) = runtime::execution(&spec, volumes, &passwd, &group);
     flags::apply_program(args, &rootfs, &mut execution)?;
-    let artifacts = artifacts(&dir.join(EVIDENCE))?;
+    let artifacts = artifacts(&dir.join(evidence::FOLDER))?;
     Ok(Source { rootfs, layer, execution, artifacts, not_in_image })
 }
 
@@ -86,7 +86,7 @@ fn open_tree(dir: &Path, latest: Option<i64>) -> anyhow::Result<(Rootfs, Layer)>
     let cannot = || format!("cannot read `{}`", tree.display());
     let rootfs = Rootfs::open(&tree).with_context(cannot)?;
     let mut planner = Planner::new(&rootfs, latest);
-    planner.add_below(&RootPath::root()).with_context(cannot)?;
+    planner.add_below(&RootPath::root(), &|_| true).with_context(cannot)?;
     let mut layer = planner.finish().with_context(cannot)?;
     // An ordinary user cannot make files of root's, so in a bundle theirs are meant.
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());

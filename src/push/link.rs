@@ -92,7 +92,7 @@ impl Link {
         Ok(Self::resume(input, output, sent, silence, hang_up))
     }
 
-    /// As [`Link::start`], where the greeting was sent already, `sent` bytes in all.
+    /// As [`Link::start`], where the greeting is there already, by `sent` bytes in all.
     pub fn resume(
         mut input: impl Read + Send + 'static,
         output: impl Write + Send + 'static,

@@ -1,6 +1,7 @@
 //! The node's end: takes what a sender offers, and puts it in place when it is
 //! whole and proved.
 
+mod base;
 mod delta_offer;
 mod files_offer;
 mod listing;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use self::base::Base;
 use super::link::{Link, LinkError};
 use super::protocol::{Have, Hello, MAX_DAMAGED, Offer, Receipt, Reply, Task, VERSION, valid_name};
 use super::store::{Contents, Store, parse_id};
@@ -134,7 +136,11 @@ impl Push<'_> {
 
     fn run(&self, link: &mut Link, identity: &Identity) -> anyhow::Result<()> {
         sweep::incoming(self.store, Some((&self.name, &self.target)), sweep::INCOMING_AGE)?;
-        link.say(&Reply::Have(self.have(identity)?))?;
+        let have = self.have(identity)?;
+        // Hashed while the offer is on its way: nearly all are made from this one.
+        let base = have.revisions.first().filter(|_| !have.revisions.contains(&self.target));
+        let mut likely = base.and_then(|id| Base::begin(self, id, &[]).ok());
+        link.say(&Reply::Have(have))?;
         let incoming = self.store.incoming(&self.name, &self.target);
         loop {
             let offer: Offer = link.hear()?;
@@ -144,9 +150,12 @@ impl Push<'_> {
             }
             let taken = match offer {
                 Offer::Present => self.present()?,
-                Offer::Delta { .. } => delta_offer::take(self, link, &incoming, offer)?,
+                Offer::Delta { .. } => {
+                    delta_offer::take(self, link, &incoming, offer, likely.take())?
+                }
                 Offer::Files { bytes, listing, ask } => {
-                    files_offer::take(self, link, &incoming, (bytes, listing), ask)?
+                    let lengths = (bytes, listing);
+                    files_offer::take(self, link, &incoming, lengths, ask, likely.take())?
                 }
             };
             match taken {

@@ -1,8 +1,9 @@
 //! The way to a node: the system's `ssh`, and the receiver put there by digest.
 //!
 //! One ssh session does all: its command is a line of `sh` that starts the receiver
-//! `bin/vzpush-DIGEST` of the store. Where it is not there, the line says so, takes
-//! it from standard input, checks its digest, gives it its name and starts it.
+//! `bin/vzpush-DIGEST` of the store with the `Hello`, which so needs no round trip of
+//! its own. Where it is not there, the line says so, takes it from standard input,
+//! checks its digest, gives it its name and starts it.
 
 mod diagnosis;
 mod process;
@@ -101,7 +102,7 @@ impl Ssh {
         ssh
     }
 
-    /// Starts a session on `node` and sends `hello`. With `renew`, or where the one
+    /// Starts a session on `node` with `hello`. With `renew`, or where the one
     /// that is there does not answer, the receiver is put in place anew.
     ///
     /// # Errors
@@ -131,13 +132,13 @@ impl Ssh {
         let mut greeting = MAGIC.to_vec();
         frame::write(&mut greeting, frame::Type::Message, &serde_json::to_vec(hello)?)?;
         let script =
-            script::start(receiver, self.store.as_deref(), greeting.len(), self.silence, renew)?;
+            script::start(receiver, self.store.as_deref(), &greeting, self.silence, renew)?;
         let mut ssh = self.command(node, &script, &[]);
         ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let (running, mut stdin, stdout) = process::start(&mut ssh)?;
         let mut stdout = BufReader::new(stdout);
         running.expect_within(self.connect_timeout + LOGIN);
-        let begun = self.begin(&running, receiver, &greeting, &mut stdin, &mut stdout);
+        let begun = self.begin(&running, receiver, &mut stdin, &mut stdout);
         let uploaded = match begun {
             Ok(uploaded) => uploaded,
             Err(error) => return Err(self.diagnose(node, running, error, renew)),
@@ -145,7 +146,7 @@ impl Ssh {
         running.expect_no_more();
         let input = Cursor::new(MAGIC).chain(stdout);
         let hang_up = running.killer();
-        let link = Link::resume(input, stdin, greeting.len() as u64, self.silence, hang_up);
+        let link = Link::resume(input, stdin, script.len() as u64, self.silence, hang_up);
         Ok(Session { link, uploaded, running })
     }
 
@@ -153,14 +154,10 @@ impl Ssh {
         &self,
         running: &Running,
         receiver: &Receiver,
-        greeting: &[u8],
         stdin: &mut ChildStdin,
         stdout: &mut BufReader<ChildStdout>,
     ) -> anyhow::Result<u64> {
-        // Where ssh ended before it read this, its own words say why.
-        let _ = stdin.write_all(greeting).and_then(|()| stdin.flush());
-        let answer = first_answer(stdout, || ())?;
-        let arch = match answer {
+        let arch = match first_answer(stdout, || ())? {
             Answer::Needs(arch) => arch,
             Answer::Greeting => return Ok(0),
             Answer::OtherVersion => return Err(Mute.into()),
@@ -172,14 +169,12 @@ impl Ssh {
             ))
             .hint("run a vzpush that was built for the node's architecture");
         }
-        for chunk in receiver.program.chunks(script::CHUNK) {
+        let install = script::install(receiver);
+        for chunk in [install.as_bytes()].into_iter().chain(receiver.program.chunks(script::CHUNK))
+        {
             running.expect_within(self.silence);
             stdin.write_all(chunk).context("cannot send the receiver")?;
         }
-        stdin
-            .write_all(greeting)
-            .and_then(|()| stdin.flush())
-            .context("cannot send the receiver")?;
         running.expect_within(self.silence);
         // Much of it is still on its way; each part that arrives is told.
         match first_answer(stdout, || running.expect_within(self.silence))? {

@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use delta::{Digest, Entry, Kind, Manifest, Sink};
 use sha2::{Digest as _, Sha256};
 
+use super::base::{Base, Examined};
 use super::listing::receive_listing;
 use super::objects::{Objects, receive_contents};
 use super::{Push, Taken};
@@ -17,7 +18,6 @@ use crate::push::contents::{self, Content};
 use crate::push::link::{Link, LinkError};
 use crate::push::protocol::{Commit, Receipt, Reply};
 use crate::push::staging::{Builder, Donor, is_bundle};
-use crate::push::store::Contents;
 use crate::tree::FileAt;
 
 /// Runs in a page of [`Reply::Need`], so that a page fits into a frame.
@@ -30,6 +30,7 @@ pub(super) fn take(
     incoming: &Path,
     lengths: (u64, u64),
     ask: bool,
+    likely: Option<Base>,
 ) -> anyhow::Result<Taken> {
     let manifest = receive_listing(link, lengths, &push.target)?;
     if !is_bundle(&manifest) {
@@ -37,7 +38,7 @@ pub(super) fn take(
     }
     let wanted = contents::of(&manifest);
     let objects = Objects::open(incoming.join("objects"))?;
-    let donor = if ask { donor(push)? } else { None };
+    let donor = if ask { donor(push, likely)? } else { None };
     let mut needed = Vec::new();
     for (number, content) in (0_u32..).zip(&wanted) {
         let here = ask
@@ -95,27 +96,22 @@ pub(crate) struct Other {
     damaged: u32,
 }
 
-/// The revision that most is kept from: the current one, else any.
-fn donor(push: &Push<'_>) -> anyhow::Result<Option<Other>> {
-    let current = push.store.current(&push.name);
-    let mut ids: Vec<String> = current.into_iter().collect();
-    ids.extend(push.store.ids(&push.name)?);
-    for id in ids {
-        let Ok(manifest) = push.store.listing(&push.name, &id) else { continue };
-        let contents = Contents::open(&push.store.revision(&push.name, &id))?;
-        let (donor, damaged) = Donor::examine(contents, &manifest);
-        let mut paths = HashMap::new();
-        for (number, entry) in (0_u32..).zip(manifest.entries()) {
-            if let Some(info) = entry.file()
-                && damaged.binary_search(&number).is_err()
-            {
-                paths.entry(info.digest).or_insert_with(|| entry.clone());
-            }
+/// The revision that most is kept from: the likely one, the current one, else any.
+fn donor(push: &Push<'_>, likely: Option<Base>) -> anyhow::Result<Option<Other>> {
+    let others = push.store.current(&push.name).into_iter().chain(push.store.ids(&push.name)?);
+    let mut others = others.filter_map(|id| Base::begin(push, &id, &[]).ok());
+    let Some(base) = likely.or_else(|| others.next()) else { return Ok(None) };
+    let Examined { listing, donor, damaged, .. } = base.finish()?;
+    let mut paths = HashMap::new();
+    for (number, entry) in (0_u32..).zip(listing.entries()) {
+        if let Some(info) = entry.file()
+            && damaged.binary_search(&number).is_err()
+        {
+            paths.entry(info.digest).or_insert_with(|| entry.clone());
         }
-        let damaged = u32::try_from(damaged.len()).unwrap_or(u32::MAX);
-        return Ok(Some(Other { donor, paths, damaged }));
     }
-    Ok(None)
+    let damaged = u32::try_from(damaged.len()).unwrap_or(u32::MAX);
+    Ok(Some(Other { donor, paths, damaged }))
 }
 
 fn say_needed(link: &mut Link, needed: &[(u32, u64)], damaged: u32) -> Result<(), LinkError> {

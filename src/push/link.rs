@@ -202,8 +202,13 @@ impl Link {
         }
     }
 
+    /// Whether the other end was given up.
+    pub fn was_silent(&self) -> bool {
+        self.state.silent.load(Ordering::Relaxed)
+    }
+
     fn explain(&self, error: LinkError) -> LinkError {
-        match self.state.silent.load(Ordering::Relaxed) {
+        match self.was_silent() {
             true => LinkError::Silent(self.silence),
             false => error,
         }

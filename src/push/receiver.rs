@@ -197,8 +197,8 @@ impl Push<'_> {
         }
     }
 
-    /// After a push that was not done: pieces stay for the next try, but never at the
-    /// cost of the room that others need.
+    /// After a push that was not done: pieces stay for the next try, but not to the
+    /// last block of the disk.
     fn clear_up(&self, done: anyhow::Result<()>) -> anyhow::Result<()> {
         let Err(error) = done else { return Ok(()) };
         let incoming = self.store.incoming(&self.name, &self.target);

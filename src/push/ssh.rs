@@ -10,8 +10,9 @@ mod process;
 mod script;
 
 use std::io::{BufReader, Cursor, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -47,6 +48,9 @@ pub struct Ssh {
     pub silence: Duration,
 }
 
+/// How long the process that shares a connection may take to answer.
+const CONTROL: Duration = Duration::from_secs(2);
+
 /// The receiver that is to run on nodes.
 #[derive(Clone, Debug)]
 pub struct Receiver {
@@ -63,6 +67,8 @@ pub struct Session {
     /// Bytes of the receiver, where it had to be sent.
     pub uploaded: u64,
     running: Running,
+    ssh: Ssh,
+    node: Node,
 }
 
 impl Ssh {
@@ -114,10 +120,12 @@ impl Ssh {
         hello: &Hello,
         renew: bool,
     ) -> anyhow::Result<Session> {
-        match self.attempt(node, receiver, hello, renew) {
-            Err(error) if error.downcast_ref::<Mute>().is_some() => {
-                self.attempt(node, receiver, hello, true)
-            }
+        let mut tried = self.attempt(node, receiver, hello, renew);
+        if tried.as_ref().is_err_and(anyhow::Error::is::<Stale>) {
+            tried = self.attempt(node, receiver, hello, renew);
+        }
+        match tried {
+            Err(error) if error.is::<Mute>() => self.attempt(node, receiver, hello, true),
             other => other,
         }
     }
@@ -134,28 +142,51 @@ impl Ssh {
         let script =
             script::start(receiver, self.store.as_deref(), &greeting, self.silence, renew)?;
         let mut ssh = self.command(node, &script, &[]);
-        ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let shared = self.control_command(node, "check");
         let (running, mut stdin, stdout) = process::start(&mut ssh)?;
         let mut stdout = BufReader::new(stdout);
-        running.expect_within(self.connect_timeout + LOGIN);
+        let login = if shared { Duration::ZERO } else { LOGIN };
+        running.expect_within(self.connect_timeout + login);
         let begun = self.begin(&running, receiver, &mut stdin, &mut stdout);
         let uploaded = match begun {
             Ok(uploaded) => uploaded,
-            Err(error) => return Err(self.diagnose(node, running, error, renew)),
+            Err(error) => {
+                let error = self.diagnose(node, running, error, renew);
+                // The shared connection may be one to a machine that is no more.
+                let stale = shared && !error.is::<Mute>() && self.control_command(node, "exit");
+                return Err(if stale { Stale.into() } else { error });
+            }
         };
         running.expect_no_more();
         let input = Cursor::new(MAGIC).chain(stdout);
         let hang_up = running.killer();
         let link = Link::resume(input, stdin, script.len() as u64, self.silence, hang_up);
-        Ok(Session { link, uploaded, running })
+        Ok(Session { link, uploaded, running, ssh: self.clone(), node: node.clone() })
+    }
+
+    /// Asks the process that shares its connection to `node`, if there is one, to do
+    /// something ([`-O` of ssh]); returns whether it does.
+    ///
+    /// [`-O` of ssh]: https://man.openbsd.org/ssh#O
+    fn control_command(&self, node: &Node, what: &str) -> bool {
+        let shares =
+            |dir: &PathBuf| std::fs::read_dir(dir).is_ok_and(|mut dir| dir.next().is_some());
+        if !self.control.as_ref().is_some_and(shares) {
+            return false;
+        }
+        let asked = process::start(&mut self.command(node, "true", &["-O", what]));
+        asked.is_ok_and(|(running, ..)| {
+            running.expect_within(CONTROL);
+            running.end().0 == Some(0)
+        })
     }
 
     fn begin(
         &self,
         running: &Running,
         receiver: &Receiver,
-        stdin: &mut ChildStdin,
-        stdout: &mut BufReader<ChildStdout>,
+        stdin: &mut UnixStream,
+        stdout: &mut BufReader<UnixStream>,
     ) -> anyhow::Result<u64> {
         let arch = match first_answer(stdout, || ())? {
             Answer::Needs(arch) => arch,
@@ -231,8 +262,14 @@ impl Ssh {
 impl Session {
     /// Ends the session; what ssh or the receiver said on standard error comes back.
     pub fn end(self) -> String {
+        let silent = self.link.was_silent();
         drop(self.link);
-        self.running.end().1
+        let said = self.running.end().1;
+        if silent {
+            // Others would wait on the same dead connection.
+            self.ssh.control_command(&self.node, "exit");
+        }
+        said
     }
 }
 
@@ -240,6 +277,11 @@ impl Session {
 #[derive(Debug, thiserror::Error)]
 #[error("the receiver on the node does not answer")]
 struct Mute;
+
+/// A shared connection was there that led nowhere; it is ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the shared connection to the node had ended")]
+struct Stale;
 
 enum Answer {
     /// The receiver's greeting.

@@ -15,6 +15,10 @@ use super::store::Store;
 pub const INCOMING_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A receiver that is put in place is there sooner.
 const UPLOAD_AGE: Duration = Duration::from_secs(24 * 3600);
+/// What a push that met a full disk leaves free, so that logins and logs go on: bytes.
+const LEAST: u64 = 512 << 10;
+/// The same in inodes.
+const LEAST_INODES: u64 = 16;
 /// What the names of removed revisions begin with.
 const GONE: &str = ".gone.";
 /// So many receivers stay: build hosts of several versions may push to one node.
@@ -105,7 +109,7 @@ pub fn gone(store: &Store) -> anyhow::Result<u64> {
 }
 
 /// Gives back what the broken-off push in `incoming` holds, the newest first, until
-/// the disk has room for others. What is half built goes in any case; it is made of
+/// the disk has a little room: the rest stays for the next try. What is half built goes in any case; it is made of
 /// what stays.
 ///
 /// # Errors
@@ -119,7 +123,7 @@ pub fn give_back(incoming: &Path) -> anyhow::Result<()> {
             pieces.push((entry.metadata()?.modified()?, entry.path()));
         }
         pieces.sort();
-        while let Some(lack) = space::check(incoming, 0, 0)? {
+        while let Some(lack) = space::lack(incoming, LEAST, LEAST_INODES)? {
             if let Some((_, path)) = pieces.pop() {
                 fs::remove_file(path)?;
                 continue;
@@ -130,7 +134,7 @@ pub fn give_back(incoming: &Path) -> anyhow::Result<()> {
             let len = delta.metadata()?.len();
             match lack {
                 Lack::Bytes { needed, free } if len > 0 => {
-                    delta.set_len(len.saturating_sub((needed - free).max(1 << 20)))?;
+                    delta.set_len(len.saturating_sub((needed - free).max(64 << 10)))?;
                 }
                 _ => return Ok(()),
             }

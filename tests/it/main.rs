@@ -22,7 +22,6 @@ mod ldd;
 mod programs;
 mod push;
 mod push_chaos;
-mod push_faults;
 mod reproducible;
 mod rootless;
 mod run;

@@ -173,8 +173,54 @@ fn filled(test: &str, full: u32, inodes: bool) {
         for path in filler {
             fs::remove_file(path).unwrap();
         }
-        // How much could stay depends on how much was left.
-        trial.check_with(false);
+        trial.check();
+    });
+}
+
+/// Seen before anything is sent; what waits of other tries makes way first.
+#[test]
+fn disk_too_small() {
+    let Some(suite) = suite("disk_too_small", 3, 1, SMALL, &[Need::Root]) else { return };
+    suite.each(12_000_000..13_000_000, |trial| {
+        trial.options.push("--delta=never".to_owned());
+        trial.options.dedup();
+        let mut child = trial.start_and_stop();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        trial.node.wait_until_idle();
+        let sandbox = &trial.node.sshd.sandbox;
+        sandbox.write("large/rootfs/noise", trial.random.noise(25_000_000));
+        sandbox.write("large/config.json", CONFIG);
+        let large = ["--delta=never", "--name", "web", "large", "node"];
+        trial.node.push(&large).status(3).says("bytes are needed").says("vzpush gc");
+        let fits = trial.random.noise(11_000_000);
+        sandbox.write("fits/rootfs/noise", fits);
+        sandbox.write("fits/config.json", CONFIG);
+        trial.node.push(&["--delta=never", "--name", "web", "fits", "node"]).success();
+        trial.node.push(&["verify", "node"]).success();
+        // Small again, for the next trial.
+        sandbox.write("fits/rootfs/noise", "");
+        for keep in ["1", "2"] {
+            sandbox.write("fits/rootfs/keep", keep);
+            trial.node.push(&["--name", "web", "fits", "node"]).success();
+        }
+        trial.node.push(&["gc", "node"]).success();
+    });
+}
+
+/// The lock of a pusher that hangs is free again.
+#[test]
+fn pusher_frozen() {
+    let Some(suite) = suite("pusher_frozen", 10, 1, Ground::Plain, &[]) else { return };
+    suite.each(FRESH, |trial| {
+        trial.options.push(QUICK.to_owned());
+        let mut child = trial.start_and_stop();
+        let pusher = child.id() as i32;
+        trial.node.signal(&[pusher], Signal::SIGSTOP);
+        trial.node.gate.release();
+        trial.check();
+        trial.node.signal(&[pusher], Signal::SIGCONT);
+        trial.end(&mut child);
     });
 }
 

@@ -14,6 +14,7 @@ mod delta_sample;
 mod diff;
 mod explain;
 mod help;
+mod image_in;
 mod layer;
 mod ldd;
 mod programs;

@@ -17,6 +17,7 @@ mod explain;
 mod help;
 mod image_engines;
 mod image_out;
+mod image_in;
 mod layer;
 mod ldd;
 mod programs;

@@ -158,6 +158,16 @@ pub fn data(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
+/// Writes a value as JSON, indented, to standard output.
+///
+/// # Errors
+/// As [`data`].
+pub fn json(value: &serde_json::Value) -> anyhow::Result<()> {
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    data(&text)
+}
+
 /// Standard output as it is, for those who speak a protocol over it: not gathered
 /// into lines.
 pub fn output() -> std::fs::File {

@@ -75,6 +75,23 @@ pub struct Source {
     pub listed: bool,
 }
 
+/// What runs in a container; by default what was traced.
+#[derive(ArgGroup, Debug, Clone, Default, PartialEq)]
+pub struct Program {
+    /// One word of the command; give it several times for its arguments
+    #[arg(long = "arg", value_name = "WORD", allow_hyphen_values = true)]
+    pub args: Vec<OsString>,
+    /// Variable of the environment; NAME alone takes the value that it has here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<OsString>,
+    /// Working directory inside the container
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<OsString>,
+    /// User that runs the command: a number or a name of the root's passwd
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+}
+
 /// `vzbuild bundle`
 #[derive(ArgGroup, Debug, PartialEq)]
 #[command(after_help = "Examples:
@@ -98,18 +115,9 @@ pub struct Bundle {
     /// Take this config.json as the base instead of the built-in one
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// One word of the command; give it several times for its arguments
-    #[arg(long = "arg", value_name = "WORD", allow_hyphen_values = true)]
-    pub args: Vec<OsString>,
-    /// Variable of the environment; NAME alone takes the value that it has here
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub env: Vec<OsString>,
-    /// Working directory inside the bundle
-    #[arg(long, value_name = "DIR")]
-    pub cwd: Option<OsString>,
-    /// User that runs the command: a number or a name of the root's passwd
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    pub user: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub program: Program,
     /// Directory of the host that outlives the container, mounted read-write; `:ro` mounts it read-only
     #[arg(long, value_name = "HOST:PATH[:ro]")]
     pub volume: Vec<OsString>,
@@ -144,10 +152,7 @@ impl Bundle {
             output: output.to_owned(),
             tar: None,
             config: None,
-            args: Vec::new(),
-            env: Vec::new(),
-            cwd: None,
-            user: None,
+            program: Program::default(),
             volume: Vec::new(),
             tmpfs: Vec::new(),
             writable: false,

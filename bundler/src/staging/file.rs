@@ -1,7 +1,8 @@
 //! Replaces a file at once: a new one is written beside it and takes its name
 //! when it is whole.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -52,12 +53,17 @@ impl StagedFile {
         &self.file
     }
 
-    /// Gives the file its name, with `sync` after it is on the disk.
+    /// Gives the file its name, with `sync` after it is on the disk; an older one
+    /// there keeps its mode.
     ///
     /// # Errors
     /// As `fsync` and `rename`; what had the name before is then still there.
-    pub fn commit(mut self, sync: bool) -> Result<(), StagingError> {
+    pub fn commit(&mut self, sync: bool) -> Result<(), StagingError> {
         let done = || {
+            if let Ok(old) = fs::symlink_metadata(&self.target).map(|old| old.permissions()) {
+                let mode = old.mode() & 0o777;
+                self.file.set_permissions(Permissions::from_mode(mode))?;
+            }
             if sync {
                 self.file.sync_all()?;
             }
@@ -95,7 +101,7 @@ mod tests {
         staged.file().write_all(b"new").unwrap();
         drop(staged);
         assert_eq!(fs::read(&target).unwrap(), b"old");
-        let staged = StagedFile::begin(&target).unwrap();
+        let mut staged = StagedFile::begin(&target).unwrap();
         staged.file().write_all(b"new").unwrap();
         staged.commit(true).unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"new");

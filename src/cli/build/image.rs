@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args as ArgGroup;
 
-use super::Source;
+use super::{Program, Source};
 
 /// `vzbuild image`
 #[derive(ArgGroup, Debug, PartialEq)]
@@ -50,18 +50,9 @@ pub struct Image {
     /// Spec or bundle whose files make a layer of their own, shared by all images on it
     #[arg(long, value_name = "SPEC|BUNDLE")]
     pub base_layer: Option<PathBuf>,
-    /// One word of the command; give it several times for its arguments
-    #[arg(long = "arg", value_name = "WORD", allow_hyphen_values = true)]
-    pub args: Vec<OsString>,
-    /// Variable of the environment; NAME alone takes the value that it has here
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub env: Vec<OsString>,
-    /// Working directory inside the container
-    #[arg(long, value_name = "DIR")]
-    pub cwd: Option<OsString>,
-    /// User that runs the command: a number or a name of the root's passwd
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    pub user: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub program: Program,
     /// Label of the image
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub label: Vec<String>,

@@ -71,16 +71,16 @@ pub(super) fn over(base: Option<Spec>, args: &Bundle, container: &Container) -> 
     let ours = container.spec();
     let Some(mut spec) = base else { return ours };
     if let (Some(process), Some(ours)) = (spec.process_mut(), ours.process()) {
-        if !args.args.is_empty() {
+        if !args.program.args.is_empty() {
             process.set_args(ours.args().clone());
         }
-        if !args.env.is_empty() {
+        if !args.program.env.is_empty() {
             process.set_env(ours.env().clone());
         }
-        if args.cwd.is_some() {
+        if args.program.cwd.is_some() {
             process.set_cwd(ours.cwd().clone());
         }
-        if args.user.is_some() {
+        if args.program.user.is_some() {
             process.set_user(ours.user().clone());
         }
         if !args.cap.is_empty() {
@@ -138,8 +138,13 @@ fn command(
     env: &BTreeMap<String, String>,
     has_base: bool,
 ) -> anyhow::Result<Vec<String>> {
-    if !args.args.is_empty() {
-        return args.args.iter().map(|word| text(word.as_encoded_bytes(), "argument")).collect();
+    if !args.program.args.is_empty() {
+        return args
+            .program
+            .args
+            .iter()
+            .map(|word| text(word.as_encoded_bytes(), "argument"))
+            .collect();
     }
     if let Some(run) = run {
         let mut words: Vec<String> =
@@ -212,7 +217,7 @@ fn is_program(resolver: &Resolver<'_>, path: &[u8]) -> bool {
 fn env(args: &Bundle, run: Option<&Run>) -> anyhow::Result<BTreeMap<String, String>> {
     let mut env = run.map(|run| run.env.clone()).unwrap_or_default();
     env.entry("PATH".to_owned()).or_insert_with(|| PATH.to_owned());
-    for word in &args.env {
+    for word in &args.program.env {
         env.extend([variable(word)?]);
     }
     Ok(env)
@@ -234,7 +239,7 @@ pub(in crate::command) fn variable(word: &OsStr) -> anyhow::Result<(String, Stri
 type User = (u32, u32, BTreeSet<u32>);
 
 fn user(args: &Bundle, gathered: &Gathered, run: Option<&Run>) -> anyhow::Result<User> {
-    if let Some(name) = &args.user {
+    if let Some(name) = &args.program.user {
         let [passwd, group] =
             ["/etc/passwd", "/etc/group"].map(|file| read(&gathered.rootfs, file));
         return accounts::find(name, &passwd, &group)
@@ -254,7 +259,7 @@ pub(in crate::command) fn read(rootfs: &Rootfs, path: &str) -> Vec<u8> {
 }
 
 fn cwd(args: &Bundle, gathered: &Gathered, run: Option<&Run>) -> anyhow::Result<String> {
-    if let Some(cwd) = &args.cwd {
+    if let Some(cwd) = &args.program.cwd {
         let cwd = text(cwd.as_encoded_bytes(), "directory")?;
         anyhow::ensure!(cwd.starts_with('/'), "--cwd `{cwd}` does not begin with `/`");
         return Ok(cwd);

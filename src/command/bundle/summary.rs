@@ -26,9 +26,7 @@ impl Summary<'_> {
     /// Prints it: lines to standard error, JSON to standard output.
     pub(super) fn report(&self) -> anyhow::Result<()> {
         if self.args.json {
-            let mut text = serde_json::to_vec_pretty(&self.json())?;
-            text.push(b'\n');
-            return report::data(&text);
+            return report::json(&self.json());
         }
         self.say_unkept();
         if self.place.is_some() && !self.lost.is_empty() {

@@ -45,10 +45,7 @@ pub(super) fn open(args: &build::Image, latest: Option<i64>) -> anyhow::Result<S
 /// The image of the bundle that the specs make.
 fn from_specs(args: &build::Image) -> anyhow::Result<Source> {
     let bundle = build::Bundle {
-        args: args.args.clone(),
-        env: args.env.clone(),
-        cwd: args.cwd.clone(),
-        user: args.user.clone(),
+        program: args.program.clone(),
         // In a bundle they are mounts, and a mount has a place.
         tmpfs: args.volume.clone(),
         ..build::Bundle::of(args.source.clone(), Path::new(""))
@@ -70,7 +67,7 @@ fn open_bundle(dir: &Path, args: &build::Image, latest: Option<i64>) -> anyhow::
     let [passwd, group] = ["/etc/passwd", "/etc/group"].map(|path| read(&rootfs, path));
     let volumes = volumes(&spec, &rootfs);
     let (mut execution, not_in_image) = runtime::execution(&spec, volumes, &passwd, &group);
-    flags::apply_program(args, &rootfs, &mut execution)?;
+    flags::apply_program(&args.program, &rootfs, &mut execution)?;
     let artifacts = artifacts(&dir.join(evidence::FOLDER))?;
     Ok(Source { rootfs, layer, execution, artifacts, not_in_image })
 }

@@ -7,7 +7,7 @@ use bundler::layer::Node;
 use bundler::{Layer, RootPath, Rootfs, accounts};
 use serde_json::{Value, json};
 
-use crate::cli::build::{Compression, Image};
+use crate::cli::build::{Compression, Image, Program};
 use crate::command::bundle::program::{read, text, variable};
 use crate::report::{self, Advice, Status};
 
@@ -16,7 +16,7 @@ use crate::report::{self, Advice, Status};
 /// # Errors
 /// A word that is not of its form, a user whom the root does not know.
 pub(super) fn apply_program(
-    args: &Image,
+    args: &Program,
     rootfs: &Rootfs,
     execution: &mut Execution,
 ) -> anyhow::Result<()> {
@@ -125,7 +125,7 @@ pub(super) fn warn(
     execution: &Execution,
     not_in_image: &NotInImage,
 ) {
-    if !not_in_image.groups.is_empty() && args.user.is_none() {
+    if !not_in_image.groups.is_empty() && args.program.user.is_none() {
         let groups: Vec<String> = not_in_image.groups.iter().map(ToString::to_string).collect();
         let groups = groups.join(", ");
         report::warn(

@@ -32,9 +32,7 @@ impl Summary<'_> {
     /// Prints it: a line to standard error, JSON to standard output.
     pub(super) fn report(&self) -> anyhow::Result<()> {
         if self.args.json {
-            let mut text = serde_json::to_vec_pretty(&self.json())?;
-            text.push(b'\n');
-            return report::data(&text);
+            return report::json(&self.json());
         }
         let size = self.written.layers.iter().map(|layer| layer.size).sum();
         let whole: usize = self.image.layers.iter().map(|layer| files(layer.layer)).sum();

@@ -142,7 +142,7 @@ impl Archive {
     }
 
     /// Gives it its name.
-    pub(super) fn commit(self, sync: bool) -> Result<(), StagingError> {
+    pub(super) fn commit(mut self, sync: bool) -> Result<(), StagingError> {
         self.staged.commit(sync)
     }
 

@@ -20,6 +20,7 @@ mod ldd;
 mod programs;
 mod push;
 mod push_faults;
+mod report;
 mod reproducible;
 mod rootless;
 mod run;

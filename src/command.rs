@@ -11,6 +11,7 @@ pub mod init;
 pub mod manual;
 pub mod patch;
 pub mod push;
+pub mod report;
 pub mod run;
 pub mod source;
 pub mod stat;

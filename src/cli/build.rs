@@ -1,13 +1,15 @@
 //! The command line of `vzbuild`.
 
 mod image;
+mod report;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-pub use image::{Compression, Image};
-
 use clap::{Args as ArgGroup, Parser, Subcommand};
+
+pub use image::{Compression, Image};
+pub use report::Report;
 
 /// Close specs over a root file system and assemble OCI bundles
 #[derive(Parser, Debug, PartialEq)]
@@ -44,6 +46,8 @@ pub enum Verb {
     Explain(Explain),
     /// Compare two specs, closures or bundles
     Diff(Diff),
+    /// Write a page about a bundle: what is in it and why, what was left out, what has changed
+    Report(Report),
     /// Run a bundle with runc or crun, or without either
     Run(Run),
     /// Write what turns one bundle, tree or file into another

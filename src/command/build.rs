@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{bundle, closure, delta, diff, explain, image, init, manual, patch, run};
+use super::{bundle, closure, delta, diff, explain, image, init, manual, patch, report, run};
 use crate::cli::build::{Args, Verb};
 
 /// Runs the verb that the command line asks for.
@@ -18,6 +18,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Verb::Patch(args) => patch::run(args),
         Verb::Explain(args) => explain::run(args),
         Verb::Diff(args) => diff::run(args),
+        Verb::Report(args) => report::run(args),
         Verb::Run(args) => run::run(args),
         Verb::Init(args) => init::run(args),
         Verb::Manual(args) => manual::run(args),

@@ -41,7 +41,7 @@ pub fn root(sandbox: &Sandbox) {
              d41d8cd98f00b204e9800998ecf8427e  usr/share/doc/run/README\n",
         ),
         ("var/lib/dpkg/info/base-files.list", "/etc/debian_version\n/usr/lib/os-release\n"),
-        ("var/lib/dpkg/info/other.list", "/srv/other\n"),
+        ("var/lib/dpkg/info/other.list", "/srv\n/srv/other\n/srv/other/file\n"),
         ("srv/other/file", "not used"),
         ("srv/site-packages/flask/app.py", "import this"),
         ("srv/site-packages/Flask-3.0.dist-info/METADATA", "Name: Flask\nVersion: 3.0\n"),

@@ -23,6 +23,8 @@ mod ldd;
 mod programs;
 mod push;
 mod push_chaos;
+mod push_faults;
+mod report;
 mod reproducible;
 mod rootless;
 mod run;

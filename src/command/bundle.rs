@@ -2,7 +2,7 @@
 
 mod contents;
 mod mounts;
-mod program;
+pub(super) mod program;
 mod summary;
 
 use std::fs::File;

@@ -50,7 +50,8 @@ pub(crate) enum Target {
 pub(crate) struct Resolved {
     /// The links crossed, each without links on its own way.
     pub(crate) links: Vec<Vec<u8>>,
-    /// What is named, without links on the way.
+    /// What is named, without links on the way; where there is no way, without
+    /// links as far as it goes.
     pub(crate) path: Vec<u8>,
     pub(crate) target: Target,
     /// Another process may get another answer for the same text (`/proc/self`).
@@ -69,6 +70,8 @@ pub(crate) struct Resolver {
     directories: PathSet,
     open: OpenDirs,
     caching: bool,
+    /// The tasks' /proc numbers them as their own pid namespace does.
+    pub(crate) own_pids: bool,
 }
 
 impl Resolver {
@@ -82,6 +85,7 @@ impl Resolver {
             directories: PathSet::default(),
             open: OpenDirs::default(),
             caching: true,
+            own_pids: false,
         };
         resolver.forget_mounts();
         resolver
@@ -235,6 +239,12 @@ impl Resolver {
             personal: false,
         };
         let target = self.walk(query, &mut walk);
+        if matches!(target, Target::NoWay) && !walk.rest.is_empty() {
+            let rest = std::mem::take(&mut walk.rest);
+            for name in rest.split(|&b| b == b'/').filter(|name| !matches!(*name, b"" | b".")) {
+                push(&mut walk.at, name);
+            }
+        }
         Resolved { links: walk.links, path: walk.at, target, personal: walk.personal }
     }
 
@@ -308,8 +318,10 @@ impl Resolver {
         let link = std::mem::take(&mut walk.at);
         let kind = self.kind(&link, stat.st_dev);
         let target = match (kind, name) {
-            (FsKind::Proc, b"self") => query.process.to_string().into_bytes(),
-            (FsKind::Proc, b"thread-self") => format!("{0}/task/{0}", query.process).into_bytes(),
+            (FsKind::Proc, b"self") => self.number(query.process).to_string().into_bytes(),
+            (FsKind::Proc, b"thread-self") => {
+                format!("{0}/task/{0}", self.number(query.process)).into_bytes()
+            }
             _ => self.read_link(&link)?,
         };
         walk.personal |= kind == FsKind::Proc;
@@ -336,6 +348,11 @@ impl Resolver {
         }
         walk.prepend(&target);
         Ok(true)
+    }
+
+    /// The name of a process in the tasks' /proc.
+    fn number(&self, process: Tid) -> Tid {
+        if self.own_pids { crate::task::innermost_pid(process).unwrap_or(process) } else { process }
     }
 
     /// lstat(2); a path too long for one call is walked by descriptors.

@@ -235,7 +235,7 @@ fn home(rootfs: &Rootfs, uid: u32) -> String {
 }
 
 /// The content of a file of the root, or nothing.
-pub(super) fn read(rootfs: &Rootfs, path: &str) -> Vec<u8> {
+pub(in crate::command) fn read(rootfs: &Rootfs, path: &str) -> Vec<u8> {
     let found = Resolver::new(rootfs).resolve(path.as_bytes()).ok();
     found.and_then(|found| rootfs.read(&found.path).ok()).unwrap_or_default()
 }

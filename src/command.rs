@@ -11,6 +11,8 @@ pub mod manual;
 pub mod patch;
 pub mod push;
 pub mod run;
+pub mod scenario;
 pub mod source;
 pub mod stat;
 pub mod strace;
+pub mod verify;

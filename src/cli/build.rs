@@ -1,7 +1,11 @@
 //! The command line of `vzbuild`.
 
+mod verify;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+pub use verify::{Exercise, Scenario, Verify};
 
 use clap::{Args as ArgGroup, Parser, Subcommand};
 
@@ -40,6 +44,8 @@ pub enum Verb {
     Diff(Diff),
     /// Run a bundle with runc or crun, or without either
     Run(Run),
+    /// Prove that a bundle does what was traced
+    Verify(Box<Verify>),
     /// Write what turns one bundle, tree or file into another
     Delta(Delta),
     /// Apply what `delta` or xdelta3 wrote
@@ -50,6 +56,9 @@ pub enum Verb {
     /// First process of the embedded runner
     #[command(hide = true)]
     Init(Init),
+    /// One traced run in a container
+    #[command(hide = true)]
+    Scenario(Scenario),
 }
 
 /// Where the specs and the files that they name come from.
@@ -125,6 +134,29 @@ pub struct Bundle {
     /// Print a summary as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+impl Bundle {
+    /// What the command line `vzbuild bundle SPEC… -o OUTPUT` says.
+    pub fn of(source: Source, output: &std::path::Path) -> Self {
+        Bundle {
+            source,
+            output: output.to_owned(),
+            tar: None,
+            config: None,
+            args: Vec::new(),
+            env: Vec::new(),
+            cwd: None,
+            user: None,
+            volume: Vec::new(),
+            tmpfs: Vec::new(),
+            writable: false,
+            cap: Vec::new(),
+            network: Network::Host,
+            no_sync: false,
+            json: false,
+        }
+    }
 }
 
 /// Which network a bundle is set up for.

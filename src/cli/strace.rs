@@ -133,7 +133,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 /// Reads `30`, `1.5s`, `2m`, `1h`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, seconds) = match text {
         t if t.ends_with('s') => (&t[..t.len() - 1], 1.0),
         t if t.ends_with('m') => (&t[..t.len() - 1], 60.0),

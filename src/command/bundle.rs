@@ -1,10 +1,11 @@
 //! `vzbuild bundle`: from specs to an OCI runtime bundle, or to its layer alone.
 
-mod contents;
+pub(super) mod contents;
 mod mounts;
 pub(super) mod program;
 mod summary;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -17,14 +18,11 @@ use bundler::{AssembleError, Assembled, Layer, Sinks};
 use oci_spec::runtime::Spec;
 
 use crate::cli::build;
-use crate::report::{Advice, Status};
+use crate::report::{Advice, INTERRUPTED, Status};
 use crate::{interrupt, progress, report};
 
 use super::source::{Gathered, gather};
 use summary::Summary;
-
-/// Exit status after SIGINT, as shells give it.
-const INTERRUPTED: u8 = 130;
 
 /// Closes the specs and writes the bundle, or with `--tar` the layer.
 ///
@@ -32,8 +30,40 @@ const INTERRUPTED: u8 = 130;
 /// As [`gather`]; with status 1 where something is missing or unreadable; what
 /// cannot be written or does not make sense together.
 pub fn run(args: &build::Bundle) -> anyhow::Result<ExitCode> {
+    make(args, Report::Loud)?;
+    Ok(Status::Done.into())
+}
+
+/// Makes a bundle anew from the same specs, with `tmpfs` more places in memory.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn renew(args: &build::Verify, tmpfs: Vec<OsString>) -> anyhow::Result<()> {
+    let (specs, root) = (args.spec.clone(), args.root.clone());
+    let source = build::Source { specs, root, allow_missing: true, listed: false };
+    let config = Some(args.bundle.join("config.json"));
+    let bundle = build::Bundle { config, tmpfs, ..build::Bundle::of(source, &args.bundle) };
+    make(&bundle, Report::Quiet)
+}
+
+/// Whether a summary is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    /// It is, and what the bundle may lack is said before.
+    Loud,
+    /// Errors are said, and nothing else.
+    Quiet,
+}
+
+/// Makes the bundle or layer of `args`.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn make(args: &build::Bundle, report: Report) -> anyhow::Result<()> {
     let gathered = gather(&args.source)?;
-    gathered.say_warnings();
+    if report == Report::Loud {
+        gathered.say_warnings();
+    }
     gathered.refuse_missing(args.source.allow_missing)?;
 
     let base = args.config.as_deref().map(read_config).transpose()?;
@@ -63,8 +93,10 @@ pub fn run(args: &build::Bundle) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     let summary =
         Summary { args, place, layer: &layer, assembled: &assembled, lost, container: &container };
-    summary.report()?;
-    Ok(Status::Done.into())
+    if report == Report::Loud {
+        summary.report()?;
+    }
+    Ok(())
 }
 
 /// The time after which no file may have been changed (reproducible-builds.org).

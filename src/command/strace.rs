@@ -1,7 +1,7 @@
 //! `smith-strace`: trace a command, write its spec.
 
 mod environment;
-mod exercise;
+pub(super) mod exercise;
 pub(super) mod foreign;
 mod output;
 mod summary;
@@ -16,7 +16,7 @@ use anyhow::Context;
 use tracer::record::{BytePath, End, Host, Run, Until};
 use tracer::{Command, Error, Options, Selection, Trace};
 
-use self::exercise::Exercise;
+use self::exercise::{Exercise, Plan};
 use self::output::Output;
 use super::bundle::program::read;
 use crate::cli::strace::Args;
@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         env: None,
         foreign: foreign::stand_ins(args),
     };
-    let exercise = Exercise::new(args);
+    let exercise = Exercise::new(Plan::of(args));
     let options = Options {
         originals: Some(output.originals()),
         originals_limit: args.originals_limit,
@@ -95,7 +95,7 @@ fn end(trace: &Trace) -> ExitCode {
 const SIGTERM: i32 = 15;
 
 /// Adds what the user can do, and the exit status.
-fn advise(error: Error) -> anyhow::Error {
+pub(super) fn advise(error: Error) -> anyhow::Error {
     let (status, hint) = match &error {
         Error::NotFound { .. } => (NOT_FOUND, None),
         Error::NoInterpreter { .. } => (NOT_FOUND, Some(FIND_INTERPRETER)),
@@ -169,16 +169,20 @@ fn find_user(user: &str, root: Option<&Path>) -> anyhow::Result<(u32, u32, BTree
 /// What ends the command, so that the run can be repeated.
 fn until(args: &Args) -> Option<Until> {
     let timeout = args.timeout.and_then(|timeout| u64::try_from(timeout.as_millis()).ok());
-    let file = |file: &PathBuf| BytePath(file.as_os_str().as_bytes().to_vec());
+    let file = |file: &PathBuf| {
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+        BytePath(file.into_os_string().into_vec())
+    };
     (args.until.is_some() || timeout.is_some()).then(|| Until {
         command: args.until.clone().unwrap_or_default(),
         ready_port: args.ready_port,
         ready_file: args.ready_file.as_ref().map(file),
         timeout,
+        ..Until::default()
     })
 }
 
-fn describe_host() -> Host {
+pub(super) fn describe_host() -> Host {
     let system = rustix::system::uname();
     let text = |name: &str| {
         let value = std::env::var_os(name).filter(|value| !value.is_empty());

@@ -75,7 +75,7 @@ fn open(dir: impl AsFd, path: &Path, flags: OFlags) -> anyhow::Result<OwnedFd> {
 }
 
 /// A descriptor as a path that mount(2) takes.
-fn by_fd(fd: &OwnedFd) -> PathBuf {
+pub(super) fn by_fd(fd: &OwnedFd) -> PathBuf {
     format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
 }
 

@@ -43,3 +43,4 @@ mod transparency_tasks;
 mod transparency_terminal;
 mod transparency_view;
 mod vcdiff_interop;
+mod verify;

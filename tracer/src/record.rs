@@ -90,6 +90,9 @@ pub struct Until {
     /// It is ready when this file is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_file: Option<BytePath>,
+    /// It is ready when this command succeeds, run beside it in its container.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<BytePath>,
     /// It is ended after so many milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<u64>,

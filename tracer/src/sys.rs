@@ -321,7 +321,7 @@ pub(crate) fn exec(path: &CStr, args: &[&CStr], env: Option<&[&CStr]>) -> io::Er
     // lists end in null; `environ` is libc's, and nothing sets variables in
     // this child of one thread.
     unsafe {
-        let envp = envp.as_ref().map_or(environ, |envp| envp.as_ptr());
+        let envp = envp.as_ref().map_or(environ, Vec::as_ptr);
         libc::execve(path.as_ptr(), argv.as_ptr(), envp)
     };
     io::Error::last_os_error()

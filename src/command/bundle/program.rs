@@ -281,7 +281,7 @@ fn capability(name: &str) -> anyhow::Result<Capability> {
 
 /// # Errors
 /// Bytes that are not UTF-8, which JSON cannot hold.
-pub(super) fn text(bytes: &[u8], what: &str) -> anyhow::Result<String> {
+pub(in crate::command) fn text(bytes: &[u8], what: &str) -> anyhow::Result<String> {
     let text = OsStr::to_str(std::os::unix::ffi::OsStrExt::from_bytes(bytes));
     text.map(str::to_owned).with_context(|| {
         format!("the {what} `{}` is not UTF-8, and config.json is", bytes.escape_ascii())

@@ -4,6 +4,7 @@
 
 pub mod accounts;
 pub mod assemble;
+mod attributes;
 pub mod bundle;
 mod close;
 pub mod closure;
@@ -11,6 +12,7 @@ pub mod config;
 mod copy;
 pub mod digest;
 pub mod elf;
+pub mod image;
 pub mod layer;
 pub mod ld_cache;
 pub mod ld_conf;
@@ -23,6 +25,7 @@ mod rules;
 pub mod shebang;
 pub mod staging;
 pub mod tar_header;
+pub mod tar_reader;
 #[cfg(test)]
 mod testing;
 pub mod tree;

@@ -206,7 +206,7 @@ fn open_dir(dir: &Path) -> io::Result<OwnedFd> {
 
 /// Opens `path` below `root` through no symbolic link; openat2(2), or component
 /// by component where the kernel (before 5.6) or a sandbox has no openat2.
-fn open_beneath(root: impl AsFd, path: &RootPath, flags: OFlags) -> io::Result<OwnedFd> {
+pub(crate) fn open_beneath(root: impl AsFd, path: &RootPath, flags: OFlags) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
     match rustix::fs::openat2(&root, path.relative(), flags, Mode::empty(), resolve) {
         // NO_SYMLINKS also refuses a link as the last component, even with O_PATH|O_NOFOLLOW.

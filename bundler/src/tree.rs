@@ -10,16 +10,13 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Mutex;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::attributes::{Attributes, owner, times};
 use crate::layer::{Entry, Node};
 use crate::path::RootPath;
 use crate::tar_header::Xattrs;
-use crate::xattr;
-
-/// setuid and setgid, which only mean something with the right owner.
-const SET_IDS: u32 = 0o6000;
 
 /// Something that a tree cannot hold as the layer has it, since this user may
 /// not write it; the layer's tar has it.
@@ -84,27 +81,13 @@ impl Tree {
     /// Gives an open file or directory the owner, mode, attributes and time of
     /// `entry`, in this order: a new owner clears setuid and capabilities.
     pub fn finish(&self, file: &File, entry: &Entry, xattrs: &Xattrs) -> io::Result<()> {
-        let stat = rustix::fs::fstat(file)?;
-        let mut mode = entry.mode;
-        if (stat.st_uid, stat.st_gid) != (entry.uid, entry.gid) {
-            let (uid, gid) = owner(entry);
-            match rustix::fs::fchown(file, uid, gid) {
-                Ok(()) => {}
-                Err(Errno::PERM | Errno::INVAL) => {
-                    self.lose(entry, Lost::Owner);
-                    if matches!(entry.node, Node::File(_) | Node::Made(_)) && mode & SET_IDS != 0 {
-                        mode &= !SET_IDS;
-                        self.lose(entry, Lost::SetIds);
-                    }
-                }
-                Err(e) => return Err(e.into()),
-            }
+        let is_file = matches!(entry.node, Node::File(_) | Node::Made(_));
+        let Entry { uid, gid, mode, mtime, .. } = *entry;
+        let attributes = Attributes { uid, gid, mode, mtime: (mtime, 0), xattrs, is_file };
+        for what in attributes.set(file)? {
+            self.lose(entry, what);
         }
-        rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
-        for name in xattr::write(file, xattrs)? {
-            self.lose(entry, Lost::Xattr(name));
-        }
-        Ok(rustix::fs::futimens(file, &times(entry.mtime))?)
+        Ok(())
     }
 
     /// Keeps the attributes of a directory until [`Tree::finish_directories`].
@@ -136,7 +119,7 @@ impl Tree {
             }
             other => other?,
         }
-        let (uid, gid) = owner(entry);
+        let (uid, gid) = owner(entry.uid, entry.gid);
         match rustix::fs::chownat(&self.root, path, uid, gid, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::PERM | Errno::INVAL) => self.lose(entry, Lost::Owner),
             other => other?,
@@ -145,7 +128,7 @@ impl Tree {
             let mode = Mode::from_raw_mode(entry.mode);
             rustix::fs::chmodat(&self.root, path, mode, AtFlags::empty())?;
         }
-        let times = times(entry.mtime);
+        let times = times((entry.mtime, 0));
         Ok(rustix::fs::utimensat(&self.root, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
@@ -195,13 +178,4 @@ impl Tree {
             unkept.push(Unkept { path: entry.path.clone(), what });
         }
     }
-}
-
-fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
-    (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
-}
-
-fn times(mtime: i64) -> Timestamps {
-    let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
-    Timestamps { last_access: time, last_modification: time }
 }

@@ -11,7 +11,7 @@ use crate::tar_header::Xattrs;
 /// Whether an attribute belongs to a file wherever it lies. Labels of this
 /// machine's security module, its integrity measurements and the marks of
 /// overlayfs do not.
-fn is_kept(name: &[u8]) -> bool {
+pub(crate) fn is_kept(name: &[u8]) -> bool {
     name.starts_with(b"user.")
         || name == b"security.capability"
         || name == b"system.posix_acl_access"
@@ -57,4 +57,14 @@ pub fn write(file: impl AsFd, xattrs: &Xattrs) -> io::Result<Vec<Vec<u8>>> {
         }
     }
     Ok(refused)
+}
+
+/// Removes all attributes that are part of a layer, but for `kept` ones.
+pub(crate) fn clear(file: impl AsFd, kept: &Xattrs) -> io::Result<()> {
+    for (name, _) in read(&file)? {
+        if !kept.iter().any(|(kept, _)| *kept == name) {
+            rustix::fs::fremovexattr(&file, name.as_slice())?;
+        }
+    }
+    Ok(())
 }

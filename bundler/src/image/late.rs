@@ -1,0 +1,94 @@
+//! Attributes of directories that would get in the way while files are still to
+//! come: a default ACL would be inherited, and a closed directory is closed to an
+//! ordinary user, too.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags, XattrFlags};
+use rustix::io::Errno;
+
+use super::error::ImageError;
+use super::inside::Made;
+use crate::path::RootPath;
+use crate::rootfs::open_beneath;
+use crate::tar_header::Xattrs;
+use crate::tar_reader::Member;
+use crate::tree::{Lost, Unkept};
+
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+/// What an owner needs to fill a directory and to remove it again.
+const OPEN: u32 = 0o700;
+
+/// What is to be set at the end; directories without such attributes are not here.
+#[derive(Debug)]
+pub(super) struct Late {
+    is_root: bool,
+    directories: BTreeMap<RootPath, (Option<u32>, Option<Vec<u8>>)>,
+}
+
+impl Default for Late {
+    fn default() -> Self {
+        let is_root = nix::unistd::geteuid().is_root();
+        Late { is_root, directories: BTreeMap::new() }
+    }
+}
+
+impl Late {
+    /// Keeps back what must wait; returns the mode and attributes for now.
+    pub(super) fn keep(&mut self, path: &RootPath, member: &Member) -> (u32, Xattrs) {
+        let mut xattrs = member.xattrs.clone();
+        let acl = xattrs.iter().position(|(name, _)| name == DEFAULT_ACL);
+        let acl = acl.map(|at| xattrs.swap_remove(at).1);
+        let closed = !self.is_root && member.mode & OPEN != OPEN;
+        let mode = closed.then_some(member.mode);
+        match (mode, acl) {
+            (None, None) => drop(self.directories.remove(path)),
+            late => drop(self.directories.insert(path.clone(), late)),
+        }
+        (if closed { member.mode | OPEN } else { member.mode }, xattrs)
+    }
+
+    /// Forgets `path` and what is below it, but for what `kept` has.
+    pub(super) fn forget(&mut self, path: &RootPath, kept: Option<&Made>) {
+        if !self.directories.is_empty() {
+            self.directories.retain(|dir, _| {
+                !dir.starts_with(path) || kept.is_some_and(|kept| kept.contains(dir))
+            });
+        }
+    }
+
+    /// Forgets what is below `path`, but for what `kept` has.
+    pub(super) fn forget_below(&mut self, path: &RootPath, kept: &Made) {
+        self.directories
+            .retain(|dir, _| dir == path || !dir.starts_with(path) || kept.contains(dir));
+    }
+
+    /// Sets what was kept back, the deepest first.
+    pub(super) fn set(
+        &mut self,
+        root: &OwnedFd,
+        unkept: &mut Vec<Unkept>,
+    ) -> Result<(), ImageError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        while let Some((path, (mode, acl))) = self.directories.pop_last() {
+            let target = |source| ImageError::Target { dir: path.relative().to_owned(), source };
+            let dir = open_beneath(root, &path, flags).map_err(target)?;
+            if let Some(acl) = acl {
+                match rustix::fs::fsetxattr(&dir, DEFAULT_ACL, &acl, XattrFlags::empty()) {
+                    Ok(()) => {}
+                    Err(Errno::PERM | Errno::NOTSUP | Errno::INVAL) => {
+                        let what = Lost::Xattr(DEFAULT_ACL.to_vec());
+                        unkept.push(Unkept { path: path.clone(), what });
+                    }
+                    Err(e) => return Err(target(e.into())),
+                }
+            }
+            if let Some(mode) = mode {
+                rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode))
+                    .map_err(|e| target(e.into()))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! Documents about an image that lie beside it (OCI 1.1: manifests with a
+//! `subject`).
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+
+use super::choose;
+use super::error::ImageError;
+use super::store::{Store, verified};
+
+/// Manifests that are looked at in search of referrers.
+const MAX_LOOKED_AT: usize = 1000;
+/// The name of the file that a blob of an artifact is (OCI annotations.md).
+const TITLE: &str = "org.opencontainers.image.title";
+
+/// A document about an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Referrer {
+    /// What kind of document it is, as a media type.
+    pub artifact_type: String,
+    /// The name of its file, where it has one.
+    pub file_name: Option<String>,
+    /// The annotations of its manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// Where its content lies.
+    pub blob: Descriptor,
+}
+
+impl Referrer {
+    /// Its content, which is held in memory; `limit` is the most bytes it may have.
+    pub(super) fn read(&self, store: &Store, limit: u64) -> Result<Vec<u8>, ImageError> {
+        let what = self.blob.digest().to_string();
+        let part = store.open_blob(&self.blob)?;
+        if part.len() > limit {
+            return Err(ImageError::Long { what, size: part.len(), limit });
+        }
+        let mut content = Vec::new();
+        let (mut part, _) = verified(part, self.blob.digest())?;
+        part.read_to_end(&mut content).map_err(|source| ImageError::Read { what, source })?;
+        Ok(content)
+    }
+}
+
+/// The referrers of `image` in a layout: manifests of its index whose subject it
+/// is, and those that the referrers tag of `image` lists.
+pub(super) fn find(
+    store: &Store,
+    index: &ImageIndex,
+    image: &Descriptor,
+) -> Result<Vec<Referrer>, ImageError> {
+    let tag = image.digest().to_string().replace(':', "-");
+    let mut manifests: Vec<Descriptor> = index.manifests().clone();
+    for listed in index.manifests() {
+        if choose::name_of(listed).as_deref() == Some(&tag)
+            && let Ok((index, _)) = store.json_blob::<ImageIndex>(listed)
+        {
+            manifests.extend(index.manifests().iter().cloned());
+        }
+    }
+    let mut found = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for descriptor in manifests.iter().take(MAX_LOOKED_AT) {
+        // Other manifests need not even be there, nor in a form that we know.
+        let Ok((manifest, _)) = store.json_blob::<ImageManifest>(descriptor) else { continue };
+        let about = manifest.subject().as_ref().map(Descriptor::digest);
+        if about != Some(image.digest()) || !seen.insert(descriptor.digest().to_string()) {
+            continue;
+        }
+        let kind = manifest.artifact_type().as_ref().unwrap_or(manifest.config().media_type());
+        let annotations: BTreeMap<_, _> =
+            manifest.annotations().clone().unwrap_or_default().into_iter().collect();
+        for blob in manifest.layers() {
+            let title = |all: &std::collections::HashMap<_, _>| all.get(TITLE).cloned();
+            found.push(Referrer {
+                artifact_type: kind.to_string(),
+                file_name: blob.annotations().as_ref().and_then(title),
+                annotations: annotations.clone(),
+                blob: blob.clone(),
+            });
+        }
+    }
+    Ok(found)
+}

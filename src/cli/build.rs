@@ -1,10 +1,12 @@
 //! The command line of `vzbuild`.
 
+mod minify;
 mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use minify::Minify;
 pub use verify::{Exercise, Scenario, Verify};
 
 use clap::{Args as ArgGroup, Parser, Subcommand};
@@ -44,6 +46,8 @@ pub enum Verb {
     Diff(Diff),
     /// Run a bundle with runc or crun, or without either
     Run(Run),
+    /// Make a bundle of an image, and prove that it does the same
+    Minify(Box<Minify>),
     /// Prove that a bundle does what was traced
     Verify(Box<Verify>),
     /// Write what turns one bundle, tree or file into another

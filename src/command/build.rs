@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::{bundle, closure, delta, diff, explain, init, manual, patch, run, scenario, verify};
+use super::{
+    bundle, closure, delta, diff, explain, init, manual, minify, patch, run, scenario, verify,
+};
 use crate::cli::build::{Args, Verb};
 
 /// Runs the verb that the command line asks for.
@@ -18,6 +20,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Verb::Explain(args) => explain::run(args),
         Verb::Diff(args) => diff::run(args),
         Verb::Run(args) => run::run(args),
+        Verb::Minify(args) => minify::run(args),
         Verb::Verify(args) => verify::run(args),
         Verb::Init(args) => init::run(args),
         Verb::Scenario(args) => scenario::run(args),

@@ -1,7 +1,7 @@
 //! `vzbuild bundle`: from specs to an OCI runtime bundle, or to its layer alone.
 
 pub(super) mod contents;
-mod mounts;
+pub(super) mod mounts;
 pub(super) mod program;
 mod summary;
 
@@ -51,6 +51,8 @@ pub(super) fn renew(args: &build::Verify, tmpfs: Vec<OsString>) -> anyhow::Resul
 pub(super) enum Report {
     /// It is, and what the bundle may lack is said before.
     Loud,
+    /// Only what it may lack is said.
+    Warnings,
     /// Errors are said, and nothing else.
     Quiet,
 }
@@ -61,10 +63,12 @@ pub(super) enum Report {
 /// As [`run`].
 pub(super) fn make(args: &build::Bundle, report: Report) -> anyhow::Result<()> {
     let gathered = gather(&args.source)?;
-    if report == Report::Loud {
+    if report != Report::Quiet {
         gathered.say_warnings();
     }
-    gathered.refuse_missing(args.source.allow_missing)?;
+    if report != Report::Quiet || !args.source.allow_missing {
+        gathered.refuse_missing(args.source.allow_missing)?;
+    }
 
     let base = args.config.as_deref().map(read_config).transpose()?;
     let mut container = program::decide(args, &gathered, base.as_ref())?;

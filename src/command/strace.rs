@@ -4,6 +4,7 @@ mod environment;
 pub(super) mod exercise;
 pub(super) mod foreign;
 mod output;
+pub(super) use output::remove_tree;
 mod summary;
 
 use std::collections::BTreeSet;

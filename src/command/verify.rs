@@ -3,12 +3,12 @@
 mod again;
 mod compare;
 mod fix;
+mod output;
 mod places;
 mod show;
 
 use std::fs;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
@@ -18,7 +18,9 @@ use tracer::Record;
 use tracer::record::{BytePath, End, Run, Until};
 
 use self::again::{Bundle, Scenario};
+pub(super) use self::again::{open, shown};
 use self::compare::Comparison;
+pub(super) use self::show::end_in_words;
 use super::scenario::{self, Request};
 use super::source;
 use crate::cli::build;
@@ -47,12 +49,12 @@ pub fn run(args: &build::Verify) -> anyhow::Result<ExitCode> {
 }
 
 fn verify(args: &build::Verify, stop: &AtomicBool) -> anyhow::Result<Verdict> {
-    let bundle = again::open(&args.bundle)?;
+    let bundle = open(&args.bundle)?;
     let mut first = first_run(args)?;
     let scenarios = scenarios(args, &bundle, &mut first)?;
     let original = Rootfs::open(&args.root).ok();
     let work = tempfile::Builder::new().prefix("vz-verify-").tempdir()?;
-    check(&bundle, &scenarios, &first, original.as_ref(), work.path(), stop)
+    check(&bundle, &scenarios, &first, original.as_ref(), None, work.path(), stop)
 }
 
 /// The record of what the bundle was made from.
@@ -116,8 +118,7 @@ fn scenarios(
 impl build::Exercise {
     /// As a record has it; nothing, where nothing was asked for.
     pub(super) fn until(&self) -> Option<Until> {
-        let bytes =
-            |path: &std::path::PathBuf| BytePath(path.as_os_str().as_encoded_bytes().into());
+        let bytes = |path: &PathBuf| BytePath(path.as_os_str().as_encoded_bytes().into());
         (*self != build::Exercise::default()).then(|| Until {
             command: self.until.clone().unwrap_or_default(),
             ready_port: self.ready_port,
@@ -159,20 +160,22 @@ impl Verdict {
 
 impl Verdict {
     /// Whether there is nothing to mend.
-    fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.is_equal() && self.comparison.courses.is_empty()
     }
 }
 
-/// Runs each of `scenarios` in the bundle, with files in `work`, and compares.
+/// Runs each of `scenarios` in the bundle, with files in `work`, and compares;
+/// also with what the first runs wrote, where `outputs` has their directories.
 ///
 /// # Errors
 /// A container that cannot be made, a program that cannot be traced.
-fn check(
+pub(super) fn check(
     bundle: &Bundle,
     scenarios: &[Scenario],
     first: &Record,
     original: Option<&Rootfs>,
+    outputs: Option<&[PathBuf]>,
     work: &Path,
     stop: &AtomicBool,
 ) -> anyhow::Result<Verdict> {
@@ -183,7 +186,11 @@ fn check(
         fs::create_dir_all(dir.join("overlay"))?;
         let around = Around {
             spec: scenario.spec.clone(),
-            overlay: Some(Overlay { dir: dir.join("overlay") }),
+            overlay: Some(Overlay {
+                dir: dir.join("overlay"),
+                places: Vec::new(),
+                replaced: Vec::new(),
+            }),
             join: None,
             stdout: dir.join("stdout"),
             stderr: dir.join("stderr"),
@@ -192,13 +199,16 @@ fn check(
         let request = Request { around, until: scenario.until.clone(), foreign };
         let report = scenario::perform(&request, &dir, stop)
             .with_context(|| format!("cannot run `{}` in the bundle", scenario.name))?;
+        let outputs = outputs.and_then(|outputs| outputs.get(index));
+        let other_output = outputs.map(|before| output::differs(before, &dir)).transpose()?;
+        let other_output = other_output.flatten();
         done.push(Done {
             name: scenario.name.clone(),
             first: before.end,
             second: report.record.runs.first().map(|run| run.end).unwrap_or_default(),
             paths: report.record.files.len(),
-            trouble: report.not_started.or(report.exercise),
-            last_words: last_line(&dir.join("stderr")).unwrap_or_default(),
+            trouble: report.not_started.or(report.exercise).or(other_output),
+            last_words: output::last_line(&dir.join("stderr")).unwrap_or_default(),
         });
         second = second.unite(report.record);
     }
@@ -206,15 +216,4 @@ fn check(
     let mut comparison = compare::compare(first, &second, &places);
     comparison.warnings.extend(source::only_seen_here(first, &second.host));
     Ok(Verdict { scenarios: done, comparison })
-}
-
-/// The last line of a file, of its last four KiB at most.
-fn last_line(path: &Path) -> std::io::Result<String> {
-    let mut file = fs::File::open(path)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(4096)))?;
-    let mut text = Vec::new();
-    file.read_to_end(&mut text)?;
-    let text = String::from_utf8_lossy(&text);
-    Ok(text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned())
 }

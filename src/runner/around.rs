@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use nix::sched::{CloneFlags, setns, unshare};
 use oci_spec::runtime::Spec;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::mount::{self, MountFlags, MountPropagationFlags};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,11 @@ use super::{embedded, identity, mounts};
 pub struct Overlay {
     /// An empty directory, where the changes go and the view is mounted.
     pub dir: PathBuf,
+    /// Directories that are to be there, as seen from the root.
+    pub places: Vec<PathBuf>,
+    /// Files that mounts take the place of: links there would lead the mounts
+    /// elsewhere, and go.
+    pub replaced: Vec<PathBuf>,
 }
 
 /// What a program to trace is put into.
@@ -136,6 +141,15 @@ impl Overlay {
             }
             Ok(place) => place,
         };
+        let root = open(&place)?;
+        for dir in &self.places {
+            mounts::place(&root, dir, false)
+                .with_context(|| format!("cannot make `{}`", dir.display()))?;
+        }
+        for file in &self.replaced {
+            remove_link(&root, file)
+                .with_context(|| format!("cannot replace `{}`", file.display()))?;
+        }
         Ok(place)
     }
 
@@ -158,6 +172,16 @@ impl Overlay {
         let flags = MountFlags::empty();
         mount::mount("overlay", &place, "overlay", flags, Some(options.as_c_str()))?;
         Ok(place)
+    }
+}
+
+/// Removes `file` below `root` where it is a link.
+fn remove_link(root: &OwnedFd, file: &Path) -> anyhow::Result<()> {
+    let (Some(above), Some(name)) = (file.parent(), file.file_name()) else { return Ok(()) };
+    let above = mounts::place(root, above, false)?;
+    match rustix::fs::readlinkat(&above, name, Vec::new()) {
+        Ok(_) => Ok(rustix::fs::unlinkat(&above, name, AtFlags::empty())?),
+        Err(_) => Ok(()),
     }
 }
 

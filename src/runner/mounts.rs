@@ -81,7 +81,7 @@ pub(super) fn by_fd(fd: &OwnedFd) -> PathBuf {
 
 /// Opens `path` as seen from `root`, links included; makes what is not there,
 /// in the end a directory or a file.
-fn place(root: &OwnedFd, path: &Path, is_file: bool) -> anyhow::Result<OwnedFd> {
+pub(super) fn place(root: &OwnedFd, path: &Path, is_file: bool) -> anyhow::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let inside =
         |path: &Path| rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT);

@@ -208,7 +208,7 @@ fn warn_of_devices(gathered: &Gathered) {
     }
 }
 
-fn volume(word: &OsStr) -> anyhow::Result<Bind> {
+pub(in crate::command) fn volume(word: &OsStr) -> anyhow::Result<Bind> {
     let word = text(word.as_encoded_bytes(), "volume")?;
     let form =
         || anyhow::anyhow!("--volume `{word}` is not HOST:PATH or HOST:PATH:ro, both absolute");

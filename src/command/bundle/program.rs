@@ -15,7 +15,8 @@ use crate::command::source::Gathered;
 use crate::report::{self, Advice, Status};
 
 /// Where programs are looked for when neither trace nor flag has a PATH.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(in crate::command) const PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Decides all but the mounts, from the flags, else from the first traced run,
 /// else from what is obvious.
@@ -224,7 +225,7 @@ fn user(args: &Bundle, gathered: &Gathered, run: Option<&Run>) -> anyhow::Result
     Ok((run.uid, run.gid, groups))
 }
 
-fn home(rootfs: &Rootfs, uid: u32) -> String {
+pub(in crate::command) fn home(rootfs: &Rootfs, uid: u32) -> String {
     let passwd = read(rootfs, "/etc/passwd");
     let home = passwd.split(|&b| b == b'\n').find_map(|line| {
         let fields: Vec<&[u8]> = line.split(|&b| b == b':').collect();
@@ -262,7 +263,7 @@ fn cwd(args: &Bundle, gathered: &Gathered, run: Option<&Run>) -> anyhow::Result<
 }
 
 /// The program's name as far as it can be a host's: RFC 1123, at most 63 letters.
-fn hostname(args: &[String]) -> String {
+pub(in crate::command) fn hostname(args: &[String]) -> String {
     let name = args.first().and_then(|word| word.rsplit('/').next()).unwrap_or_default();
     let keep = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let name: String = name.chars().map(keep).take(63).collect();

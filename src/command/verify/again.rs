@@ -15,7 +15,7 @@ use crate::command::strace::foreign::OF_THE_MACHINE;
 
 /// A run to be made in the bundle.
 #[derive(Clone, Debug)]
-pub(super) struct Scenario {
+pub(in crate::command) struct Scenario {
     /// What is said of it: the command as it was given.
     pub(super) name: String,
     /// The container, with the process.
@@ -25,7 +25,7 @@ pub(super) struct Scenario {
 
 /// A bundle, read.
 #[derive(Debug)]
-pub(super) struct Bundle {
+pub(in crate::command) struct Bundle {
     /// Its real path.
     pub(super) dir: PathBuf,
     /// Its config.json, with the root by its real path.
@@ -37,7 +37,7 @@ impl Bundle {
     ///
     /// # Errors
     /// Words that are not UTF-8, which `config.json` cannot hold.
-    pub(super) fn runs_of(&self, first: &Record) -> anyhow::Result<Vec<Scenario>> {
+    pub(in crate::command) fn runs_of(&self, first: &Record) -> anyhow::Result<Vec<Scenario>> {
         let runs = first.runs.iter().filter(|run| !run.args.is_empty());
         runs.enumerate().map(|(index, run)| self.again(index, run)).collect()
     }
@@ -50,7 +50,9 @@ impl Bundle {
             run.args.iter().map(|word| text(&word.0, "argument")).collect::<Result<_, _>>()?;
         let own = process.args().clone().unwrap_or_default();
         // The bundle may call the same program by its path.
-        if words.get(1..) != own.get(1..) {
+        let name =
+            |words: &[String]| words.first().and_then(|w| w.rsplit('/').next()).map(str::to_owned);
+        if words.get(1..) != own.get(1..) || name(&words) != name(&own) {
             process.set_args(Some(words));
         }
         if index > 0 {
@@ -96,7 +98,7 @@ impl Bundle {
 ///
 /// # Errors
 /// What is no bundle, or a config.json that is none.
-pub(super) fn open(dir: &Path) -> anyhow::Result<Bundle> {
+pub(in crate::command) fn open(dir: &Path) -> anyhow::Result<Bundle> {
     let mut spec = crate::command::run::read_bundle(dir)?;
     let dir = dir.canonicalize().with_context(|| format!("cannot find `{}`", dir.display()))?;
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use anyhow::Context;
@@ -17,35 +18,52 @@ use crate::report;
 /// the program come to.
 const ROUNDS: usize = 10;
 
+/// What would make a bundle do as the first run did.
+#[derive(Debug, Default)]
+pub(in crate::command) struct Remedy {
+    /// To be added to the spec.
+    pub(in crate::command) paths: Vec<Vec<u8>>,
+    /// Directories to be made writable.
+    pub(in crate::command) writable: Vec<OsString>,
+}
+
+impl Verdict {
+    /// What can be done in this round, which is said.
+    pub(in crate::command) fn remedy(&self, round: usize) -> Remedy {
+        let found = &self.comparison;
+        let mut remedy = Remedy::default();
+        for finding in found.findings.iter().chain(&found.courses) {
+            let path = &finding.path.0;
+            let shown = path.escape_ascii();
+            match finding.reason {
+                Reason::Missing if !finding.is_lost => {
+                    report::say("vzbuild", format_args!("round {round}: adds {shown}"));
+                    remedy.paths.push(path.clone());
+                }
+                // Nothing can be mounted over the root itself.
+                Reason::ReadOnly if path != b"/" => {
+                    report::say("vzbuild", format_args!("round {round}: makes {shown} writable"));
+                    remedy.writable.push(OsString::from_vec(path.clone()));
+                }
+                _ => {}
+            }
+        }
+        remedy
+    }
+}
+
 /// Adds what `verdict` names to the spec and makes the bundle anew. Returns
 /// whether there was anything that this helps.
 pub(super) fn mend(args: &build::Verify, verdict: &Verdict, round: usize) -> anyhow::Result<bool> {
-    let Some(spec_path) = args.spec.first() else { return Ok(false) };
-    let mut spec = source::read(spec_path)?.spec;
-    let mut added = Spec::default();
-    let mut tmpfs: Vec<OsString> = Vec::new();
-    let found = &verdict.comparison;
-    for finding in found.findings.iter().chain(&found.courses) {
-        let path = &finding.path.0;
-        match finding.reason {
-            Reason::Missing if finding.is_lost => {}
-            Reason::Missing => added.unite([path.clone()].into_iter().collect()),
-            Reason::ReadOnly => tmpfs.push(String::from_utf8_lossy(path).into_owned().into()),
-            Reason::Hidden | Reason::Denied => {}
-        }
-    }
-    if added.paths().len() == 0 && tmpfs.is_empty() || round > ROUNDS {
+    let Some(path) = args.spec.first().filter(|_| round <= ROUNDS) else { return Ok(false) };
+    let remedy = verdict.remedy(round);
+    if remedy.paths.is_empty() && remedy.writable.is_empty() {
         return Ok(false);
     }
-    for path in added.paths() {
-        report::say("vzbuild", format_args!("round {round}: adds {}", path.escape_ascii()));
-    }
-    for path in &tmpfs {
-        report::say("vzbuild", format_args!("round {round}: makes {} writable", path.display()));
-    }
-    spec.unite(added);
-    write(spec_path, &spec)?;
-    bundle::renew(args, tmpfs)?;
+    let mut spec = source::read(path)?.spec;
+    spec.unite(remedy.paths.into_iter().collect::<Spec>());
+    write(path, &spec)?;
+    bundle::renew(args, remedy.writable)?;
     Ok(true)
 }
 

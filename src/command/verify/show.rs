@@ -15,14 +15,31 @@ pub(super) fn print(args: &build::Verify, verdict: &Verdict) -> anyhow::Result<(
         text.push(b'\n');
         return report::data(&text);
     }
-    for warning in &verdict.comparison.warnings {
-        report::warn("vzbuild", warning);
-    }
+    verdict.say_warnings();
     report::data(text(verdict).as_bytes())
 }
 
+impl Verdict {
+    /// The lines of [`text`].
+    pub(in crate::command) fn text(&self) -> String {
+        text(self)
+    }
+
+    /// The same for scripts.
+    pub(in crate::command) fn json(&self) -> Value {
+        json(self)
+    }
+
+    /// Prints what differs and is no fault of the bundle.
+    pub(in crate::command) fn say_warnings(&self) {
+        for warning in &self.comparison.warnings {
+            report::warn("vzbuild", warning);
+        }
+    }
+}
+
 /// One line a scenario, two a finding, one for the verdict.
-pub(super) fn text(verdict: &Verdict) -> String {
+fn text(verdict: &Verdict) -> String {
     let mut text = String::new();
     for done in &verdict.scenarios {
         text.push_str(&scenario(done));
@@ -84,11 +101,11 @@ impl Done {
 fn scenario(done: &Done) -> String {
     let Done { name, first, second, paths, trouble, last_words } = done;
     let mut line = if done.is_as_before() {
-        format!("as before: {name}: {}, {paths} paths\n", end(*second))
+        format!("as before: {name}: {}, {paths} paths\n", end_in_words(*second))
     } else if first == second {
         format!("different: {name}\n")
     } else {
-        format!("different: {name}: {}, was {}\n", end(*second), end(*first))
+        format!("different: {name}: {}, was {}\n", end_in_words(*second), end_in_words(*first))
     };
     if let Some(trouble) = trouble {
         line.push_str(&format!("  {trouble}\n"));
@@ -99,7 +116,8 @@ fn scenario(done: &Done) -> String {
     line
 }
 
-fn end(end: End) -> String {
+/// `exit status 0`, `ended by SIGTERM`.
+pub(in crate::command) fn end_in_words(end: End) -> String {
     match end {
         End::Exited(status) => format!("exit status {status}"),
         End::Signaled(signal) => {
@@ -138,6 +156,10 @@ fn way_out(finding: &Finding) -> String {
         Reason::Hidden => {
             "a mount of config.json covers it: mount it elsewhere, or let the tmpfs copy what is \
              below (tmpcopyup)"
+                .to_owned()
+        }
+        Reason::ReadOnly if finding.path.0 == b"/" => {
+            "make the bundle with --writable: nothing can be mounted over the root itself"
                 .to_owned()
         }
         Reason::ReadOnly => format!(

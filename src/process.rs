@@ -3,9 +3,17 @@
 //! child said.
 
 use std::ffi::OsStr;
+use std::io::{Read, Seek, SeekFrom};
 use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+
+use crate::report::{Advice, INTERRUPTED};
+
+/// How often it is looked whether a child has ended.
+const POLL: Duration = Duration::from_millis(5);
 
 /// Returns a command for `program`, for callers that need to set it up further.
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
@@ -37,6 +45,37 @@ pub fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
         bail!("{} ended with {status}: {end}", words(command));
     }
     Ok(stdout)
+}
+
+/// Runs `command` to its end, and kills it when `stop` is set.
+///
+/// # Errors
+/// When it cannot be started or fails; the error has the end of its standard
+/// error. When it was stopped, with the exit status for that.
+pub fn run_unless(command: &mut Command, stop: &AtomicBool) -> anyhow::Result<()> {
+    let line = words(command);
+    let cannot = || format!("cannot run {line}");
+    let mut said = tempfile::tempfile()?;
+    command.stderr(said.try_clone()?);
+    let mut child = command.spawn().with_context(cannot)?;
+    let status = loop {
+        if let Some(status) = child.try_wait().with_context(cannot)? {
+            break status;
+        }
+        if stop.load(Ordering::Relaxed) {
+            child.kill().with_context(cannot)?;
+            child.wait().with_context(cannot)?;
+            return Err(anyhow::anyhow!("interrupted")).status(INTERRUPTED);
+        }
+        std::thread::sleep(POLL);
+    };
+    if !status.success() {
+        let mut text = String::new();
+        said.seek(SeekFrom::Start(0))?;
+        said.read_to_string(&mut text)?;
+        bail!("{}", text.trim_end().trim_start_matches("vzbuild: error: "));
+    }
+    Ok(())
 }
 
 /// Where `program` lies in PATH, if it is there and executable.

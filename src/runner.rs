@@ -1,5 +1,6 @@
 //! Running bundles: by runc or crun, or by this program itself.
 
+pub mod around;
 pub mod embedded;
 pub mod identity;
 pub mod mounts;

@@ -1,7 +1,9 @@
 //! The command line of `vzbuild`.
 
 mod image;
+mod minify;
 mod report;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,7 +11,9 @@ use std::path::PathBuf;
 use clap::{Args as ArgGroup, Parser, Subcommand};
 
 pub use image::{Compression, Image};
+pub use minify::Minify;
 pub use report::Report;
+pub use verify::{Exercise, Scenario, Verify};
 
 /// Close specs over a root file system and assemble OCI bundles
 #[derive(Parser, Debug, PartialEq)]
@@ -50,6 +54,10 @@ pub enum Verb {
     Report(Report),
     /// Run a bundle with runc or crun, or without either
     Run(Run),
+    /// Make a bundle of an image, and prove that it does the same
+    Minify(Box<Minify>),
+    /// Prove that a bundle does what was traced
+    Verify(Box<Verify>),
     /// Write what turns one bundle, tree or file into another
     Delta(Delta),
     /// Apply what `delta` or xdelta3 wrote
@@ -60,6 +68,9 @@ pub enum Verb {
     /// First process of the embedded runner
     #[command(hide = true)]
     Init(Init),
+    /// One traced run in a container
+    #[command(hide = true)]
+    Scenario(Scenario),
 }
 
 /// Where the specs and the files that they name come from.

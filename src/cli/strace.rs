@@ -52,11 +52,22 @@ pub struct Args {
     /// Run the command inside this root file system
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
+    /// Start the command in this directory, as seen from its root [default: the present one; `/` with --root]
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+    /// Run the command as this user: numbers, or names of the root's passwd and group
+    ///
+    /// Without GROUP the user's own groups are taken. Needs root. The environment
+    /// stays as it is, HOME too.
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
     /// Run over a throw-away overlay: whatever the run writes is gone afterwards
     ///
     /// Needs root or user namespaces. Without root, what belongs to other users
     /// cannot be changed in it. Pseudo file systems (/proc, /sys, /dev, cgroups),
-    /// the network and standard streams are the real ones.
+    /// the network and standard streams are the real ones. With --root, this
+    /// machine's /etc/resolv.conf, /etc/hosts and /etc/hostname stand in for those
+    /// that the root lacks or has empty, as in a container.
     #[arg(long)]
     pub isolate: bool,
     /// Keep at most so much of the originals of what the run changes (bytes, or with K, M, G)
@@ -122,7 +133,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 /// Reads `30`, `1.5s`, `2m`, `1h`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, seconds) = match text {
         t if t.ends_with('s') => (&t[..t.len() - 1], 1.0),
         t if t.ends_with('m') => (&t[..t.len() - 1], 60.0),

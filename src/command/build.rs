@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use super::{bundle, closure, delta, diff, explain, image, init, manual, patch, report, run};
+use super::{
+    bundle, closure, delta, diff, explain, image, init, manual, minify, patch, report, run, scenario,
+    verify,
+};
 use crate::cli::build::{Args, Verb};
 
 /// Runs the verb that the command line asks for.
@@ -20,7 +23,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Verb::Diff(args) => diff::run(args),
         Verb::Report(args) => report::run(args),
         Verb::Run(args) => run::run(args),
+        Verb::Minify(args) => minify::run(args),
+        Verb::Verify(args) => verify::run(args),
         Verb::Init(args) => init::run(args),
+        Verb::Scenario(args) => scenario::run(args),
         Verb::Manual(args) => manual::run(args),
     }
 }

@@ -1,10 +1,11 @@
 //! `vzbuild bundle`: from specs to an OCI runtime bundle, or to its layer alone.
 
 pub(super) mod contents;
-mod mounts;
+pub(super) mod mounts;
 pub(super) mod program;
 pub(super) mod summary;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -31,10 +32,42 @@ use summary::Summary;
 /// As [`gather`]; with status 1 where something is missing or unreadable; what
 /// cannot be written or does not make sense together.
 pub fn run(args: &build::Bundle) -> anyhow::Result<ExitCode> {
+    make(args, Report::Loud)?;
+    Ok(Status::Done.into())
+}
+
+/// Makes a bundle anew from the same specs, with `tmpfs` more places in memory.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn renew(args: &build::Verify, tmpfs: Vec<OsString>) -> anyhow::Result<()> {
+    let (specs, root) = (args.spec.clone(), args.root.clone());
+    let source = build::Source { specs, root, allow_missing: true, listed: false };
+    let config = Some(args.bundle.join("config.json"));
+    let bundle = build::Bundle { config, tmpfs, ..build::Bundle::of(source, &args.bundle) };
+    make(&bundle, Report::Quiet)
+}
+
+/// Whether a summary is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    /// It is, and what the bundle may lack is said before.
+    Loud,
+    /// Only what it may lack is said.
+    Warnings,
+    /// Errors are said, and nothing else.
+    Quiet,
+}
+
+/// Makes the bundle or layer of `args`.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn make(args: &build::Bundle, report: Report) -> anyhow::Result<()> {
     let Prepared { gathered, mut container, mut spec, plan, inventory, lost, wrote_root, created } =
-        prepare(args)?;
+        prepare(args, report)?;
     let contents::Plan { layer, for_scanners } = plan;
-    if wrote_root {
+    if wrote_root && report != Report::Quiet {
         report::warn(
             "vzbuild",
             "the run wrote into `/` itself, which is read-only in the bundle: --writable changes that",
@@ -82,8 +115,10 @@ pub fn run(args: &build::Bundle) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     let summary =
         Summary { args, place, layer: &layer, assembled: &assembled, lost, container: &container };
-    summary.report()?;
-    Ok(Status::Done.into())
+    if report == Report::Loud {
+        summary.report()?;
+    }
+    Ok(())
 }
 
 /// All that a bundle, or an image of it, is made of.
@@ -103,10 +138,14 @@ pub(super) struct Prepared {
 }
 
 /// From the specs to the plan of a bundle.
-pub(super) fn prepare(args: &build::Bundle) -> anyhow::Result<Prepared> {
+pub(super) fn prepare(args: &build::Bundle, report: Report) -> anyhow::Result<Prepared> {
     let gathered = gather(&args.source)?;
-    gathered.say_warnings();
-    gathered.refuse_missing(args.source.allow_missing)?;
+    if report != Report::Quiet {
+        gathered.say_warnings();
+    }
+    if report != Report::Quiet || !args.source.allow_missing {
+        gathered.refuse_missing(args.source.allow_missing)?;
+    }
 
     let base = args.config.as_deref().map(read_config).transpose()?;
     let mut container = program::decide(args, &gathered, base.as_ref())?;
@@ -117,7 +156,9 @@ pub(super) fn prepare(args: &build::Bundle) -> anyhow::Result<Prepared> {
     let inventory = (args.tar.is_none() || args.scanner_files)
         .then(|| Inventory::take(&gathered))
         .transpose()?;
-    inventory.iter().for_each(Inventory::say_unread);
+    if report != Report::Quiet {
+        inventory.iter().for_each(Inventory::say_unread);
+    }
     let scanned = inventory.as_ref().filter(|_| args.scanner_files);
     let plan = contents::plan(&gathered, &spec, &container, created, scanned)?;
     refuse_unreadable(&plan.layer, args.source.allow_missing)?;

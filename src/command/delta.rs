@@ -109,7 +109,8 @@ fn write(output: &Path, delta: &[u8]) -> anyhow::Result<()> {
     let cannot = || format!("cannot write {}", output.display());
     let stop = interrupt::flag()?;
     let mut out = Stoppable { out: FileSink::create(output).with_context(cannot)?, stop: &stop };
-    let written = out.write_all(delta).and_then(|()| out.out.finish());
+    let written = out.write_all(delta).map_err(anyhow::Error::from);
+    let written = written.and_then(|()| Ok(out.out.finish()?));
     interrupt::explain(&stop, written.with_context(cannot))
 }
 

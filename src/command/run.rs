@@ -1,6 +1,7 @@
 //! `vzbuild run`: run a bundle with runc, crun or the embedded runner.
 
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -46,20 +47,7 @@ pub fn run(args: &build::Run) -> anyhow::Result<ExitCode> {
 /// The bundle's `config.json` with its root's real path (runc refuses links),
 /// the command asked for, and what this user can have of it.
 fn adapted(args: &build::Run) -> anyhow::Result<Spec> {
-    let not_bundle = || format!("`{}` is no bundle", args.bundle.display());
-    let dir = args.bundle.canonicalize().with_context(not_bundle)?;
-    if !is_bundle(&dir) {
-        return Err(anyhow::anyhow!("it has no config.json and rootfs"))
-            .with_context(not_bundle)
-            .hint("`vzbuild bundle SPEC` writes one");
-    }
-    let text = fs::read(dir.join("config.json")).with_context(not_bundle)?;
-    let mut spec: Spec = serde_json::from_slice(&text)
-        .with_context(|| format!("the config.json of `{}` is none", args.bundle.display()))?;
-    let root = spec.root_mut().as_mut().context("config.json has no root")?;
-    let path = dir.join(root.path());
-    let path = path.canonicalize().with_context(|| format!("cannot find `{}`", path.display()))?;
-    root.set_path(path);
+    let mut spec = read_bundle(&args.bundle)?;
     let process = spec.process_mut().as_mut().context("config.json has no process")?;
     if !args.command.is_empty() {
         let words = args.command.iter().map(|word| word.to_str().map(str::to_owned));
@@ -72,6 +60,28 @@ fn adapted(args: &build::Run) -> anyhow::Result<Spec> {
     if !geteuid().is_root() {
         rootless::make_rootless(&mut spec, geteuid().as_raw(), getegid().as_raw());
     }
+    Ok(spec)
+}
+
+/// The `config.json` of the bundle at `dir`, with its root's real path.
+///
+/// # Errors
+/// What is no bundle, or a config.json that is none.
+pub(super) fn read_bundle(dir: &Path) -> anyhow::Result<Spec> {
+    let not_bundle = || format!("`{}` is no bundle", dir.display());
+    let real = dir.canonicalize().with_context(not_bundle)?;
+    if !is_bundle(&real) {
+        return Err(anyhow::anyhow!("it has no config.json and rootfs"))
+            .with_context(not_bundle)
+            .hint("`vzbuild bundle SPEC` writes one");
+    }
+    let text = fs::read(real.join("config.json")).with_context(not_bundle)?;
+    let mut spec: Spec = serde_json::from_slice(&text)
+        .with_context(|| format!("the config.json of `{}` is none", dir.display()))?;
+    let root = spec.root_mut().as_mut().context("config.json has no root")?;
+    let path = real.join(root.path());
+    let path = path.canonicalize().with_context(|| format!("cannot find `{}`", path.display()))?;
+    root.set_path(path);
     Ok(spec)
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bundler::{Closure, Options, Reason, RootPath, Rootfs};
-use tracer::record::{BytePath, FileUse, Use};
+use tracer::record::{BytePath, FileUse, Host, Use};
 use tracer::{Record, Spec};
 
 use crate::cli::build::Source;
@@ -220,7 +220,8 @@ impl Gathered {
             report::warn("vzbuild", warning);
         }
         for record in self.inputs.iter().filter_map(|i| i.record.as_ref()) {
-            if let Some(seen) = only_seen(record, &self.closure) {
+            let paths = || self.closure.entries.keys().map(RootPath::as_bytes);
+            if let Some(seen) = only_seen(record, paths) {
                 report::warn("vzbuild", seen);
             }
         }
@@ -242,13 +243,34 @@ impl Gathered {
     }
 }
 
-/// What the choice of files may depend on and the run saw one of, where the
-/// closure has such files.
-fn only_seen(record: &Record, closure: &Closure) -> Option<String> {
+/// What two runs may differ by that is no fault of the bundle: the first
+/// `record`'s machine, and `host`, the second's.
+pub(super) fn only_seen_here(record: &Record, host: &Host) -> Vec<String> {
+    let first = &record.host;
+    let differs = [
+        ("kernel", &first.kernel, &host.kernel),
+        ("CPU level", &first.cpu_level, &host.cpu_level),
+        ("locale", &first.locale, &host.locale),
+        ("time zone", &first.time_zone, &host.time_zone),
+    ];
+    let differs = differs.into_iter().filter(|(_, first, second)| first != second);
+    let mut warnings: Vec<String> = differs
+        .map(|(what, first, second)| {
+            format!("the first run had the {what} `{first}`, this one has `{second}`")
+        })
+        .collect();
+    warnings.extend(only_seen(record, || record.files.iter().map(|file| file.path.0.as_slice())));
+    warnings
+}
+
+/// What the choice of files may depend on and the run saw one of, where
+/// `paths` have such files.
+fn only_seen<'a, I: Iterator<Item = &'a [u8]>>(
+    record: &Record,
+    paths: impl Fn() -> I,
+) -> Option<String> {
     let host = &record.host;
-    let has = |part: &[u8]| {
-        closure.entries.keys().any(|p| p.as_bytes().windows(part.len()).any(|w| w == part))
-    };
+    let has = |part: &[u8]| paths().any(|path| path.windows(part.len()).any(|w| w == part));
     let mut seen = Vec::new();
     if has(b"/glibc-hwcaps/") && !host.cpu_level.is_empty() {
         seen.push(format!("a CPU of level {}", host.cpu_level));

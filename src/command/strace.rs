@@ -1,20 +1,25 @@
 //! `smith-strace`: trace a command, write its spec.
 
 mod environment;
-mod exercise;
+pub(super) mod exercise;
+pub(super) mod foreign;
 mod output;
+pub(super) use output::remove_tree;
 mod summary;
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use tracer::record::{BytePath, End, Host, Run};
+use tracer::record::{BytePath, End, Host, Run, Until};
 use tracer::{Command, Error, Options, Selection, Trace};
 
-use self::exercise::Exercise;
+use self::exercise::{Exercise, Plan};
 use self::output::Output;
+use super::bundle::program::read;
 use crate::cli::strace::Args;
 use crate::report::Advice;
 
@@ -32,13 +37,22 @@ const NOT_FOUND: u8 = 127;
 /// command could not be executed or found.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (mut output, selection, run) = prepare(args).status(FAILED)?;
+    let user = args.user.as_ref().map(|_| tracer::User {
+        uid: run.uid,
+        gid: run.gid,
+        groups: run.groups.clone(),
+    });
     let command = Command {
         args: args.command.clone(),
         search: std::env::var_os("PATH"),
         root: args.root.clone(),
         isolate: args.isolate,
+        cwd: args.cwd.clone(),
+        user,
+        env: None,
+        foreign: foreign::stand_ins(args),
     };
-    let exercise = Exercise::new(args);
+    let exercise = Exercise::new(Plan::of(args));
     let options = Options {
         originals: Some(output.originals()),
         originals_limit: args.originals_limit,
@@ -48,6 +62,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         log: output.log(args.log.as_deref()).status(FAILED)?,
         timeout: args.timeout,
         started: exercise.starter(),
+        ..Options::default()
     };
     let trace = tracer::trace(&command, options).map_err(advise)?;
     let mut record = trace.record(&selection, run, describe_host());
@@ -81,7 +96,7 @@ fn end(trace: &Trace) -> ExitCode {
 const SIGTERM: i32 = 15;
 
 /// Adds what the user can do, and the exit status.
-fn advise(error: Error) -> anyhow::Error {
+pub(super) fn advise(error: Error) -> anyhow::Error {
     let (status, hint) = match &error {
         Error::NotFound { .. } => (NOT_FOUND, None),
         Error::NoInterpreter { .. } => (NOT_FOUND, Some(FIND_INTERPRETER)),
@@ -89,6 +104,7 @@ fn advise(error: Error) -> anyhow::Error {
         Error::Ptrace(_) => (FAILED, Some(ALLOW_PTRACE)),
         Error::Filter(_) => (FAILED, Some(ALLOW_SECCOMP)),
         Error::Root { .. } => (FAILED, Some(ALLOW_NAMESPACES)),
+        Error::User { .. } => (FAILED, Some(BE_ROOT)),
         _ => (FAILED, None),
     };
     let failed = Err::<(), _>(error).status(status);
@@ -106,27 +122,68 @@ const ALLOW_PTRACE: &str = "allow ptrace: in a container --cap-add SYS_PTRACE or
     until the next boot)";
 const ALLOW_SECCOMP: &str = "the kernel needs CONFIG_SECCOMP_FILTER, and a sandbox around this \
     must allow seccomp(2) and prctl(PR_SET_NO_NEW_PRIVS)";
+const BE_ROOT: &str = "only root can run a command as somebody else";
 const ALLOW_NAMESPACES: &str = "be root, or allow user namespaces: user.max_user_namespaces above \
     0, on Debian kernel.unprivileged_userns_clone=1, on Ubuntu \
     kernel.apparmor_restrict_unprivileged_userns=0";
 
 fn describe_run(args: &Args) -> anyhow::Result<Run> {
     let (env, env_names) = environment::describe(&args.env);
-    let cwd = std::env::current_dir().context("cannot tell the working directory")?;
-    let groups = nix::unistd::getgroups().unwrap_or_default();
+    let cwd = match (&args.cwd, &args.root) {
+        (Some(cwd), _) => cwd.clone(),
+        (None, Some(_)) => PathBuf::from("/"),
+        _ => std::env::current_dir().context("cannot tell the working directory")?,
+    };
+    let (uid, gid, groups) = match &args.user {
+        Some(user) => find_user(user, args.root.as_deref())?,
+        None => {
+            let groups = nix::unistd::getgroups().unwrap_or_default();
+            let groups = groups.into_iter().map(nix::unistd::Gid::as_raw).collect();
+            (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw(), groups)
+        }
+    };
     Ok(Run {
         args: args.command.iter().map(|word| BytePath(word.as_bytes().to_vec())).collect(),
         cwd: BytePath(cwd.into_os_string().into_vec()),
         env,
         env_names,
-        uid: nix::unistd::geteuid().as_raw(),
-        gid: nix::unistd::getegid().as_raw(),
-        groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
-        end: End::default(),
+        uid,
+        gid,
+        groups,
+        outcomes: args.outcomes,
+        until: until(args),
+        ..Run::default()
     })
 }
 
-fn describe_host() -> Host {
+/// Looks a user up where the command will run.
+fn find_user(user: &str, root: Option<&Path>) -> anyhow::Result<(u32, u32, BTreeSet<u32>)> {
+    let root = root.unwrap_or(Path::new("/"));
+    let rootfs = bundler::Rootfs::open(root)
+        .with_context(|| format!("cannot open the root `{}`", root.display()))?;
+    let [passwd, group] = ["/etc/passwd", "/etc/group"].map(|path| read(&rootfs, path));
+    bundler::accounts::find(user, &passwd, &group)
+        .with_context(|| format!("the root has no user `{user}`"))
+        .hint("give numbers, such as --user 1000:1000, for one that it does not know")
+}
+
+/// What ends the command, so that the run can be repeated.
+fn until(args: &Args) -> Option<Until> {
+    let timeout = args.timeout.and_then(|timeout| u64::try_from(timeout.as_millis()).ok());
+    let file = |file: &PathBuf| {
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+        BytePath(file.into_os_string().into_vec())
+    };
+    (args.until.is_some() || timeout.is_some()).then(|| Until {
+        command: args.until.clone().unwrap_or_default(),
+        ready_port: args.ready_port,
+        ready_file: args.ready_file.as_ref().map(file),
+        timeout,
+        ..Until::default()
+    })
+}
+
+pub(super) fn describe_host() -> Host {
     let system = rustix::system::uname();
     let text = |name: &str| {
         let value = std::env::var_os(name).filter(|value| !value.is_empty());

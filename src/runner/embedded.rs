@@ -46,7 +46,7 @@ pub fn start(spec: &Spec, state: &State) -> anyhow::Result<Child> {
 }
 
 /// Refuses what would make the container weaker than its `config.json` says.
-fn refuse_unknown(spec: &Spec) -> anyhow::Result<()> {
+pub(super) fn refuse_unknown(spec: &Spec) -> anyhow::Result<()> {
     let linux = spec.linux().clone().unwrap_or_default();
     let process = spec.process().as_ref();
     let limits = linux.resources().as_ref().is_some_and(|limits| {
@@ -74,7 +74,7 @@ fn refuse_unknown(spec: &Spec) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn flags(linux: &Linux) -> anyhow::Result<CloneFlags> {
+pub(super) fn flags(linux: &Linux) -> anyhow::Result<CloneFlags> {
     let mut flags = CloneFlags::empty();
     for namespace in linux.namespaces().iter().flatten() {
         if namespace.path().is_some() {
@@ -97,7 +97,7 @@ fn flags(linux: &Linux) -> anyhow::Result<CloneFlags> {
 }
 
 /// A process maps its own ids itself, and nothing else (user_namespaces(7)).
-fn map_ids(linux: &Linux) -> anyhow::Result<()> {
+pub(super) fn map_ids(linux: &Linux) -> anyhow::Result<()> {
     fs::write("/proc/self/setgroups", "deny")?;
     for (file, mappings) in [("uid_map", linux.uid_mappings()), ("gid_map", linux.gid_mappings())] {
         let lines = mappings.iter().flatten().map(|mapping| {

@@ -75,13 +75,13 @@ fn open(dir: impl AsFd, path: &Path, flags: OFlags) -> anyhow::Result<OwnedFd> {
 }
 
 /// A descriptor as a path that mount(2) takes.
-fn by_fd(fd: &OwnedFd) -> PathBuf {
+pub(super) fn by_fd(fd: &OwnedFd) -> PathBuf {
     format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
 }
 
 /// Opens `path` as seen from `root`, links included; makes what is not there,
 /// in the end a directory or a file.
-fn place(root: &OwnedFd, path: &Path, is_file: bool) -> anyhow::Result<OwnedFd> {
+pub(super) fn place(root: &OwnedFd, path: &Path, is_file: bool) -> anyhow::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let inside =
         |path: &Path| rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT);

@@ -5,7 +5,7 @@ use std::path::Path;
 use tracer::record::{BytePath, End};
 use tracer::{Record, Spec};
 
-use crate::sandbox::{Finished, Sandbox, require};
+use crate::sandbox::{Finished, Need, Sandbox, require};
 use crate::tracee::{Build, Outcome, Traced};
 
 /// Traces the tracee `open` in a fresh directory with these options, and checks
@@ -303,4 +303,64 @@ fn isolated_the_end_is_the_commands() {
     sandbox.run("smith-strace", ["--isolate", "--", "sh", "-c", "echo > made; exit 7"]).status(7);
     assert!(!sandbox.path("made").exists());
     assert!(sandbox.path("spec").exists());
+}
+
+/// A root of its own with busybox as /bin/sh, and no more.
+fn small_root(sandbox: &Sandbox) -> std::path::PathBuf {
+    for dir in ["root/bin", "root/dev", "root/etc", "root/proc", "root/srv", "root/sys"] {
+        std::fs::create_dir_all(sandbox.path(dir)).unwrap();
+    }
+    std::fs::copy("/bin/busybox", sandbox.path("root/bin/busybox")).unwrap();
+    std::os::unix::fs::symlink("busybox", sandbox.path("root/bin/sh")).unwrap();
+    sandbox.write("root/etc/passwd", "root:x:0:0::/:/bin/sh\nann:x:1234:100::/:/bin/sh\n");
+    sandbox.write("root/etc/group", "users:x:100:\nmail:x:8:ann\nops:x:77:\n");
+    sandbox.path("root")
+}
+
+const ROOT_AND_BUSYBOX: [Need; 2] = [Need::Root, Need::File("/bin/busybox", "busybox-static")];
+
+#[test]
+fn user_names_are_the_roots_own() {
+    if require("--user --cwd", &ROOT_AND_BUSYBOX) {
+        let sandbox = Sandbox::new();
+        let root = small_root(&sandbox).display().to_string();
+        let run = |user: &str, expected: &str| {
+            let options = ["--root", &root, "--user", user, "--cwd", "/srv", "--", "/bin/sh", "-c"];
+            let script = "echo $(busybox id -u) $(busybox id -G) $(busybox pwd)";
+            let run = sandbox.run("smith-strace", options.into_iter().chain([script])).success();
+            assert_eq!(run.stdout().trim(), expected, "{user}");
+        };
+        run("ann", "1234 100 8 /srv");
+        run("ann:ops", "1234 77 /srv");
+        run("5:6", "5 6 /srv");
+        let run = record(&sandbox, "spec.json").runs.remove(0);
+        assert_eq!((run.uid, run.gid, run.cwd.0.as_slice()), (5, 6, &b"/srv"[..]));
+        let options = ["--root", &root, "--user", "bob", "--", "/bin/sh", "-c", "true"];
+        sandbox.run("smith-strace", options).status(125).says("no user `bob`");
+        let options = ["--root", &root, "--cwd", "/none", "--", "/bin/sh", "-c", "true"];
+        sandbox.run("smith-strace", options).status(125).says("enter the directory `/none`");
+    }
+}
+
+#[test]
+fn what_a_root_lacks_of_the_machine_stands_in_and_is_not_shipped() {
+    if require("--root --isolate", &ROOT_AND_BUSYBOX) {
+        let sandbox = Sandbox::new();
+        let root = small_root(&sandbox);
+        sandbox.write("root/etc/hostname", "its-own\n");
+        std::os::unix::fs::symlink("/run/none", root.join("etc/hosts")).unwrap();
+        let script = "cat /etc/hosts /etc/hostname";
+        let root = root.display().to_string();
+        let options = ["--root", &root, "--isolate", "--", "/bin/busybox", "sh", "-c", script];
+        let said = sandbox.run("smith-strace", options).success().stdout();
+        let hosts = std::fs::read_to_string("/etc/hosts").unwrap();
+        assert_eq!(said, hosts + "its-own\n");
+        let record = record(&sandbox, "spec.json");
+        let pseudo = |path: &str| record.pseudo.contains(&BytePath(path.into()));
+        assert!(pseudo("/etc/hosts") && !pseudo("/etc/hostname"), "{:?}", record.pseudo);
+        assert!(!sandbox.lines("spec").contains(&"/etc/hosts".to_owned()));
+        // The bundle has it from the machine where it runs.
+        sandbox.run("vzbuild", ["bundle", "spec", "--root", &root]).success();
+        assert_eq!(sandbox.run("vzbuild", ["run", "bundle"]).success().stdout(), said);
+    }
 }

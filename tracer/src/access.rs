@@ -6,7 +6,6 @@ use crate::arch::{self, Call};
 use crate::changes::Pending;
 use crate::filter::CLONE_UNTRACED;
 use crate::memory::{Fault, TraceeAddr};
-use crate::mounts::join;
 use crate::observer::{Given, Observer, Who};
 use crate::record::Use;
 use crate::resolve::Target;
@@ -253,13 +252,7 @@ impl Observer {
         }
         if self.outcomes {
             let resolved = self.resolve(&given, &who);
-            let path = match resolved.target {
-                Target::There(_) | Target::Absent => resolved.path,
-                // The way ends before the file: the path as it was given.
-                Target::NoWay if given.path.first() == Some(&b'/') => given.path.to_vec(),
-                Target::NoWay => join(&base, given.path),
-            };
-            pending.asked.push((path, who));
+            pending.asked.push((resolved.path, who));
         }
         Ok(())
     }

@@ -288,7 +288,7 @@ impl Observer {
                 if let Some(log) = &mut self.log {
                     log.fail(&path, &name, &who);
                 }
-                self.uses.fail(&path, &name);
+                self.uses.fail(&path, &name, &who.process);
             }
         }
         if pending.mounts {

@@ -59,6 +59,14 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// The new process cannot be whom it is to be.
+    #[error("cannot {step}")]
+    User {
+        /// What was to be done.
+        step: String,
+        /// Why it failed.
+        source: io::Error,
+    },
     /// Waiting for the traced tasks failed.
     #[error("cannot wait for the traced tasks")]
     Wait(#[source] io::Error),

@@ -46,6 +46,8 @@ struct Ending {
     deadline: Option<Instant>,
     /// SIGTERM was sent to the main process; SIGKILL follows then.
     kill_at: Option<Instant>,
+    /// It was killed in the place of a SIGTERM that it could not get.
+    killed: bool,
 }
 
 /// The tracer of one tree.
@@ -65,6 +67,8 @@ pub(crate) struct EventLoop<'a> {
     ending: Ending,
     waiter: Waiter,
     control: Option<&'a Control>,
+    /// The main process is the first of its pid namespace.
+    pub(crate) is_init: bool,
 }
 
 impl<'a> EventLoop<'a> {
@@ -92,9 +96,10 @@ impl<'a> EventLoop<'a> {
             path: Vec::with_capacity(4096),
             has_info: true,
             terminal_stop: false,
-            ending: Ending { deadline, kill_at: None },
+            ending: Ending { deadline, ..Ending::default() },
             waiter: Waiter::default(),
             control,
+            is_init: false,
         }
     }
 
@@ -319,7 +324,8 @@ impl<'a> EventLoop<'a> {
 
     fn gone(&mut self, tid: Tid, end: End) {
         if tid == self.main {
-            self.end = Some(end);
+            let killed = self.ending.killed && end == End::Signaled(libc::SIGKILL);
+            self.end = Some(if killed { End::Signaled(libc::SIGTERM) } else { end });
             sys::pass_signals_to(0);
         }
         let ending = tid == self.main && self.ending.kill_at.is_some();
@@ -363,6 +369,10 @@ impl<'a> EventLoop<'a> {
     /// Signals the main process; where it is gone, what is left of the tree.
     fn signal_tree(&mut self, signal: i32) {
         if self.end.is_none() {
+            // The first process of a pid namespace gets no signal that it has
+            // no handler for (pid_namespaces(7)); any other would end by it.
+            self.ending.killed = self.is_init && !crate::task::minds(self.main, signal);
+            let signal = if self.ending.killed { libc::SIGKILL } else { signal };
             return sys::kill(self.main, signal);
         }
         for process in self.tasks.processes() {

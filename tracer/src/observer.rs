@@ -67,6 +67,8 @@ pub(crate) struct Observer {
     privileged: bool,
     pub(crate) allow_io_uring: bool,
     pub(crate) outcomes: bool,
+    /// What is the machine's and not the root's, see [`crate::Command::foreign`].
+    pub(crate) foreign: Vec<Vec<u8>>,
 }
 
 /// A path as the program gave it.
@@ -101,6 +103,7 @@ impl Observer {
             privileged: nix::unistd::geteuid().is_root(),
             allow_io_uring: false,
             outcomes: false,
+            foreign: Vec::new(),
         }
     }
 
@@ -205,6 +208,10 @@ impl Observer {
         if device && path.starts_with(b"/dev/") {
             self.uses.pseudo.insert(b"/dev".to_vec());
             self.uses.devices.insert(path.to_vec());
+            return true;
+        }
+        if let Some(foreign) = self.foreign.iter().find(|foreign| covers(foreign, path)) {
+            self.uses.pseudo.insert(foreign.clone());
             return true;
         }
         if self.resolver.kind(path, stat.st_dev) == FsKind::Plain {
@@ -317,6 +324,11 @@ impl Observer {
             }
         }
     }
+}
+
+/// Whether `path` is `place` or lies below it.
+fn covers(place: &[u8], path: &[u8]) -> bool {
+    path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b'/'))
 }
 
 /// Bytes of content of a regular file; nothing else has content to ship.

@@ -66,6 +66,36 @@ pub struct Run {
     pub groups: BTreeSet<u32>,
     /// How it ended.
     pub end: End,
+    /// Whether errors were recorded (`--outcomes`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outcomes: bool,
+    /// What exercised it and ended it, where it did not end by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Until>,
+    /// Whether the tracer ended it, after `until` or a time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
+}
+
+/// `--until`: how a command that does not end by itself is exercised.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Until {
+    /// Shell command that exercises it, on the machine; empty where only time
+    /// ends the run.
+    pub command: String,
+    /// It is ready when this TCP port of 127.0.0.1 answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_port: Option<u16>,
+    /// It is ready when this file is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_file: Option<BytePath>,
+    /// It is ready when this command succeeds, run beside it in its container.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<BytePath>,
+    /// It is ended after so many milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u64>,
 }
 
 /// How a traced command ended.
@@ -113,6 +143,9 @@ pub struct Absent {
     pub path: BytePath,
     /// Error names, such as `ENOENT`.
     pub errors: BTreeSet<String>,
+    /// Executable of the first process that asked for it.
+    #[serde(default)]
+    pub process: BytePath,
 }
 
 /// A kind of use of a path.

@@ -8,16 +8,17 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use nix::sched::CloneFlags;
 use rustix::fs::{Access, FileType};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::error::Error;
 use crate::filter;
+use crate::surroundings::{Surroundings, User};
 use crate::sys::{self, Tid};
 use crate::world;
 
-/// A command to trace. It runs in this process's own environment and working
-/// directory.
+/// A command to trace. What is not set is as it is in this process.
 #[derive(Clone, Debug, Default)]
 pub struct Command {
     /// The program and its arguments.
@@ -28,6 +29,17 @@ pub struct Command {
     pub root: Option<PathBuf>,
     /// Whether the run happens over a throw-away overlay.
     pub isolate: bool,
+    /// Working directory, as seen from its root.
+    pub cwd: Option<PathBuf>,
+    /// Whom it runs as.
+    pub user: Option<User>,
+    /// All of its variables.
+    pub env: Option<Vec<(OsString, OsString)>>,
+    /// Files and directories of the machine that the program sees in the place
+    /// of its root's own, such as /etc/resolv.conf in a container. Their uses
+    /// count as those of pseudo files. With `root` and `isolate` the files are
+    /// bound; [`Surroundings`] bind theirs themselves.
+    pub foreign: Vec<PathBuf>,
 }
 
 /// A started tracee that waits for [`Started::go`].
@@ -46,12 +58,22 @@ const AT_WORLD: u8 = b'w';
 const AT_FILTER: u8 = b'f';
 const AT_EXEC: u8 = b'x';
 const AT_INTERPRETER: u8 = b'i';
+const AT_USER: u8 = b'u';
+
+/// How the new process comes to be.
+pub(crate) struct Birth {
+    /// Whether this process becomes the command, see [`start`].
+    pub(crate) detach: bool,
+    /// Namespaces that it is born into.
+    pub(crate) namespaces: CloneFlags,
+    pub(crate) surroundings: Option<Box<dyn Surroundings>>,
+}
 
 /// Starts `command` up to where it waits to be traced.
 ///
 /// With `detach` the roles are reversed: this process becomes the command, and
 /// the function returns in a grandchild.
-pub(crate) fn start(command: &Command, detach: bool) -> Result<Started, Error> {
+pub(crate) fn start(command: &Command, birth: &Birth) -> Result<Started, Error> {
     let step = |step| move |source| Error::Start { step, source };
     let words: Vec<CString> = command
         .args
@@ -64,7 +86,8 @@ pub(crate) fn start(command: &Command, detach: bool) -> Result<Started, Error> {
     }
     let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
     let (ours, theirs) = pair.map_err(|error| step("make a channel")(error.into()))?;
-    let main = if detach {
+    let around = birth.surroundings.as_deref();
+    let main = if birth.detach {
         // Under Yama only an ancestor may trace, unless it is allowed to.
         let _ = sys::prctl(libc::PR_SET_PTRACER, libc::c_ulong::MAX);
         let this = std::process::id() as Tid;
@@ -72,7 +95,7 @@ pub(crate) fn start(command: &Command, detach: bool) -> Result<Started, Error> {
             Some(child) => {
                 sys::reap(child);
                 drop(ours);
-                become_tracee(command, &words, theirs)
+                become_tracee(command, &words, around, theirs)
             }
             None => match sys::fork() {
                 Ok(None) => this,
@@ -80,11 +103,11 @@ pub(crate) fn start(command: &Command, detach: bool) -> Result<Started, Error> {
             },
         }
     } else {
-        match sys::fork().map_err(step("fork"))? {
+        match sys::fork_into(birth.namespaces).map_err(step("fork"))? {
             Some(child) => child,
             None => {
                 drop(ours);
-                become_tracee(command, &words, theirs)
+                become_tracee(command, &words, around, theirs)
             }
         }
     };
@@ -155,6 +178,7 @@ impl Started {
                 step: String::from_utf8_lossy(text).into_owned(),
                 source,
             },
+            AT_USER => Error::User { step: String::from_utf8_lossy(text).into_owned(), source },
             AT_FILTER => Error::Filter(source),
             AT_INTERPRETER if number == libc::ENOENT => Error::NoInterpreter { program, source },
             _ if matches!(number, libc::ENOENT | libc::ENOTDIR) => {
@@ -166,7 +190,12 @@ impl Started {
 }
 
 /// What the new process does: the rest of its life.
-fn become_tracee(command: &Command, words: &[CString], channel: OwnedFd) -> ! {
+fn become_tracee(
+    command: &Command,
+    words: &[CString],
+    around: Option<&dyn Surroundings>,
+    channel: OwnedFd,
+) -> ! {
     let mut channel = File::from(channel);
     let fail = |channel: &mut File, step: u8, error: &io::Error, text: &str| -> ! {
         let mut message = vec![step];
@@ -175,7 +204,7 @@ fn become_tracee(command: &Command, words: &[CString], channel: OwnedFd) -> ! {
         let _ = channel.write_all(&message);
         sys::exit_now(127)
     };
-    let warnings = match world::enter(command.root.as_deref(), command.isolate) {
+    let warnings = match enter(command, around) {
         Ok(warnings) => warnings,
         Err((text, error)) => fail(&mut channel, AT_WORLD, &error, &text),
     };
@@ -188,6 +217,10 @@ fn become_tracee(command: &Command, words: &[CString], channel: OwnedFd) -> ! {
     }
     let _ = sys::prctl(libc::PR_SET_PTRACER, 0);
     let program = filter::program();
+    let env = match command.env.as_deref().map(variables).transpose() {
+        Ok(env) => env,
+        Err(error) => fail(&mut channel, AT_EXEC, &error, ""),
+    };
     let candidates = match candidates(command) {
         Ok(candidates) => candidates,
         Err(error) => fail(&mut channel, AT_EXEC, &error, ""),
@@ -199,10 +232,40 @@ fn become_tracee(command: &Command, words: &[CString], channel: OwnedFd) -> ! {
     if let Err(error) = install(&program) {
         fail(&mut channel, AT_FILTER, &error, "");
     }
-    let error = exec(&candidates, words);
+    // Last of all: who may not be root may not install a filter either.
+    let user = command.user.as_ref().map_or(Ok(()), User::assume);
+    let user = user.map_err(|error| ("become the user".to_owned(), error));
+    if let Err((text, error)) = user.and_then(|()| around.map_or(Ok(()), Surroundings::assume)) {
+        fail(&mut channel, AT_USER, &error, &text);
+    }
+    let error = exec(&candidates, words, env.as_deref());
     // ENOENT of a file that is there is that of its interpreter.
     let there = candidates.iter().any(|file| rustix::fs::stat(file).is_ok());
     fail(&mut channel, if there { AT_INTERPRETER } else { AT_EXEC }, &error, "")
+}
+
+/// Brings the new process to where its program starts.
+fn enter(
+    command: &Command,
+    around: Option<&dyn Surroundings>,
+) -> Result<Vec<String>, (String, io::Error)> {
+    let warnings = match around {
+        Some(around) => around.enter()?,
+        None => world::enter(command.root.as_deref(), command.isolate, &command.foreign)?,
+    };
+    if let Some(cwd) = &command.cwd {
+        std::env::set_current_dir(cwd)
+            .map_err(|e| (format!("enter the directory `{}`", cwd.display()), e))?;
+    }
+    Ok(warnings)
+}
+
+/// The environment as execve(2) takes it.
+fn variables(env: &[(OsString, OsString)]) -> io::Result<Vec<CString>> {
+    let variable = |(name, value): &(OsString, OsString)| {
+        Ok(CString::new([name.as_bytes(), b"=", value.as_bytes()].concat())?)
+    };
+    env.iter().map(variable).collect()
 }
 
 /// Only an unprivileged process has to give up what setuid programs gain.
@@ -243,16 +306,18 @@ fn candidates(command: &Command) -> io::Result<Vec<CString>> {
     if found.is_empty() { Err(io::Error::from_raw_os_error(refused)) } else { Ok(found) }
 }
 
-fn exec(candidates: &[CString], words: &[CString]) -> io::Error {
+fn exec(candidates: &[CString], words: &[CString], env: Option<&[CString]>) -> io::Error {
+    let env: Option<Vec<_>> = env.map(|env| env.iter().map(CString::as_c_str).collect());
+    let env = env.as_deref();
     let mut last = io::Error::from_raw_os_error(libc::ENOENT);
     for file in candidates {
         let args: Vec<_> = words.iter().map(CString::as_c_str).collect();
-        last = sys::exec(file, &args);
+        last = sys::exec(file, &args, env);
         if last.raw_os_error() == Some(libc::ENOEXEC) {
             // A script without `#!`: the shell runs it, as execvp(3) has it.
             let mut shell = vec![c"/bin/sh", file.as_c_str()];
             shell.extend(args.get(1..).unwrap_or_default());
-            last = sys::exec(c"/bin/sh", &shell);
+            last = sys::exec(c"/bin/sh", &shell, env);
         }
         if !matches!(last.raw_os_error(), Some(libc::EACCES | libc::ENOENT | libc::ENOTDIR)) {
             break;

@@ -11,6 +11,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
+use nix::sched::CloneFlags;
+
 /// A task's id: what gettid(2) says, in the tracer's pid namespace.
 pub(crate) type Tid = libc::pid_t;
 
@@ -242,6 +244,21 @@ pub(crate) fn fork() -> io::Result<Option<Tid>> {
     }
 }
 
+/// As [`fork`], the child being the first process in each of `namespaces`.
+pub(crate) fn fork_into(namespaces: CloneFlags) -> io::Result<Option<Tid>> {
+    if namespaces.is_empty() {
+        return fork();
+    }
+    let flags = namespaces.bits() | libc::SIGCHLD;
+    // SAFETY: without CLONE_VM and a stack of its own, clone(2) is fork(2). The
+    // handlers of glibc's fork are not run; they guard against other threads,
+    // of which there are none.
+    match check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })? {
+        0 => Ok(None),
+        child => Ok(Some(child as Tid)),
+    }
+}
+
 /// Ends this process at once, as _exit(2): no destructor, no flush.
 pub(crate) fn exit_now(status: i32) -> ! {
     // SAFETY: _exit only ends the process.
@@ -289,19 +306,24 @@ pub(crate) fn prctl(option: i32, value: libc::c_ulong) -> io::Result<()> {
     check(unsafe { libc::prctl(option, value, 0, 0, 0) }.into()).map(drop)
 }
 
-/// execve(2) with this process's own environment, byte for byte.
+/// execve(2) with the environment `env`, else this process's own, byte for byte.
 ///
 /// Returns only an error.
-pub(crate) fn exec(path: &CStr, args: &[&CStr]) -> io::Error {
+pub(crate) fn exec(path: &CStr, args: &[&CStr], env: Option<&[&CStr]>) -> io::Error {
     unsafe extern "C" {
         static environ: *const *const libc::c_char;
     }
-    let mut argv: Vec<*const libc::c_char> = args.iter().map(|arg| arg.as_ptr()).collect();
-    argv.push(ptr::null());
-    // SAFETY: `path` and each of `argv` are NUL-terminated and outlive the
-    // call, `argv` ends in null; `environ` is libc's, and nothing sets
-    // variables in this child of one thread.
-    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), environ) };
+    let pointers = |words: &[&CStr]| -> Vec<*const libc::c_char> {
+        words.iter().map(|word| word.as_ptr()).chain([ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(args), env.map(pointers));
+    // SAFETY: `path` and each word are NUL-terminated and outlive the call, both
+    // lists end in null; `environ` is libc's, and nothing sets variables in
+    // this child of one thread.
+    unsafe {
+        let envp = envp.as_ref().map_or(environ, Vec::as_ptr);
+        libc::execve(path.as_ptr(), argv.as_ptr(), envp)
+    };
     io::Error::last_os_error()
 }
 

@@ -33,9 +33,29 @@ impl Process {
 }
 
 fn thread_group(tid: Tid) -> Option<Tid> {
+    status_field(tid, "Tgid")?.parse().ok()
+}
+
+/// The id of a process in the pid namespace that it lives in.
+pub(crate) fn innermost_pid(process: Tid) -> Option<Tid> {
+    status_field(process, "NSpid")?.split_whitespace().last()?.parse().ok()
+}
+
+/// Whether a task handles or ignores a signal.
+pub(crate) fn minds(tid: Tid, signal: i32) -> bool {
+    let has = |field| {
+        let mask = status_field(tid, field).and_then(|mask| u64::from_str_radix(&mask, 16).ok());
+        mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
+    };
+    ["SigCgt", "SigIgn", "SigBlk"].into_iter().any(has)
+}
+
+/// A field of /proc/TID/status, see proc(5).
+fn status_field(tid: Tid, field: &str) -> Option<String> {
     let status = std::fs::read(format!("/proc/{tid}/status")).ok()?;
-    let line = status.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(b"Tgid:\t"))?;
-    std::str::from_utf8(line).ok()?.parse().ok()
+    let status = String::from_utf8_lossy(&status);
+    let rest = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    Some(rest.trim().to_owned())
 }
 
 /// A path, and the generation of the name space in which it was read.

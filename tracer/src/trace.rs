@@ -1,11 +1,13 @@
 //! A whole trace: from a command to values.
 
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use nix::sched::CloneFlags;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -18,7 +20,8 @@ use crate::record::{BytePath, End, Host, Record, Run, VERSION};
 use crate::resolve::Resolver;
 use crate::selection::Selection;
 use crate::spec::Spec;
-use crate::start::{self, Command};
+use crate::start::{self, Birth, Command};
+use crate::surroundings::Surroundings;
 use crate::sys;
 use crate::uses::Uses;
 
@@ -41,6 +44,11 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// Called in the tracer once the command is on its way.
     pub started: Option<Box<dyn FnOnce(Control)>>,
+    /// Namespaces that the command's process is born into, by clone(2); not
+    /// with `detach`.
+    pub namespaces: Option<CloneFlags>,
+    /// What sets up the command's container, in the place of its root.
+    pub surroundings: Option<Box<dyn Surroundings>>,
 }
 
 /// Lets another thread end the run.
@@ -49,12 +57,18 @@ pub struct Control {
     requested: Arc<AtomicBool>,
     taken: Arc<AtomicBool>,
     thread: sys::Tid,
+    main: sys::Tid,
 }
 
 impl Control {
-    fn new() -> Self {
+    fn new(main: sys::Tid) -> Self {
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
-        Control { requested: Arc::default(), taken: Arc::default(), thread }
+        Control { requested: Arc::default(), taken: Arc::default(), thread, main }
+    }
+
+    /// Process id of the command, as this process sees it.
+    pub fn main(&self) -> i32 {
+        self.main
     }
 
     /// Ends the main process with SIGTERM, and all that is left 10 s later with
@@ -96,7 +110,10 @@ pub struct Trace {
 /// # Errors
 /// Where the command cannot be started or traced.
 pub fn trace(command: &Command, options: Options) -> Result<Trace, Error> {
-    let mut started = start::start(command, options.detach)?;
+    let namespaces = options.namespaces.unwrap_or(CloneFlags::empty());
+    let in_container = namespaces.contains(CloneFlags::CLONE_NEWPID);
+    let birth = Birth { detach: options.detach, namespaces, surroundings: options.surroundings };
+    let mut started = start::start(command, &birth)?;
     let main = started.main;
     sys::seize(main).map_err(Error::Ptrace)?;
     sys::pass_signals_to(main);
@@ -108,21 +125,24 @@ pub fn trace(command: &Command, options: Options) -> Result<Trace, Error> {
     // In isolation the originals stay where they are.
     let dir = options.originals.as_deref().filter(|_| !command.isolate);
     let originals = Originals::new(dir, options.originals_limit);
-    let resolver = Resolver::of_task(main)
+    let mut resolver = Resolver::of_task(main)
         .map_err(|error| Error::Start { step: "look at its root", source: error.into() })?;
+    resolver.own_pids = in_container;
     let mut observer = Observer::new(main, resolver, originals, options.log.map(Log::new));
     observer.allow_io_uring = options.allow_io_uring;
     observer.outcomes = options.outcomes;
+    observer.foreign = command.foreign.iter().map(|p| p.as_os_str().as_bytes().to_vec()).collect();
     for warning in &started.warnings {
         observer.uses.unseen("isolation", warning.as_str());
     }
     started.go()?;
     let control = options.started.map(|tell| {
-        let control = Control::new();
+        let control = Control::new(main);
         tell(control.clone());
         control
     });
     let mut event_loop = EventLoop::new(observer, main, options.timeout, control.as_ref());
+    event_loop.is_init = in_container;
     let end = event_loop.run()?;
     let was_ended = event_loop.was_ended();
     let Some(end) = end else {
@@ -171,6 +191,7 @@ impl Trace {
     /// All that goes into `spec.json`, for the run and the host described.
     pub fn record(&self, selection: &Selection, mut run: Run, host: Host) -> Record {
         run.end = self.end;
+        run.ended = self.was_ended;
         let (files, others): (Vec<_>, Vec<_>) =
             self.uses.files().into_iter().partition(|file| selection.takes(&file.path.0));
         let paths = |set: &std::collections::BTreeSet<Vec<u8>>| {
@@ -194,8 +215,11 @@ impl Trace {
                 .uses
                 .absent()
                 .iter()
-                .map(|(path, errors)| (BytePath(path.clone()), errors.clone()))
-                .map(|(path, errors)| crate::record::Absent { path, errors })
+                .map(|(path, failed)| crate::record::Absent {
+                    path: BytePath(path.clone()),
+                    errors: failed.errors.clone(),
+                    process: BytePath(failed.process.to_vec()),
+                })
                 .collect(),
             host,
         }

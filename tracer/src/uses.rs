@@ -39,6 +39,15 @@ struct Entry {
     bytes: u64,
 }
 
+/// A path that only failed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    /// Names of the errors.
+    pub(crate) errors: BTreeSet<String>,
+    /// Executable of the first process that asked for it.
+    pub(crate) process: Rc<[u8]>,
+}
+
 /// Everything that the run used, made, changed and could not show.
 #[derive(Debug, Default)]
 pub(crate) struct Uses {
@@ -57,7 +66,7 @@ pub(crate) struct Uses {
     pub(crate) pseudo: BTreeSet<Vec<u8>>,
     /// Device nodes below /dev.
     pub(crate) devices: BTreeSet<Vec<u8>>,
-    absent: BTreeMap<Vec<u8>, BTreeSet<String>>,
+    absent: BTreeMap<Vec<u8>, Failed>,
     unseen: BTreeMap<(&'static str, String), u64>,
 }
 
@@ -136,11 +145,15 @@ impl Uses {
     }
 
     /// Notes that a call on `path` failed, with the error's name.
-    pub(crate) fn fail(&mut self, path: &[u8], error: &str) {
-        match self.files.get_mut(path) {
-            Some(entry) => entry.errors.insert(error.to_owned()),
-            None => self.absent.entry(path.to_vec()).or_default().insert(error.to_owned()),
+    pub(crate) fn fail(&mut self, path: &[u8], error: &str, by: &Process) {
+        let errors = match self.files.get_mut(path) {
+            Some(entry) => &mut entry.errors,
+            None => {
+                let failed = || Failed { errors: BTreeSet::new(), process: Rc::clone(&by.name) };
+                &mut self.absent.entry(path.to_vec()).or_insert_with(failed).errors
+            }
         };
+        errors.insert(error.to_owned());
     }
 
     /// Notes something that could not be seen; how often is counted.
@@ -167,7 +180,7 @@ impl Uses {
     }
 
     /// Paths that were only looked for, with the errors.
-    pub(crate) fn absent(&self) -> &BTreeMap<Vec<u8>, BTreeSet<String>> {
+    pub(crate) fn absent(&self) -> &BTreeMap<Vec<u8>, Failed> {
         &self.absent
     }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::mounts::{FsKind, Mounts, below};
 
@@ -26,7 +26,11 @@ const NO_PATH: Option<&Path> = None;
 ///
 /// # Errors
 /// The step that failed, and why.
-pub(crate) fn enter(root: Option<&Path>, isolate: bool) -> Result<Warnings, Failure> {
+pub(crate) fn enter(
+    root: Option<&Path>,
+    isolate: bool,
+    foreign: &[PathBuf],
+) -> Result<Warnings, Failure> {
     if root.is_none() && !isolate {
         return Ok(Vec::new());
     }
@@ -60,10 +64,42 @@ pub(crate) fn enter(root: Option<&Path>, isolate: bool) -> Result<Warnings, Fail
             }
         }
     }
+    if root.is_some() && isolate {
+        for file in foreign {
+            bind_file(file, &new)
+                .map_err(|e| (format!("put this machine's `{}` there", file.display()), e))?;
+        }
+    }
     switch_root(&new)?;
     std::env::set_current_dir(&cwd)
         .map_err(|e| (format!("enter `{}` in the new root", cwd.display()), e))?;
     Ok(warnings)
+}
+
+/// Binds a file of this machine to its own name below `new`, an overlay; what
+/// is there, a link too, gives way.
+fn bind_file(file: &Path, new: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (file.parent(), file.file_name()) else { return Ok(()) };
+    let Ok(source) = open(file) else { return Ok(()) };
+    let new = open(new)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // Links of the root lead on in the root.
+    let inside = ResolveFlags::IN_ROOT;
+    let dir = match rustix::fs::openat2(&new, parent, flags, Mode::empty(), inside) {
+        Err(rustix::io::Errno::NOENT) => {
+            let mode = Mode::from_raw_mode(0o755);
+            rustix::fs::mkdirat(&new, parent.strip_prefix("/").unwrap_or(parent), mode)?;
+            rustix::fs::openat2(&new, parent, flags, Mode::empty(), inside)?
+        }
+        other => other?,
+    };
+    let place = proc_path(&dir).join(name);
+    match fs::remove_file(&place) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::File::create(&place)?;
+    bind(&proc_path(&source), &place, false).map_err(|(_, error)| error)
 }
 
 /// How much the process may do in its own mount namespace.

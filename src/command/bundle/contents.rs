@@ -17,7 +17,10 @@ use crate::report;
 use super::program::read;
 
 /// Password hashes; they must not leave the machine.
-const SECRET: [&[u8]; 4] = [b"/etc/gshadow", b"/etc/gshadow-", b"/etc/shadow", b"/etc/shadow-"];
+pub(in crate::command) const SECRET: [&[u8]; 4] =
+    [b"/etc/gshadow", b"/etc/gshadow-", b"/etc/shadow", b"/etc/shadow-"];
+/// Why they do not.
+pub(in crate::command) const SECRECY: &str = "password hashes stay where they are";
 /// Endings of files that tell a server whom to become.
 const CONFIGURATION: [&[u8]; 6] = [b".cfg", b".cnf", b".conf", b".ini", b".toml", b".yaml"];
 /// Larger files are data.
@@ -120,7 +123,7 @@ fn plan_closure(gathered: &Gathered, latest: Option<i64>) -> anyhow::Result<Plan
     let mut planner = Planner::new(&gathered.rootfs, latest);
     for path in gathered.closure.entries.keys() {
         if SECRET.contains(&path.as_bytes()) {
-            planner.leave_out(path.clone(), "password hashes stay where they are");
+            planner.leave_out(path.clone(), SECRECY);
         } else {
             planner.add(path)?;
         }

@@ -14,6 +14,7 @@ use tracer::record::BytePath;
 
 use crate::cli::build::Bundle;
 use crate::command::source::Gathered;
+use crate::command::strace::foreign::OF_THE_MACHINE;
 use crate::report::{self, Advice, Status};
 
 use super::program::text;
@@ -66,7 +67,7 @@ pub(super) fn decide(
     let untraced = gathered.inputs.iter().any(|input| input.record.is_none());
     container.sysfs = untraced || runtime("/sys") || pseudo(gathered, b"/sys");
     container.mqueue = runtime("/dev/mqueue") || pseudo(gathered, b"/dev/mqueue");
-    resolv_conf(gathered, container);
+    of_the_machine(gathered, container);
     warn_of_devices(gathered);
     Ok((container.tmpfs.iter().map(|tmpfs| tmpfs.path.clone()).collect(), wrote_root))
 }
@@ -163,15 +164,20 @@ fn pseudo(gathered: &Gathered, place: &[u8]) -> bool {
         .any(|path| RootPath::new(&path.0).is_ok_and(|path| path.starts_with(&place)))
 }
 
-/// Name servers are the machine's, not the bundle's.
-fn resolv_conf(gathered: &Gathered, container: &mut Container) {
-    const PATH: &str = "/etc/resolv.conf";
-    let is_used = RootPath::new(PATH.as_bytes())
-        .is_ok_and(|path| gathered.closure.entries.contains_key(&path));
-    let is_free = !container.binds.iter().any(|bind| bind.destination == PATH);
-    if is_used && is_free && !container.own_network {
-        let path = PATH.to_owned();
-        container.binds.push(Bind { source: path.clone(), destination: path, readonly: true });
+/// Name servers are the machine's, not the bundle's; so is whatever else the
+/// run had from its machine.
+fn of_the_machine(gathered: &Gathered, container: &mut Container) {
+    const NAME_SERVERS: &str = "/etc/resolv.conf";
+    for path in OF_THE_MACHINE {
+        let is_shipped = path == NAME_SERVERS
+            && RootPath::new(path.as_bytes())
+                .is_ok_and(|path| gathered.closure.entries.contains_key(&path));
+        let is_used = is_shipped || pseudo(gathered, path.as_bytes());
+        let is_free = !container.binds.iter().any(|bind| bind.destination == path);
+        if is_used && is_free && !container.own_network {
+            let path = path.to_owned();
+            container.binds.push(Bind { source: path.clone(), destination: path, readonly: true });
+        }
     }
 }
 
@@ -200,7 +206,7 @@ fn warn_of_devices(gathered: &Gathered) {
     }
 }
 
-fn volume(word: &OsStr) -> anyhow::Result<Bind> {
+pub(in crate::command) fn volume(word: &OsStr) -> anyhow::Result<Bind> {
     let word = text(word.as_encoded_bytes(), "volume")?;
     let form =
         || anyhow::anyhow!("--volume `{word}` is not HOST:PATH or HOST:PATH:ro, both absolute");

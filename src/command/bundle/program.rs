@@ -280,7 +280,7 @@ fn cwd(args: &Bundle, gathered: &Gathered, run: Option<&Run>) -> anyhow::Result<
 }
 
 /// The program's name as far as it can be a host's: RFC 1123, at most 63 letters.
-fn hostname(args: &[String]) -> String {
+pub(in crate::command) fn hostname(args: &[String]) -> String {
     let name = args.first().and_then(|word| word.rsplit('/').next()).unwrap_or_default();
     let keep = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let name: String = name.chars().map(keep).take(63).collect();

@@ -52,7 +52,7 @@ impl Summary<'_> {
     }
 
     /// Everything but directories.
-    fn files(&self) -> usize {
+    pub(super) fn files(&self) -> usize {
         self.layer.entries.iter().filter(|entry| entry.node != Node::Directory).count()
     }
 

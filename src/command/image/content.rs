@@ -13,7 +13,7 @@ use super::flags;
 use crate::cli::build;
 use crate::command::bundle::contents::Plan;
 use crate::command::bundle::program::read;
-use crate::command::bundle::{self, Prepared, refuse_unreadable};
+use crate::command::bundle::{self, Prepared, Report, refuse_unreadable};
 use crate::command::source::gather;
 use crate::evidence;
 use crate::report::{Advice, Status};
@@ -50,7 +50,7 @@ fn from_specs(args: &build::Image) -> anyhow::Result<Source> {
         tmpfs: args.volume.clone(),
         ..build::Bundle::of(args.source.clone(), Path::new(""))
     };
-    let Prepared { gathered, spec, plan: Plan { layer, .. }, .. } = bundle::prepare(&bundle)?;
+    let Prepared { gathered, spec, plan: Plan { layer, .. }, .. } = bundle::prepare(&bundle, Report::Loud)?;
     let rootfs = gathered.rootfs;
     let [passwd, group] = ["/etc/passwd", "/etc/group"].map(|path| read(&rootfs, path));
     let (execution, not_in_image) = runtime::execution(&spec, BTreeSet::new(), &passwd, &group);

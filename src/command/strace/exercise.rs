@@ -1,14 +1,15 @@
 //! `--until`: what exercises the command once it is ready.
 
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tracer::Control;
+use tracer::{Control, Record};
 
 use crate::cli::strace::Args;
+use crate::command::scenario::check_health;
 use crate::process;
 
 /// How often it is looked whether the command is ready.
@@ -18,38 +19,44 @@ const WAIT: Duration = Duration::from_secs(1);
 /// How long readiness is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often a health check is tried.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The exercise, and what comes of it.
-pub(super) struct Exercise {
+pub(in crate::command) struct Exercise {
     plan: Option<Plan>,
-    outcome: Receiver<anyhow::Result<()>>,
-    report: Sender<anyhow::Result<()>>,
+    outcome: Receiver<anyhow::Result<Option<Record>>>,
+    report: Sender<anyhow::Result<Option<Record>>>,
 }
 
+/// What exercises a command, and when.
 #[derive(Clone, Debug)]
-struct Plan {
-    shell: String,
-    port: Option<u16>,
-    file: Option<PathBuf>,
+pub(in crate::command) struct Plan {
+    /// Shell command that exercises it, on this machine.
+    pub(in crate::command) shell: Option<String>,
+    /// It is ready when this TCP port of 127.0.0.1 answers,
+    pub(in crate::command) port: Option<u16>,
+    /// and this file is there,
+    pub(in crate::command) file: Option<PathBuf>,
+    /// which is looked for in the command's own root,
+    pub(in crate::command) inside: bool,
+    /// and this health check in the same container says so.
+    pub(in crate::command) health: Option<PathBuf>,
 }
 
 impl Exercise {
-    pub(super) fn new(args: &Args) -> Self {
+    pub(in crate::command) fn new(plan: Option<Plan>) -> Self {
         let (report, outcome) = channel();
-        let plan = args.until.clone().map(|shell| Plan {
-            shell,
-            port: args.ready_port,
-            file: args.ready_file.clone(),
-        });
         Exercise { plan, outcome, report }
     }
 
     /// What the tracer calls when the command is on its way.
-    pub(super) fn starter(&self) -> Option<Box<dyn FnOnce(Control)>> {
+    pub(in crate::command) fn starter(&self) -> Option<Box<dyn FnOnce(Control)>> {
         let plan = self.plan.clone()?;
         let report = self.report.clone();
         Some(Box::new(move |control: Control| {
             std::thread::spawn(move || {
-                let result = plan.run();
+                let result = plan.run(control.main());
                 // The tracer may be done already; then nobody asks.
                 let _ = report.send(result);
                 control.end();
@@ -57,50 +64,86 @@ impl Exercise {
         }))
     }
 
-    /// Whether the exercise succeeded.
+    /// What the health check used, where there was one.
     ///
     /// # Errors
-    /// It failed, or the command ended before it did.
-    pub(super) fn result(self) -> anyhow::Result<()> {
-        let Some(plan) = &self.plan else { return Ok(()) };
+    /// The exercise failed, or the command ended before it did.
+    pub(in crate::command) fn result(self) -> anyhow::Result<Option<Record>> {
+        let Some(plan) = &self.plan else { return Ok(None) };
         match self.outcome.try_recv() {
             Ok(result) => result,
-            Err(_) => bail!("the command ended before `{}` did", plan.shell),
+            Err(_) => match &plan.shell {
+                Some(shell) => bail!("the command ended before `{shell}` did"),
+                None => bail!("the command ended before it was ready"),
+            },
         }
     }
 }
 
 impl Plan {
-    fn run(&self) -> anyhow::Result<()> {
-        self.wait_until_ready()?;
-        let mut command = process::command("/bin/sh");
-        command.arg("-c").arg(&self.shell);
-        let status = process::status(&mut command)?;
-        if !status.success() {
-            bail!("`{}` ended with {status}", self.shell);
-        }
-        Ok(())
+    /// What `smith-strace` was asked for.
+    pub(super) fn of(args: &Args) -> Option<Self> {
+        args.until.as_ref().map(|shell| Plan {
+            shell: Some(shell.clone()),
+            port: args.ready_port,
+            file: args.ready_file.clone(),
+            inside: false,
+            health: None,
+        })
     }
 
-    fn wait_until_ready(&self) -> anyhow::Result<()> {
+    fn run(&self, main: i32) -> anyhow::Result<Option<Record>> {
+        self.wait_until_ready(main)?;
+        let health = self.health.as_deref().map(|dir| wait_until_healthy(dir, main)).transpose()?;
+        if let Some(shell) = &self.shell {
+            let mut command = process::command("/bin/sh");
+            command.arg("-c").arg(shell);
+            let status = process::status(&mut command)?;
+            if !status.success() {
+                bail!("`{shell}` ended with {status}");
+            }
+        }
+        Ok(health)
+    }
+
+    fn wait_until_ready(&self, main: i32) -> anyhow::Result<()> {
         if self.port.is_none() && self.file.is_none() {
-            std::thread::sleep(WAIT);
+            if self.health.is_none() {
+                std::thread::sleep(WAIT);
+            }
             return Ok(());
         }
         let tries = PATIENCE.as_millis() / INTERVAL.as_millis();
         for _ in 0..tries {
-            if self.is_ready() {
+            if self.is_ready(main) {
                 return Ok(());
             }
             std::thread::sleep(INTERVAL);
         }
-        Err(anyhow::anyhow!("not ready after {} s", PATIENCE.as_secs()))
-            .with_context(|| format!("`{}` was not run", self.shell))
+        let late = Err(anyhow::anyhow!("not ready after {} s", PATIENCE.as_secs()));
+        match &self.shell {
+            Some(shell) => late.with_context(|| format!("`{shell}` was not run")),
+            None => late,
+        }
     }
 
-    fn is_ready(&self) -> bool {
+    fn is_ready(&self, main: i32) -> bool {
         let port = self.port.is_none_or(|port| TcpStream::connect(("127.0.0.1", port)).is_ok());
-        let file = self.file.as_ref().is_none_or(|file| file.exists());
-        port && file
+        let place = |file: &PathBuf| match file.strip_prefix("/") {
+            Ok(inside) if self.inside => PathBuf::from(format!("/proc/{main}/root")).join(inside),
+            _ => file.clone(),
+        };
+        port && self.file.as_ref().is_none_or(|file| place(file).exists())
     }
+}
+
+fn wait_until_healthy(dir: &Path, main: i32) -> anyhow::Result<Record> {
+    let tries = PATIENCE.as_secs() / HEALTH_INTERVAL.as_secs();
+    for _ in 0..tries {
+        if let Some(record) = check_health(dir, main)? {
+            return Ok(record);
+        }
+        std::thread::sleep(HEALTH_INTERVAL);
+    }
+    bail!("its health check still fails after {} s", PATIENCE.as_secs())
 }

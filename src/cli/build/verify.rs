@@ -1,0 +1,69 @@
+//! The command line of `vzbuild verify`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args as ArgGroup;
+
+use crate::cli::strace::parse_duration;
+
+/// `vzbuild verify`
+#[derive(ArgGroup, Debug, PartialEq)]
+#[command(after_help = "Examples:
+  vzbuild verify bundle --spec spec         # what smith-strace recorded, again
+  vzbuild verify bundle --spec spec --run 'perl -MHTTP::Date -e 1'
+  vzbuild verify bundle --spec spec --fix   # adds what is missing, until nothing is
+
+Each recorded run is made again inside the bundle, traced, over a throw-away view of
+it: the bundle stays as it is. What the first run found and the bundle lacks, what is
+refused now and was not before, other exit statuses and ports are named, each with
+the way out. A trace with `smith-strace --outcomes` tells more than one without.
+
+Exit status: 0 it is as before; 1 it differs; 3 it could not be run.")]
+pub struct Verify {
+    /// Bundle directory
+    #[arg(value_name = "BUNDLE")]
+    pub bundle: PathBuf,
+    /// Spec that the bundle was made from, with its .json [default: what the bundle has in evidence/]
+    #[arg(long, value_name = "SPEC")]
+    pub spec: Vec<PathBuf>,
+    /// Root file system that it was made from
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// Run this shell command instead of what was recorded; several are run one by one
+    #[arg(long, value_name = "CMD")]
+    pub run: Vec<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub exercise: Exercise,
+    /// Add what is missing to SPEC, write the bundle anew, and verify again, until it is as before
+    #[arg(long, requires = "spec")]
+    pub fix: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a command that does not end by itself is exercised and ended.
+#[derive(ArgGroup, Clone, Debug, Default, PartialEq)]
+pub struct Exercise {
+    /// Exercise the command with this shell command on this machine, then end it with SIGTERM; fails if it fails
+    #[arg(long, value_name = "CMD")]
+    pub until: Option<String>,
+    /// Start --until when this TCP port of 127.0.0.1 answers
+    #[arg(long, value_name = "PORT")]
+    pub ready_port: Option<u16>,
+    /// Start --until when this file is there, as seen by the command
+    #[arg(long, value_name = "FILE", requires = "until")]
+    pub ready_file: Option<PathBuf>,
+    /// End the command with SIGTERM after so long, and with SIGKILL 10 s later (30, 1.5s, 2m, 1h)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// `vzbuild scenario`
+#[derive(ArgGroup, Debug, PartialEq)]
+pub struct Scenario {
+    /// Directory with the request
+    pub dir: PathBuf,
+}

@@ -1,0 +1,191 @@
+//! `vzbuild minify`: from an image to a bundle that is proven to do the same.
+
+mod input;
+mod settings;
+mod traced;
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context;
+use bundler::bundle::is_bundle;
+use bundler::staging::Staging;
+use indicatif::HumanBytes;
+use serde_json::json;
+use tracer::Spec;
+
+use self::input::{Input, Size};
+use self::traced::Traced;
+use super::bundle::{self, Report};
+use super::verify::{self, Verdict};
+use crate::cli::build;
+use crate::interrupt;
+use crate::report::{self, Status};
+
+/// How often the bundle is made anew: each round finds what the one before let
+/// the program come to.
+const ROUNDS: usize = 10;
+
+/// Unpacks, traces, builds, verifies and mends; writes only what is proven.
+///
+/// # Errors
+/// What is no image; a command that does not run in the image itself; what
+/// cannot be written.
+pub fn run(args: &build::Minify) -> anyhow::Result<ExitCode> {
+    let stop = interrupt::flag()?;
+    // Whatever is wrong with the place costs no run.
+    let staging = Staging::begin(&args.output, is_bundle)
+        .with_context(|| format!("cannot write `{}`", args.output.display()))?;
+    let work = private_directory(staging.target())?;
+    let input = input::open(args, work.path(), &stop)?;
+    let mut traced = traced::trace(args, &input, work.path(), &stop)?;
+    let bundle = work.path().join("bundle");
+    let mut tmpfs = args.tmpfs.clone();
+    let mut round = 1;
+    let verdict = loop {
+        build(args, &input, &traced, &bundle, &tmpfs, round)?;
+        let verdict = prove(args, &input, &traced, &bundle, work.path(), round, &stop)?;
+        if verdict.is_settled()
+            || round == ROUNDS
+            || !mend(&verdict, &mut traced, &mut tmpfs, round)
+        {
+            break verdict;
+        }
+        round += 1;
+    };
+    let after = Size::of(&bundle.join("rootfs"))?;
+    if verdict.is_equal() {
+        hand_over(&bundle, &traced, staging)?;
+    }
+    say(args, &input, after, &verdict, round)?;
+    let status = if verdict.is_equal() { Status::Done } else { Status::No };
+    Ok(status.into())
+}
+
+/// A directory beside the output, on whose file system all work is done.
+fn private_directory(target: &Path) -> anyhow::Result<tempfile::TempDir> {
+    let above = target.parent().unwrap_or(Path::new("/"));
+    tempfile::Builder::new()
+        .prefix(".vz-minify-")
+        .permissions(fs::Permissions::from_mode(0o700))
+        .tempdir_in(above)
+        .with_context(|| format!("cannot work in `{}`", above.display()))
+}
+
+fn build(
+    args: &build::Minify,
+    input: &Input,
+    traced: &Traced,
+    bundle: &Path,
+    tmpfs: &[OsString],
+    round: usize,
+) -> anyhow::Result<()> {
+    let spec = traced.write(bundle.with_file_name("spec"))?;
+    let root = input.root.clone();
+    // What the image itself lacks is no fault; the proof tells.
+    let source = build::Source { specs: vec![spec], root, allow_missing: true, listed: false };
+    let volumes = input.settings.volumes().filter(|path| path.starts_with('/'));
+    let is_free = |path: &&str| {
+        let given = args.volume.iter().chain(tmpfs);
+        !given.map(|word| word.to_string_lossy()).any(|word| word.split(':').any(|w| w == *path))
+    };
+    let volumes = volumes.filter(is_free).map(OsString::from);
+    let made = build::Bundle {
+        tmpfs: tmpfs.iter().cloned().chain(volumes).collect(),
+        volume: args.volume.clone(),
+        cap: args.cap.clone(),
+        writable: args.writable,
+        no_sync: true,
+        ..build::Bundle::of(source, bundle)
+    };
+    bundle::make(&made, if round == 1 { Report::Warnings } else { Report::Quiet })
+}
+
+/// Runs everything again in the bundle.
+fn prove(
+    args: &build::Minify,
+    input: &Input,
+    traced: &Traced,
+    bundle: &Path,
+    work: &Path,
+    round: usize,
+    stop: &AtomicBool,
+) -> anyhow::Result<Verdict> {
+    let bundle = verify::open(bundle)?;
+    let scenarios = bundle.runs_of(&traced.record)?;
+    let dir = work.join(format!("proof-{round}"));
+    fs::create_dir(&dir)?;
+    let outputs = args.same_output.then_some(traced.outputs.as_slice());
+    let original = Some(&input.rootfs);
+    let verdict =
+        verify::check(&bundle, &scenarios, &traced.record, original, outputs, &dir, stop)?;
+    fs::remove_dir_all(&dir).or_else(|_| super::strace::remove_tree(&dir))?;
+    Ok(verdict)
+}
+
+/// Adds what `verdict` names. Returns whether there was anything that this helps.
+fn mend(verdict: &Verdict, traced: &mut Traced, tmpfs: &mut Vec<OsString>, round: usize) -> bool {
+    let remedy = verdict.remedy(round);
+    let is_new = remedy.paths.iter().any(|path| !traced.spec.contains(path))
+        || remedy.writable.iter().any(|path| !tmpfs.contains(path));
+    traced.spec.unite(remedy.paths.into_iter().collect::<Spec>());
+    tmpfs.extend(remedy.writable);
+    is_new
+}
+
+/// Brings the proven bundle to its place, with what it was proven by.
+fn hand_over(bundle: &Path, traced: &Traced, staging: Staging) -> anyhow::Result<()> {
+    let cannot = || format!("cannot write `{}`", staging.target().display());
+    traced.leave_evidence(bundle).with_context(cannot)?;
+    for entry in fs::read_dir(bundle).with_context(cannot)? {
+        let entry = entry.with_context(cannot)?;
+        let place = staging.dir().join(entry.file_name());
+        fs::rename(entry.path(), place).with_context(cannot)?;
+    }
+    rustix::fs::syncfs(fs::File::open(staging.dir()).with_context(cannot)?).with_context(cannot)?;
+    let target = staging.target().to_owned();
+    staging.commit().with_context(|| format!("cannot write `{}`", target.display()))?;
+    Ok(())
+}
+
+fn say(
+    args: &build::Minify,
+    input: &Input,
+    after: Size,
+    verdict: &Verdict,
+    rounds: usize,
+) -> anyhow::Result<()> {
+    let output = args.output.display().to_string();
+    if args.json {
+        let size = |size: Size| json!({ "files": size.files, "bytes": size.bytes });
+        let written = verdict.is_equal().then_some(&output);
+        let text = serde_json::to_vec_pretty(&json!({
+            "image": args.image.to_string_lossy(),
+            "bundle": written,
+            "before": size(input.size),
+            "after": size(after),
+            "rounds": rounds,
+            "verdict": verdict.json(),
+        }))?;
+        return report::data(&[text, b"\n".to_vec()].concat());
+    }
+    verdict.say_warnings();
+    let mut text = verdict.text();
+    let (before, ratio) = (input.size, 100.0 * after.bytes as f64 / input.size.bytes.max(1) as f64);
+    let sizes = format!(
+        "{} files, {}; the image has {} files, {}: {ratio:.1} % of it",
+        after.files,
+        HumanBytes(after.bytes),
+        before.files,
+        HumanBytes(before.bytes)
+    );
+    text.push_str(&match verdict.is_equal() {
+        true => format!("{output}: {sizes}; run it with `vzbuild run {output}`\n"),
+        false => format!("nothing is written; it would have been {sizes}\n"),
+    });
+    report::data(text.as_bytes())
+}

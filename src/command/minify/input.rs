@@ -1,0 +1,122 @@
+//! What is minified: an image, unpacked, or a root file system as it lies.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context;
+use bundler::Rootfs;
+use bundler::image::{Image, ImageError, Reference, UnpackOptions};
+use indicatif::HumanBytes;
+
+use super::settings::Settings;
+use crate::cli::build;
+use crate::report::{Advice, INTERRUPTED};
+use crate::{progress, report};
+
+/// An image on disk.
+#[derive(Debug)]
+pub(super) struct Input {
+    pub(super) rootfs: Rootfs,
+    /// Real path of its root.
+    pub(super) root: PathBuf,
+    pub(super) settings: Settings,
+    pub(super) size: Size,
+}
+
+/// How much there is of a root file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Size {
+    /// Everything but directories.
+    pub(super) files: u64,
+    /// Bytes of content; of several names of a file, once.
+    pub(super) bytes: u64,
+}
+
+/// Opens what `args` names; an image is unpacked below `work`.
+///
+/// # Errors
+/// What is no image, or cannot be unpacked.
+pub(super) fn open(args: &build::Minify, work: &Path, stop: &AtomicBool) -> anyhow::Result<Input> {
+    let name = args.image.to_string_lossy();
+    let reference = Reference::parse(&args.image)
+        .with_context(|| format!("cannot minify `{name}`"))
+        .hint("IMAGE is oci:DIR, oci-archive:FILE, docker-archive:FILE or a root file system")?;
+    let (root, settings) = match &reference {
+        Reference::Directory(dir) => {
+            let dir =
+                if bundler::bundle::is_bundle(dir) { dir.join("rootfs") } else { dir.clone() };
+            (dir, Settings::default())
+        }
+        image => {
+            let root = work.join("image");
+            fs::DirBuilder::new().mode(0o755).create(&root)?;
+            (root.clone(), unpack(image, &root, &name, stop)?)
+        }
+    };
+    let root = root.canonicalize().with_context(|| format!("cannot find `{}`", root.display()))?;
+    let rootfs =
+        Rootfs::open(&root).with_context(|| format!("cannot open `{}`", root.display()))?;
+    let size = Size::of(&root).with_context(|| format!("cannot read `{}`", root.display()))?;
+    Ok(Input { rootfs, root, settings, size })
+}
+
+fn unpack(
+    reference: &Reference,
+    root: &Path,
+    name: &str,
+    stop: &AtomicBool,
+) -> anyhow::Result<Settings> {
+    let cannot = || format!("cannot unpack `{name}`");
+    let image = Image::open(reference).with_context(cannot)?;
+    let settings = Settings::parse(&image.config_json).with_context(cannot)?;
+    let bar = progress::bytes("unpack", image.layer_bytes());
+    let count = |bytes| bar.inc(bytes);
+    let options = UnpackOptions { max_bytes: None, progress: Some(&count), stop: Some(stop) };
+    let unpacked = match image.unpack(root, &options) {
+        Err(error @ ImageError::Interrupted) => return Err(error).status(INTERRUPTED),
+        other => other.with_context(cannot)?,
+    };
+    bar.finish_and_clear();
+    let (layers, bytes) = (image.layer_count(), HumanBytes(unpacked.bytes));
+    let unkept = unpacked.unkept.len();
+    let lost = match unkept {
+        0 => String::new(),
+        _ => format!("; not root, so owners, devices or attributes of {unkept} files are not kept"),
+    };
+    let layers = if layers == 1 { "1 layer".to_owned() } else { format!("{layers} layers") };
+    report::say("vzbuild", format_args!("{name}: {layers}, {bytes} unpacked{lost}"));
+    Ok(settings)
+}
+
+impl Size {
+    /// Counts what lies below `root`, on its file system.
+    ///
+    /// # Errors
+    /// A directory that cannot be read.
+    pub(super) fn of(root: &Path) -> std::io::Result<Self> {
+        let device = fs::metadata(root)?.dev();
+        let mut size = Size::default();
+        let mut seen = std::collections::HashSet::new();
+        let mut directories = vec![root.to_owned()];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(&directory)? {
+                let entry = entry?;
+                let meta = entry.metadata()?;
+                if meta.is_dir() {
+                    if meta.dev() == device {
+                        directories.push(entry.path());
+                    }
+                    continue;
+                }
+                size.files += 1;
+                let is_counted = meta.nlink() > 1 && !seen.insert(meta.ino());
+                if meta.is_file() && !is_counted {
+                    size.bytes += meta.len();
+                }
+            }
+        }
+        Ok(size)
+    }
+}

@@ -1,0 +1,219 @@
+//! `vzbuild verify`: make the recorded runs again in the bundle, and compare.
+
+mod again;
+mod compare;
+mod fix;
+mod output;
+mod places;
+mod show;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context;
+use bundler::Rootfs;
+use tracer::Record;
+use tracer::record::{BytePath, End, Run, Until};
+
+use self::again::{Bundle, Scenario};
+pub(super) use self::again::{open, shown};
+use self::compare::Comparison;
+pub(super) use self::show::end_in_words;
+use super::scenario::{self, Request};
+use super::source;
+use crate::cli::build;
+use crate::interrupt;
+use crate::report::{Advice, Status};
+use crate::runner::around::{Around, Overlay};
+
+/// Runs, compares, says; with `--fix` mends and repeats.
+///
+/// # Errors
+/// What is no bundle; a first run that is not known; a container that cannot be
+/// made here.
+pub fn run(args: &build::Verify) -> anyhow::Result<ExitCode> {
+    let stop = interrupt::flag()?;
+    let mut round = 0;
+    let verdict = loop {
+        let verdict = verify(args, &stop)?;
+        round += 1;
+        if !args.fix || verdict.is_settled() || !fix::mend(args, &verdict, round)? {
+            break verdict;
+        }
+    };
+    show::print(args, &verdict)?;
+    let status = if verdict.is_equal() { Status::Done } else { Status::No };
+    Ok(status.into())
+}
+
+fn verify(args: &build::Verify, stop: &AtomicBool) -> anyhow::Result<Verdict> {
+    let bundle = open(&args.bundle)?;
+    let mut first = first_run(args)?;
+    let scenarios = scenarios(args, &bundle, &mut first)?;
+    let original = Rootfs::open(&args.root).ok();
+    let work = tempfile::Builder::new().prefix("vz-verify-").tempdir()?;
+    check(&bundle, &scenarios, &first, original.as_ref(), None, work.path(), stop)
+}
+
+/// The record of what the bundle was made from.
+fn first_run(args: &build::Verify) -> anyhow::Result<Record> {
+    let mut first = Record::default();
+    for name in &args.spec {
+        let input = source::read(name)?;
+        let record = input
+            .record
+            .with_context(|| format!("`{}` has no spec.json beside it", name.display()))
+            .hint("only what smith-strace traced can be compared: trace it")?;
+        first = first.unite(record);
+    }
+    if args.spec.is_empty() {
+        let path = args.bundle.join("evidence/spec.json");
+        let text = fs::read(&path)
+            .with_context(|| {
+                format!("the first run is not known: cannot read `{}`", path.display())
+            })
+            .hint("give the spec that the bundle was made from: --spec SPEC")?;
+        first = Record::parse(&text)
+            .with_context(|| format!("cannot use `{}`", path.display()))
+            .hint("trace again, and make the bundle anew")?;
+    }
+    first.runs.retain(|run| !run.args.is_empty());
+    Ok(first)
+}
+
+/// What is to be run: the recorded runs, or the commands that were given. The
+/// runs of `first` are then those that the commands are compared with.
+fn scenarios(
+    args: &build::Verify,
+    bundle: &Bundle,
+    first: &mut Record,
+) -> anyhow::Result<Vec<Scenario>> {
+    let given = args.exercise.until();
+    let mut scenarios = if args.run.is_empty() {
+        bundle.runs_of(first)?
+    } else {
+        let recorded = std::mem::take(&mut first.runs);
+        let as_recorded = |command: &String| {
+            let is_it = |run: &&Run| run.args.last().is_some_and(|w| w.0 == command.as_bytes());
+            // Of a command that was not traced, success is expected.
+            recorded.iter().find(is_it).cloned().unwrap_or_default()
+        };
+        first.runs = args.run.iter().map(as_recorded).collect();
+        let commands = args.run.iter().map(|command| bundle.command(command, None));
+        commands.collect::<Result<Vec<_>, _>>()?
+    };
+    if scenarios.is_empty() {
+        return Err(anyhow::anyhow!("the spec tells of no run"))
+            .hint("--run CMD says what to run")
+            .status(Status::Usage as u8);
+    }
+    if given.is_some() {
+        scenarios.iter_mut().for_each(|scenario| scenario.until.clone_from(&given));
+    }
+    Ok(scenarios)
+}
+
+impl build::Exercise {
+    /// As a record has it; nothing, where nothing was asked for.
+    pub(super) fn until(&self) -> Option<Until> {
+        let bytes = |path: &PathBuf| BytePath(path.as_os_str().as_encoded_bytes().into());
+        (*self != build::Exercise::default()).then(|| Until {
+            command: self.until.clone().unwrap_or_default(),
+            ready_port: self.ready_port,
+            ready_file: self.ready_file.as_ref().map(bytes),
+            timeout: self.timeout.and_then(|time| u64::try_from(time.as_millis()).ok()),
+            ..Until::default()
+        })
+    }
+}
+
+/// A scenario that was run in the bundle.
+#[derive(Debug)]
+pub(super) struct Done {
+    name: String,
+    /// How it ended before.
+    first: End,
+    second: End,
+    /// How many paths it used.
+    paths: usize,
+    /// Why it did not start, or its exercise failed.
+    trouble: Option<String>,
+    /// The last line that it wrote to standard error.
+    last_words: String,
+}
+
+/// What came of all scenarios.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    scenarios: Vec<Done>,
+    comparison: Comparison,
+}
+
+impl Verdict {
+    /// Whether the bundle did as the first run did.
+    pub(super) fn is_equal(&self) -> bool {
+        self.comparison.is_equal() && self.scenarios.iter().all(|done| done.trouble.is_none())
+    }
+}
+
+impl Verdict {
+    /// Whether there is nothing to mend.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_equal() && self.comparison.courses.is_empty()
+    }
+}
+
+/// Runs each of `scenarios` in the bundle, with files in `work`, and compares;
+/// also with what the first runs wrote, where `outputs` has their directories.
+///
+/// # Errors
+/// A container that cannot be made, a program that cannot be traced.
+pub(super) fn check(
+    bundle: &Bundle,
+    scenarios: &[Scenario],
+    first: &Record,
+    original: Option<&Rootfs>,
+    outputs: Option<&[PathBuf]>,
+    work: &Path,
+    stop: &AtomicBool,
+) -> anyhow::Result<Verdict> {
+    let mut second = Record::default();
+    let mut done = Vec::new();
+    for (index, (scenario, before)) in scenarios.iter().zip(&first.runs).enumerate() {
+        let dir = work.join(index.to_string());
+        fs::create_dir_all(dir.join("overlay"))?;
+        let around = Around {
+            spec: scenario.spec.clone(),
+            overlay: Some(Overlay {
+                dir: dir.join("overlay"),
+                places: Vec::new(),
+                replaced: Vec::new(),
+            }),
+            join: None,
+            stdout: dir.join("stdout"),
+            stderr: dir.join("stderr"),
+        };
+        let foreign = again::foreign(&scenario.spec);
+        let request = Request { around, until: scenario.until.clone(), foreign };
+        let report = scenario::perform(&request, &dir, stop)
+            .with_context(|| format!("cannot run `{}` in the bundle", scenario.name))?;
+        let outputs = outputs.and_then(|outputs| outputs.get(index));
+        let other_output = outputs.map(|before| output::differs(before, &dir)).transpose()?;
+        let other_output = other_output.flatten();
+        done.push(Done {
+            name: scenario.name.clone(),
+            first: before.end,
+            second: report.record.runs.first().map(|run| run.end).unwrap_or_default(),
+            paths: report.record.files.len(),
+            trouble: report.not_started.or(report.exercise).or(other_output),
+            last_words: output::last_line(&dir.join("stderr")).unwrap_or_default(),
+        });
+        second = second.unite(report.record);
+    }
+    let places = places::Roots::open(&bundle.dir.join("rootfs"), &bundle.spec, first, original)?;
+    let mut comparison = compare::compare(first, &second, &places);
+    comparison.warnings.extend(source::only_seen_here(first, &second.host));
+    Ok(Verdict { scenarios: done, comparison })
+}

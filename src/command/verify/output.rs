@@ -1,0 +1,64 @@
+//! What the runs wrote to their standard streams.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use anyhow::Context;
+
+/// Where what is in `second` differs from what is in `first`: directories with
+/// `stdout` and `stderr`.
+///
+/// # Errors
+/// What cannot be read.
+pub(super) fn differs(first: &Path, second: &Path) -> anyhow::Result<Option<String>> {
+    for (name, what) in [("stdout", "standard output"), ("stderr", "standard error")] {
+        let (first, second) = (first.join(name), second.join(name));
+        let number = first_difference(&first, &second)
+            .with_context(|| format!("cannot compare `{}`", second.display()))?;
+        if let Some((number, before, now)) = number {
+            return Ok(Some(format!(
+                "its {what} differs: line {number} is `{now}`, was `{before}`"
+            )));
+        }
+    }
+    Ok(None)
+}
+
+/// The first line that differs: its number, as it was, as it is.
+fn first_difference(first: &Path, second: &Path) -> io::Result<Option<(u64, String, String)>> {
+    let (mut first, mut second) =
+        (BufReader::new(File::open(first)?), BufReader::new(File::open(second)?));
+    for number in 1.. {
+        let (before, now) = (line(&mut first)?, line(&mut second)?);
+        if before != now {
+            let text = |bytes: &[u8]| bytes.trim_ascii_end().escape_ascii().to_string();
+            return Ok(Some((number, text(&before), text(&now))));
+        }
+        if before.is_empty() {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// A line, or 64 KiB of one.
+fn line(from: &mut impl BufRead) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    from.take(64 << 10).read_until(b'\n', &mut line)?;
+    Ok(line)
+}
+
+/// The last line of a file, of its last four KiB at most.
+///
+/// # Errors
+/// What cannot be read.
+pub(super) fn last_line(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(4096)))?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned())
+}

@@ -21,14 +21,10 @@ use tracer::Spec;
 use self::input::{Input, Size};
 use self::traced::Traced;
 use super::bundle::{self, Report};
-use super::verify::{self, Verdict};
+use super::verify::{self, ROUNDS, Verdict};
 use crate::cli::build;
 use crate::interrupt;
 use crate::report::{self, Status};
-
-/// How often the bundle is made anew: each round finds what the one before let
-/// the program come to.
-const ROUNDS: usize = 10;
 
 /// Unpacks, traces, builds, verifies and mends; writes only what is proven.
 ///
@@ -41,14 +37,14 @@ pub fn run(args: &build::Minify) -> anyhow::Result<ExitCode> {
     let staging = Staging::begin(&args.output, is_bundle)
         .with_context(|| format!("cannot write `{}`", args.output.display()))?;
     let work = private_directory(staging.target())?;
-    let input = input::open(args, work.path(), &stop)?;
-    let mut traced = traced::trace(args, &input, work.path(), &stop)?;
-    let bundle = work.path().join("bundle");
+    let input = input::open(args, work.dir(), &stop)?;
+    let mut traced = traced::trace(args, &input, work.dir(), &stop)?;
+    let bundle = work.dir().join("bundle");
     let mut tmpfs = args.tmpfs.clone();
     let mut round = 1;
     let verdict = loop {
         build(args, &input, &traced, &bundle, &tmpfs, round)?;
-        let verdict = prove(args, &input, &traced, &bundle, work.path(), round, &stop)?;
+        let verdict = prove(args, &input, &traced, &bundle, work.dir(), round, &stop)?;
         if verdict.is_settled()
             || round == ROUNDS
             || !mend(&verdict, &mut traced, &mut tmpfs, round)
@@ -66,14 +62,15 @@ pub fn run(args: &build::Minify) -> anyhow::Result<ExitCode> {
     Ok(status.into())
 }
 
-/// A directory beside the output, on whose file system all work is done.
-fn private_directory(target: &Path) -> anyhow::Result<tempfile::TempDir> {
-    let above = target.parent().unwrap_or(Path::new("/"));
-    tempfile::Builder::new()
-        .prefix(".vz-minify-")
-        .permissions(fs::Permissions::from_mode(0o700))
-        .tempdir_in(above)
-        .with_context(|| format!("cannot work in `{}`", above.display()))
+/// A directory beside the output, on whose file system all work is done; what
+/// strangers put into images must not be reached by others. It goes when it is
+/// dropped, and if not even that happens, with the next one.
+fn private_directory(target: &Path) -> anyhow::Result<Staging> {
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(".work");
+    let work = Staging::begin(&target.with_file_name(name), |_| false)?;
+    fs::set_permissions(work.dir(), fs::Permissions::from_mode(0o700))?;
+    Ok(work)
 }
 
 fn build(
@@ -123,7 +120,6 @@ fn prove(
     let original = Some(&input.rootfs);
     let verdict =
         verify::check(&bundle, &scenarios, &traced.record, original, outputs, &dir, stop)?;
-    fs::remove_dir_all(&dir).or_else(|_| super::strace::remove_tree(&dir))?;
     Ok(verdict)
 }
 

@@ -4,7 +4,6 @@ mod environment;
 pub(super) mod exercise;
 pub(super) mod foreign;
 mod output;
-pub(super) use output::remove_tree;
 mod summary;
 
 use std::collections::BTreeSet;

@@ -14,12 +14,14 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use bundler::Rootfs;
+use bundler::staging::Staging;
 use tracer::Record;
 use tracer::record::{BytePath, End, Run, Until};
 
 use self::again::{Bundle, Scenario};
 pub(super) use self::again::{open, shown};
 use self::compare::Comparison;
+pub(super) use self::fix::ROUNDS;
 pub(super) use self::show::end_in_words;
 use super::scenario::{self, Request};
 use super::source;
@@ -53,8 +55,8 @@ fn verify(args: &build::Verify, stop: &AtomicBool) -> anyhow::Result<Verdict> {
     let mut first = first_run(args)?;
     let scenarios = scenarios(args, &bundle, &mut first)?;
     let original = Rootfs::open(&args.root).ok();
-    let work = tempfile::Builder::new().prefix("vz-verify-").tempdir()?;
-    check(&bundle, &scenarios, &first, original.as_ref(), None, work.path(), stop)
+    let work = Staging::begin(&std::env::temp_dir().join("vz-verify"), |_| false)?;
+    check(&bundle, &scenarios, &first, original.as_ref(), None, work.dir(), stop)
 }
 
 /// The record of what the bundle was made from.

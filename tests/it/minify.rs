@@ -222,7 +222,8 @@ fn interrupted_nothing_is_left() {
         command.args(["minify", "root", "--timeout", "90", "--", "/bin/sh", "-c", script]);
         let mut child = command.spawn().unwrap();
         for _ in 0..3000 {
-            let work = names(&sandbox).into_iter().find(|name| name.starts_with(".vz-minify-"));
+            let work =
+                names(&sandbox).into_iter().find(|name| name.starts_with(".bundle.work.vz-"));
             let begun = work.map(|work| sandbox.path(work).join("run-0/overlay/upper/tmp/begun"));
             if begun.is_some_and(|begun| begun.exists()) {
                 break;

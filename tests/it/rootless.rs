@@ -111,3 +111,33 @@ fn a_user_runs_bundles_of_their_own_and_of_root() {
     let left = fs::read_dir(sandbox.path("home/vz-4242")).unwrap().count();
     assert_eq!(left, 1, "only the lock stays");
 }
+
+#[test]
+fn a_user_minifies_and_verifies() {
+    if !needs("a_user_minifies_and_verifies")
+        || !require("minify as a user", &[Need::File("/bin/busybox", "busybox-static")])
+    {
+        return;
+    }
+    let sandbox = shared();
+    for name in ["one", "two"] {
+        sandbox.write(&format!("home/root/srv/{name}"), format!("{name}\n"));
+    }
+    fs::create_dir(sandbox.path("home/root/bin")).unwrap();
+    fs::copy("/bin/busybox", sandbox.path("home/root/bin/busybox")).unwrap();
+    let owner = format!("{USER}:{USER}");
+    sandbox.run("chown", ["-R", &owner, &sandbox.path("home").display().to_string()]).success();
+    let script = "echo x > /srv/new; busybox cat /srv/one /srv/new";
+    let words = ["minify", "root", "--", "/bin/busybox", "sh", "-c", script];
+    as_user(&sandbox, &words).success();
+    assert_eq!(as_user(&sandbox, &["run", "bundle"]).success().stdout(), "one\nx\n");
+    as_user(&sandbox, &["verify", "bundle"]).success();
+    fs::remove_file(sandbox.path("home/bundle/rootfs/srv/one")).unwrap();
+    let said = as_user(&sandbox, &["verify", "bundle"]).status(1).stdout();
+    assert!(said.contains("missing: /srv/one\n"), "{said}");
+    let entries = fs::read_dir(sandbox.path("home")).unwrap().map(|e| e.unwrap().file_name());
+    let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    // The last one is where runs have their state.
+    assert_eq!(names, ["bundle", "root", "vz-4242"], "nothing else is left");
+}

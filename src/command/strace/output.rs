@@ -197,7 +197,7 @@ fn join(new: &Path, old: &Path) -> io::Result<()> {
 }
 
 /// Removes a tree in which directories may lack the write permission.
-pub(in crate::command) fn remove_tree(dir: &Path) -> io::Result<()> {
+fn remove_tree(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let Ok(meta) = fs::symlink_metadata(dir) else { return Ok(()) };
     if !meta.is_dir() {

@@ -16,7 +16,7 @@ use crate::report;
 
 /// How often the bundle is made anew: each round finds what the one before let
 /// the program come to.
-const ROUNDS: usize = 10;
+pub(in crate::command) const ROUNDS: usize = 10;
 
 /// What would make a bundle do as the first run did.
 #[derive(Debug, Default)]

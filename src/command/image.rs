@@ -69,7 +69,8 @@ pub fn run(args: &build::Image) -> anyhow::Result<ExitCode> {
     let written = bundler::image::write(&destination, &image, watch).map_err(explain)?;
     bar.finish_and_clear();
     if !image.artifacts.is_empty() && written.artifacts.is_empty() {
-        report::warn("vzbuild", "docker's archives have no place for the bundle's evidence");
+        let why = "the bundle's evidence is left out: archives have no place for it, oci: has";
+        report::warn("vzbuild", why);
     }
     Summary { args, destination: &destination, image: &image, written: &written, files, bytes }
         .report()?;
@@ -92,6 +93,9 @@ fn explain(error: WriteError) -> anyhow::Error {
         }
         WriteError::Assemble(AssembleError::Vanished(_) | AssembleError::Changed(_)) => {
             "something writes to the files meanwhile (a running service, an upgrade?): stop it or try again"
+        }
+        WriteError::Name(_) => {
+            return Err::<(), _>(error).status(Status::Usage as u8).unwrap_err();
         }
         WriteError::Occupied(_) => "give another directory with -o, or move that one away",
         _ => return error.into(),

@@ -82,8 +82,8 @@ pub struct NewImage<'a> {
     pub compression: Compression,
     /// Its name, beside the reference of the destination.
     pub name: Option<ImageName>,
-    /// What goes with the image and refers to it; docker's archives have no place
-    /// for it.
+    /// What goes with the image and refers to it. Archives have no place for it:
+    /// docker's by their form, and podman loads those of a single image only.
     pub artifacts: Vec<Artifact>,
     /// Whether it is on the disk before it gets its name.
     pub sync: bool,
@@ -128,6 +128,8 @@ pub struct Written {
     pub id: BlobDigest,
     /// Digest of its manifest; a docker archive has none.
     pub manifest: Option<BlobDigest>,
+    /// The name under which it is found there.
+    pub reference: Option<String>,
     /// Its layers, the first at the bottom.
     pub layers: Vec<WrittenLayer>,
     /// The titles of the artifacts and the digests of their manifests.
@@ -145,6 +147,13 @@ pub struct WrittenLayer {
     pub digest: BlobDigest,
     /// Bytes of the blob.
     pub size: u64,
+}
+
+impl NewImage<'_> {
+    /// Its name in an index: that of the destination, else its own.
+    fn reference(&self, of_destination: Option<&str>) -> Option<String> {
+        of_destination.map(str::to_owned).or_else(|| self.name.as_ref().map(ToString::to_string))
+    }
 }
 
 /// Writes `image` to `destination`. In a layout that exists, it takes the place of

@@ -32,6 +32,7 @@ the same in every image on it, so that registries and nodes store it once; then 
 this image has beyond it. The image then also has what only the base has, which is
 said.
 
+A bundle's evidence goes into oci: directories, as artifacts that refer to the image.
 Health checks: podman and docker read them from docker's archives only."
 )]
 pub struct Image {

@@ -55,10 +55,9 @@ impl Summary<'_> {
 
     /// How it is run.
     fn how(&self) -> String {
-        let name = self.image.name.as_ref().map(ToString::to_string);
         match self.destination {
-            Destination::Layout(dir, reference) => {
-                let reference = reference.clone().or(name).map(|name| format!(":{name}"));
+            Destination::Layout(dir, _) => {
+                let reference = self.written.reference.as_ref().map(|name| format!(":{name}"));
                 let dir = shell_word(dir);
                 format!("run it with `podman run oci:{dir}{}`", reference.unwrap_or_default())
             }
@@ -92,7 +91,7 @@ impl Summary<'_> {
             .map(|(title, digest)| json!({ "title": title, "manifest": digest.to_string() }));
         json!({
             "image": self.args.output.to_string_lossy(),
-            "name": self.image.name.as_ref().map(ToString::to_string),
+            "name": self.written.reference,
             "manifest": self.written.manifest.map(|digest| digest.to_string()),
             "id": self.written.id.to_string(),
             "files": self.files,

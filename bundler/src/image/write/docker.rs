@@ -33,10 +33,11 @@ pub(super) fn write(
     let config_name = format!("{}.json", id.hex());
     archive.put(&config_name, &config).map_err(at(file))?;
     let names: Vec<String> = layers.iter().map(|layer| layer_name(&layer.diff_id)).collect();
-    let tags: Option<Vec<String>> = name.map(|name| vec![name.to_string()]);
+    let reference = name.map(|name| name.to_string());
+    let tags: Option<Vec<&String>> = reference.as_ref().map(|name| vec![name]);
     let manifest = json!([{ "Config": config_name, "RepoTags": tags, "Layers": names }]);
     archive.put("manifest.json", &canonical(&manifest)?).map_err(at(file))?;
     archive.finish().map_err(at(file))?;
     archive.commit(image.sync)?;
-    Ok(Written { id, manifest: None, layers, artifacts: Vec::new() })
+    Ok(Written { id, manifest: None, reference, layers, artifacts: Vec::new() })
 }

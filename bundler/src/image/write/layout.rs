@@ -24,6 +24,10 @@ const RETRY: Duration = Duration::from_millis(50);
 /// Larger manifests are no registry's (distribution-spec: 4 MiB).
 const MAX_MANIFEST: u64 = 4 << 20;
 
+/// What an image without a name is called where the index has more than it: there
+/// podman and skopeo find nothing without a name.
+const NAMELESS: &str = "latest";
+
 /// Writes `image` into the layout `dir`, which is made where there is none.
 pub(super) fn write(
     dir: &Path,
@@ -34,10 +38,14 @@ pub(super) fn write(
     let mut place = Directory::new(dir, image.sync);
     lock(dir, &mut place, watch)?;
     let old = begin(dir, &mut place)?;
-    let name = image.name.as_ref().map(ToString::to_string);
-    let reference = reference.or(name.as_deref());
-    let (entries, written) = oci::put(&mut place, dir, reference, image, watch)?;
+    let mut reference = image.reference(reference);
+    if !image.artifacts.is_empty() {
+        reference.get_or_insert_with(|| NAMELESS.to_owned());
+    }
+    let artifacts = &image.artifacts;
+    let (entries, written) = oci::put(&mut place, dir, reference, image, artifacts, watch)?;
     let mut index = old.unwrap_or_else(index::new);
+    let reference = written.reference.as_deref();
     index::make_room(&mut index, reference, |digest| subject(dir, digest));
     let text = index::print(&index, &entries)?;
     // All that the index is going to speak of must be there before it.

@@ -13,7 +13,6 @@ use super::place::{Archive, Place};
 use super::{Artifact, NewImage, Watch, WriteError, Written, at, index, put_layers};
 use crate::digest::BlobDigest;
 use crate::image::config::{ImageConfig, canonical};
-use crate::image::name::ImageName;
 
 /// Which version of the layout it is (image-spec, `image-layout.md`).
 pub(super) const LAYOUT_FILE: &str = "oci-layout";
@@ -24,12 +23,14 @@ pub(super) const DIRECTORIES: [&str; 2] = ["blobs", "blobs/sha256"];
 /// containerd's own annotation for the whole name of an image.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
-/// Writes all blobs of `image`; returns what the index is to have of them.
+/// Writes all blobs of `image`, with `artifacts` that refer to it; returns what the
+/// index is to have of them.
 pub(super) fn put(
     place: &mut dyn Place,
     path: &Path,
-    reference: Option<&str>,
+    reference: Option<String>,
     image: &NewImage<'_>,
+    artifacts: &[Artifact],
     watch: Watch<'_>,
 ) -> Result<(Vec<Descriptor>, Written), WriteError> {
     let (config, layers) = put_layers(place, path, image, watch, |layer| blob(&layer.digest))?;
@@ -50,12 +51,11 @@ pub(super) fn put(
     let mut found = add(MediaType::ImageManifest, &manifest_text)?;
     let subject = found.clone();
     let mut annotations = HashMap::new();
-    let name = image.name.as_ref().map(ToString::to_string);
-    if let Some(reference) = reference.map(str::to_owned).or_else(|| name.clone()) {
+    if let Some(reference) = reference.clone() {
         annotations.insert(ANNOTATION_REF_NAME.to_owned(), reference);
     }
-    if let Some(name) = name.filter(|_| image.name.as_ref().is_some_and(ImageName::has_registry)) {
-        annotations.insert(CONTAINERD_NAME.to_owned(), name);
+    if let Some(name) = image.name.as_ref().filter(|name| name.has_registry()) {
+        annotations.insert(CONTAINERD_NAME.to_owned(), name.to_string());
     }
     if !annotations.is_empty() {
         found.set_annotations(Some(annotations));
@@ -66,21 +66,21 @@ pub(super) fn put(
     found.set_platform(Some(platform.build()?));
 
     let mut entries = vec![found];
-    let mut artifacts = Vec::new();
-    if !image.artifacts.is_empty() {
+    let mut titles = Vec::new();
+    if !artifacts.is_empty() {
         add(MediaType::EmptyJSON, EMPTY)?;
     }
-    for artifact in &image.artifacts {
+    for artifact in artifacts {
         add(MediaType::from(artifact.artifact_type.as_str()), &artifact.content)?;
         let (text, annotations) = manifest_of(artifact, &subject, &config)?;
         let mut entry = add(MediaType::ImageManifest, &text)?;
         entry.set_artifact_type(Some(MediaType::from(artifact.artifact_type.as_str())));
         entry.set_annotations(Some(annotations));
         entries.push(entry);
-        artifacts.push((artifact.title.clone(), BlobDigest::of(&text)));
+        titles.push((artifact.title.clone(), BlobDigest::of(&text)));
     }
-    let (id, manifest) = (BlobDigest::of(&config_text), BlobDigest::of(&manifest_text));
-    Ok((entries, Written { id, manifest: Some(manifest), layers, artifacts }))
+    let (id, manifest) = (BlobDigest::of(&config_text), Some(BlobDigest::of(&manifest_text)));
+    Ok((entries, Written { id, manifest, reference, layers, artifacts: titles }))
 }
 
 /// The blob that stands for no configuration, and its descriptor's `data`
@@ -150,7 +150,9 @@ pub(super) fn write_archive(
     for name in DIRECTORIES {
         archive.directory(name).map_err(at(file))?;
     }
-    let (entries, written) = put(&mut archive, file, reference, image, watch)?;
+    // podman and skopeo take no archive whose index has more than one entry.
+    let reference = image.reference(reference);
+    let (entries, written) = put(&mut archive, file, reference, image, &[], watch)?;
     let index = index::print(&index::new(), &entries)?;
     archive.put(INDEX_FILE, &index).map_err(at(file))?;
     archive.put(LAYOUT_FILE, LAYOUT).map_err(at(file))?;

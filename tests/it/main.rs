@@ -8,6 +8,7 @@ mod closure;
 mod corpus;
 mod delta;
 mod delta_corpus;
+mod delta_elf;
 mod delta_faults;
 mod delta_memory;
 mod delta_sample;

@@ -51,6 +51,9 @@ pub enum FrameError {
     /// The stream ended or failed.
     #[error("the connection broke")]
     Broken(#[source] io::Error),
+    /// The stream ended where it may not.
+    #[error("the other end closed the connection before it was done")]
+    Ended,
     /// The stream ended before it began: nothing was there to talk to.
     #[error("the connection closed without an answer")]
     Closed,
@@ -110,13 +113,20 @@ pub fn write(out: &mut impl Write, kind: Type, payload: &[u8]) -> io::Result<()>
     out.flush()
 }
 
+fn broken(error: io::Error) -> FrameError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => FrameError::Ended,
+        _ => FrameError::Broken(error),
+    }
+}
+
 /// Reads one frame.
 ///
 /// # Errors
 /// When the stream ends or fails, or no frame is there.
 pub fn read(input: &mut impl Read) -> Result<Frame, FrameError> {
     let mut header = [0; HEADER];
-    input.read_exact(&mut header).map_err(FrameError::Broken)?;
+    input.read_exact(&mut header).map_err(broken)?;
     let [a, b, c, d, kind] = header;
     let len = u32::from_le_bytes([a, b, c, d]) as usize;
     if len > MAX_PAYLOAD {
@@ -130,7 +140,7 @@ pub fn read(input: &mut impl Read) -> Result<Frame, FrameError> {
         _ => return Err(FrameError::Garbage("a frame is of no known type")),
     };
     let mut payload = vec![0; len];
-    input.read_exact(&mut payload).map_err(FrameError::Broken)?;
+    input.read_exact(&mut payload).map_err(broken)?;
     Ok(Frame { kind, payload })
 }
 
@@ -162,6 +172,7 @@ mod tests {
         assert!(matches!(read_magic(&mut &b"VZ"[..]).unwrap_err(), FrameError::Closed));
         let noise = vec![b'x'; 1 << 20];
         assert!(matches!(read_magic(&mut &noise[..]).unwrap_err(), FrameError::Garbage(_)));
+        assert!(matches!(read(&mut &b"\x09\0\0\0\x02abc"[..]).unwrap_err(), FrameError::Ended));
         let long = read(&mut &b"\xff\xff\xff\xff\x02"[..]).unwrap_err();
         assert!(matches!(long, FrameError::Garbage(_)));
     }

@@ -165,8 +165,7 @@ impl Link {
     /// # Errors
     /// When none comes.
     pub fn receive(&mut self) -> Result<Frame, LinkError> {
-        let closed = || FrameError::Broken(std::io::ErrorKind::UnexpectedEof.into());
-        let frame = self.incoming.recv().unwrap_or_else(|_| Err(closed()));
+        let frame = self.incoming.recv().unwrap_or(Err(FrameError::Ended));
         frame.map_err(|e| self.explain(e.into()))
     }
 

@@ -30,8 +30,11 @@ const MKFS: Need = Need::Program("mkfs.ext4", "e2fsprogs");
 
 /// A node, and the seeds of the trials on it; nothing where it cannot be had.
 struct Suite {
+    test: String,
     node: Node,
     seeds: Vec<u64>,
+    /// Whether these are all, which takes minutes.
+    all: bool,
 }
 
 fn suite(test: &str, full: u32, few: u32, ground: Ground, needs: &[Need]) -> Option<Suite> {
@@ -61,13 +64,16 @@ fn suite_with(
     let node = Node::start(ground, extra);
     let first = Trial::begin(&node, 0, 1000..2000);
     assert!(first.end(&mut first.start("web")).success());
-    Some(Suite { node, seeds })
+    Some(Suite { test: test.to_owned(), node, seeds, all: trials != few })
 }
 
 impl Suite {
     /// Does `fault` in each trial.
     fn each(&self, fresh: std::ops::Range<u64>, fault: impl Fn(&mut Trial<'_>)) {
         for seed in &self.seeds {
+            if self.all {
+                say(&format!("TRIAL {} VZ_TEST_SEED={seed}\n", self.test));
+            }
             let _seed = Seed(*seed);
             fault(&mut Trial::begin(&self.node, *seed, fresh.clone()));
         }
@@ -187,6 +193,7 @@ fn disk_too_small() {
         let mut child = trial.start_and_stop();
         child.kill().unwrap();
         child.wait().unwrap();
+        trial.node.gate.release();
         trial.node.wait_until_idle();
         let sandbox = &trial.node.sshd.sandbox;
         sandbox.write("large/rootfs/noise", trial.random.noise(25_000_000));

@@ -182,6 +182,16 @@ impl Packages {
         self.list.get(place as usize)
     }
 
+    /// The licence of `package` in its own words, where it says so in a form for
+    /// machines; Debian's packages may in their copyright file, which is read now
+    /// (Debian Policy, section 12.5).
+    pub fn license(rootfs: &Rootfs, package: &Package) -> Option<String> {
+        let path = format!("/usr/share/doc/{}/copyright", package.name);
+        let read = || dpkg::licenses(&Reader::new(rootfs).content(path.as_bytes())?);
+        let is_deb = package.ecosystem == Ecosystem::Deb;
+        package.license.clone().or_else(|| is_deb.then(read).flatten())
+    }
+
     /// The package URL of `package`, as scanners write it.
     pub fn purl(&self, package: &Package) -> String {
         purl::purl(package, self.distro.as_ref())

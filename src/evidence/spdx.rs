@@ -9,8 +9,9 @@ use bundler::{Package as Installed, Packages};
 use serde::Serialize;
 use sha1::{Digest, Sha1};
 
+use super::census::Kept;
 use super::files::Row;
-use super::{Census, Share, Subject, created, hex};
+use super::{Census, Subject, created, hex};
 
 const DOCUMENT: &str = "SPDXRef-DOCUMENT";
 const BUNDLE: &str = "SPDXRef-Bundle";
@@ -145,17 +146,15 @@ pub(super) fn document<'a>(
         files.extend(describe(row, file));
     }
     let mut list = vec![bundle(subject, rows, &id)];
-    for ((place, package), share) in (0..).zip(&packages.list).zip(&census.packages) {
-        if !share.is_kept() {
-            continue;
-        }
+    for (place, kept) in census.kept(packages) {
+        let package = kept.package;
         let purl = packages.purl(package);
         let files = of_package.remove(&place).unwrap_or_default();
         let this = package_id(&purl, package);
         relationships.push(relationship(BUNDLE, "CONTAINS", &this));
         relationships
             .extend(files.iter().map(|row| relationship(&this, "CONTAINS", &file_id(row))));
-        list.push(installed(this, purl, package, share, &files, &created));
+        list.push(installed(this, purl, kept, &files, &created));
     }
     relationships.append(&mut unowned);
     relationships.append(&mut linked);
@@ -193,8 +192,7 @@ fn bundle(subject: &Subject<'_>, rows: &[Row<'_>], id: &str) -> Package {
 fn installed(
     id: String,
     purl: String,
-    package: &Installed,
-    share: &Share,
+    Kept { package, share, license }: Kept<'_>,
     files: &[&Row<'_>],
     created: &str,
 ) -> Package {
@@ -223,7 +221,7 @@ fn installed(
             reference_type: "purl",
         }],
         files_analyzed: !files.is_empty(),
-        license_comments: package.license.as_ref().map(|text| format!("declared as: {text}")),
+        license_comments: license.map(|text| format!("declared as: {text}")),
         license_concluded: NO_ASSERTION,
         license_declared: NO_ASSERTION,
         name: package.name.clone(),

@@ -117,6 +117,25 @@ pub struct Owners {
     pub language: Option<u32>,
 }
 
+impl Package {
+    /// A package of which no more is known.
+    fn new(ecosystem: Ecosystem, name: String, version: String, declared: RootPath) -> Self {
+        Package {
+            ecosystem,
+            name,
+            version,
+            arch: None,
+            upstream: None,
+            license: None,
+            declared,
+            stanza: Vec::new(),
+            md5sums: None,
+            directories: Vec::new(),
+            inside: None,
+        }
+    }
+}
+
 impl Owners {
     /// The one to name where only one is named.
     pub fn first(self) -> Option<u32> {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::census::Kept;
 use super::files::Row;
 use super::spdx::short;
-use super::{Census, Subject, created, hex};
+use super::{Account, created, hex};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -91,12 +91,8 @@ struct Property {
     value: String,
 }
 
-pub(super) fn document<'a>(
-    subject: &Subject<'a>,
-    packages: &Packages,
-    census: &Census,
-    rows: &[Row<'_>],
-) -> Document<'a> {
+pub(super) fn document(account: Account<'_>) -> Document<'_> {
+    let Account { subject, packages, census, rows } = account;
     // A file is a component of one package: the system's, where two have it.
     let mut of_package: HashMap<u32, Vec<Component>> = HashMap::new();
     let mut unowned = Vec::new();

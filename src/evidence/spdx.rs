@@ -5,13 +5,13 @@
 
 use std::collections::HashMap;
 
-use bundler::{Package as Installed, Packages};
+use bundler::Package as Installed;
 use serde::Serialize;
 use sha1::{Digest, Sha1};
 
 use super::census::Kept;
 use super::files::Row;
-use super::{Census, Subject, created, hex};
+use super::{Account, Subject, created, hex};
 
 const DOCUMENT: &str = "SPDXRef-DOCUMENT";
 const BUNDLE: &str = "SPDXRef-Bundle";
@@ -116,12 +116,8 @@ struct Relationship {
     spdx_element_id: String,
 }
 
-pub(super) fn document<'a>(
-    subject: &Subject<'a>,
-    packages: &Packages,
-    census: &Census,
-    rows: &[Row<'_>],
-) -> Document<'a> {
+pub(super) fn document(account: Account<'_>) -> Document<'_> {
+    let Account { subject, packages, census, rows } = account;
     let created = created::rfc3339(created::time(subject.created, subject.layer));
     let id = hex(subject.diff_id.as_bytes());
     let mut of_package: HashMap<u32, Vec<&Row<'_>>> = HashMap::new();

@@ -71,17 +71,10 @@ fn package(stanza: &[u8], declared: &RootPath) -> Option<Package> {
             .map_or(source.clone(), |(name, version)| format!("{name}@{version}"))
     });
     Some(Package {
-        ecosystem: Ecosystem::Deb,
         arch: text(stanza, "Architecture"),
         upstream,
-        license: None,
-        declared: declared.clone(),
         stanza: stanza.to_vec(),
-        md5sums: None,
-        directories: Vec::new(),
-        inside: None,
-        name,
-        version,
+        ..Package::new(Ecosystem::Deb, name, version, declared.clone())
     })
 }
 

@@ -75,6 +75,15 @@ pub struct Subject<'a> {
     pub created: Option<i64>,
 }
 
+/// What both SBOMs are made of.
+#[derive(Clone, Copy)]
+struct Account<'a> {
+    subject: &'a Subject<'a>,
+    packages: &'a Packages,
+    census: &'a Census,
+    rows: &'a [files::Row<'a>],
+}
+
 impl Inventory {
     /// Looks at the root and reads the databases of its packages.
     ///
@@ -133,9 +142,10 @@ impl Inventory {
             |name, media_type, bytes| documents.push(Document { name, media_type, bytes });
         let left_out = left_out::document(subject, packages, &census);
         add("left-out.json", "application/vnd.vz.left-out+json", json(&left_out)?);
-        let spdx = spdx::document(subject, packages, &census, &rows);
+        let account = Account { subject, packages, census: &census, rows: &rows };
+        let spdx = spdx::document(account);
         add("sbom.spdx.json", "application/spdx+json", json(&spdx)?);
-        let cyclonedx = cyclonedx::document(subject, packages, &census, &rows);
+        let cyclonedx = cyclonedx::document(account);
         add("sbom.cdx.json", "application/vnd.cyclonedx+json", json(&cyclonedx)?);
         let files = files::document(subject, packages, &census, rows);
         add("files.json", "application/vnd.vz.files+json", json(&files)?);

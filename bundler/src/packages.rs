@@ -117,6 +117,25 @@ pub struct Owners {
     pub language: Option<u32>,
 }
 
+impl Package {
+    /// A package of which no more is known.
+    fn new(ecosystem: Ecosystem, name: String, version: String, declared: RootPath) -> Self {
+        Package {
+            ecosystem,
+            name,
+            version,
+            arch: None,
+            upstream: None,
+            license: None,
+            declared,
+            stanza: Vec::new(),
+            md5sums: None,
+            directories: Vec::new(),
+            inside: None,
+        }
+    }
+}
+
 impl Owners {
     /// The one to name where only one is named.
     pub fn first(self) -> Option<u32> {
@@ -180,6 +199,16 @@ impl Packages {
     /// The package at this place of the list.
     pub fn get(&self, place: u32) -> Option<&Package> {
         self.list.get(place as usize)
+    }
+
+    /// The licence of `package` in its own words, where it says so in a form for
+    /// machines; Debian's packages may in their copyright file, which is read now
+    /// (Debian Policy, section 12.5).
+    pub fn license(rootfs: &Rootfs, package: &Package) -> Option<String> {
+        let path = format!("/usr/share/doc/{}/copyright", package.name);
+        let read = || dpkg::licenses(&Reader::new(rootfs).content(path.as_bytes())?);
+        let is_deb = package.ecosystem == Ecosystem::Deb;
+        package.license.clone().or_else(|| is_deb.then(read).flatten())
     }
 
     /// The package URL of `package`, as scanners write it.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use bundler::layer::Node;
-use bundler::{Kind, Layer, Packages, RootPath, Rootfs};
+use bundler::{Kind, Layer, Package, Packages, RootPath, Rootfs};
 use serde::{Deserialize, Serialize};
 
 use super::walk::{Sizes, Walk};
@@ -59,11 +59,21 @@ impl Share {
     }
 }
 
+/// A package of which something is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept<'a> {
+    pub(super) package: &'a Package,
+    pub(super) share: &'a Share,
+    pub(super) license: Option<&'a str>,
+}
+
 /// The result of counting.
 #[derive(Debug, Default)]
 pub struct Census {
     /// By the package's place in [`Packages::list`].
     pub packages: Vec<Share>,
+    /// Licences of the packages of which something is kept, likewise.
+    pub licenses: Vec<Option<String>>,
     /// What is left out, where all of the root was looked at: the topmost
     /// directories of which nothing is kept (`true`), and files in directories
     /// of which something is. No file is in two of them.
@@ -73,6 +83,17 @@ pub struct Census {
 }
 
 impl Census {
+    /// All packages of which something is kept, each with its place in the list.
+    pub(super) fn kept<'a>(
+        &'a self,
+        packages: &'a Packages,
+    ) -> impl Iterator<Item = (u32, Kept<'a>)> {
+        let all = (0..).zip(&packages.list).zip(&self.packages).zip(&self.licenses);
+        all.filter(|((_, share), _)| share.is_kept()).map(|(((place, package), share), license)| {
+            (place, Kept { package, share, license: license.as_deref() })
+        })
+    }
+
     /// Counts what `layer` keeps of `rootfs`.
     pub(super) fn take(
         rootfs: &Rootfs,
@@ -102,6 +123,11 @@ impl Census {
             Some(walk) => census.count_all(walk, packages, &kept),
             None => census.count_packages(rootfs, packages),
         }
+        let shares = packages.list.iter().zip(&census.packages);
+        let license = |(package, share): (&Package, &Share)| {
+            share.is_kept().then(|| Packages::license(rootfs, package)).flatten()
+        };
+        census.licenses = shares.map(license).collect();
         census
     }
 

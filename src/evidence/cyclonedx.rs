@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 
-use bundler::{DiffId, Package, Packages};
+use bundler::{DiffId, Packages};
 use serde::Serialize;
 
+use super::census::Kept;
 use super::files::Row;
 use super::spdx::short;
-use super::{Census, Share, Subject, created, hex};
+use super::{Account, created, hex};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -90,12 +91,8 @@ struct Property {
     value: String,
 }
 
-pub(super) fn document<'a>(
-    subject: &Subject<'a>,
-    packages: &Packages,
-    census: &Census,
-    rows: &[Row<'_>],
-) -> Document<'a> {
+pub(super) fn document(account: Account<'_>) -> Document<'_> {
+    let Account { subject, packages, census, rows } = account;
     // A file is a component of one package: the system's, where two have it.
     let mut of_package: HashMap<u32, Vec<Component>> = HashMap::new();
     let mut unowned = Vec::new();
@@ -107,11 +104,9 @@ pub(super) fn document<'a>(
         }
     }
     let mut components: Vec<Component> = operating_system(packages).into_iter().collect();
-    for ((place, package), share) in (0..).zip(&packages.list).zip(&census.packages) {
-        if share.is_kept() {
-            let files = of_package.remove(&place).unwrap_or_default();
-            components.push(library(packages.purl(package), package, share, files));
-        }
+    for (place, kept) in census.kept(packages) {
+        let files = of_package.remove(&place).unwrap_or_default();
+        components.push(library(packages.purl(kept.package), kept, files));
     }
     components.append(&mut unowned);
     let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -147,9 +142,10 @@ fn operating_system(packages: &Packages) -> Option<Component> {
     })
 }
 
-fn library(purl: String, package: &Package, share: &Share, files: Vec<Component>) -> Component {
+fn library(purl: String, kept: Kept<'_>, files: Vec<Component>) -> Component {
+    let Kept { package, share, license } = kept;
     let property = |name, value: String| Property { name, value };
-    let license = |name: &String| License { license: LicenseName { name: name.clone() } };
+    let of_name = |name: &str| License { license: LicenseName { name: name.to_owned() } };
     let mut properties = vec![property("vz:declared", package.declared.to_string())];
     if let Some(program) = &package.inside {
         properties.push(property("vz:linked-into", program.to_string()));
@@ -166,7 +162,7 @@ fn library(purl: String, package: &Package, share: &Share, files: Vec<Component>
     Component {
         bom_ref: format!("{purl}#{unique}"),
         components: files,
-        licenses: package.license.iter().map(license).collect(),
+        licenses: license.into_iter().map(of_name).collect(),
         name: package.name.clone(),
         properties,
         purl: Some(purl),

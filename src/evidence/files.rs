@@ -9,6 +9,7 @@ use bundler::{FileDigest, Packages, RootPath, Why, xattr};
 use serde::{Deserialize, Serialize};
 use tracer::record::{BytePath, FileUse, Use};
 
+use super::census::Kept;
 use super::{Census, Subject, Tally, capability, hex};
 use crate::command::closure;
 
@@ -217,11 +218,10 @@ pub(super) fn document(
     census: &Census,
     rows: Vec<Row<'_>>,
 ) -> FileList {
-    let shares = packages.list.iter().zip(&census.packages);
-    let package = |(package, share): (&bundler::Package, &super::Share)| KeptPackage {
+    let package = |(_, Kept { package, share, license }): (u32, Kept<'_>)| KeptPackage {
         found: share.found,
         kept: share.kept,
-        license: package.license.clone(),
+        license: license.map(str::to_owned),
         name: package.name.clone(),
         partial: share.is_partial(),
         purl: packages.purl(package),
@@ -231,7 +231,7 @@ pub(super) fn document(
         diff_id: subject.diff_id.to_string(),
         files: rows.into_iter().map(|row| row.json).collect(),
         name: subject.name.to_owned(),
-        packages: shares.filter(|(_, share)| share.is_kept()).map(package).collect(),
+        packages: census.kept(packages).map(package).collect(),
         version: 1,
     }
 }

@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 
-use bundler::{Package as Installed, Packages};
+use bundler::Package as Installed;
 use serde::Serialize;
 use sha1::{Digest, Sha1};
 
+use super::census::Kept;
 use super::files::Row;
-use super::{Census, Share, Subject, created, hex};
+use super::{Account, Subject, created, hex};
 
 const DOCUMENT: &str = "SPDXRef-DOCUMENT";
 const BUNDLE: &str = "SPDXRef-Bundle";
@@ -115,12 +116,8 @@ struct Relationship {
     spdx_element_id: String,
 }
 
-pub(super) fn document<'a>(
-    subject: &Subject<'a>,
-    packages: &Packages,
-    census: &Census,
-    rows: &[Row<'_>],
-) -> Document<'a> {
+pub(super) fn document(account: Account<'_>) -> Document<'_> {
+    let Account { subject, packages, census, rows } = account;
     let created = created::rfc3339(created::time(subject.created, subject.layer));
     let id = hex(subject.diff_id.as_bytes());
     let mut of_package: HashMap<u32, Vec<&Row<'_>>> = HashMap::new();
@@ -145,17 +142,15 @@ pub(super) fn document<'a>(
         files.extend(describe(row, file));
     }
     let mut list = vec![bundle(subject, rows, &id)];
-    for ((place, package), share) in (0..).zip(&packages.list).zip(&census.packages) {
-        if !share.is_kept() {
-            continue;
-        }
+    for (place, kept) in census.kept(packages) {
+        let package = kept.package;
         let purl = packages.purl(package);
         let files = of_package.remove(&place).unwrap_or_default();
         let this = package_id(&purl, package);
         relationships.push(relationship(BUNDLE, "CONTAINS", &this));
         relationships
             .extend(files.iter().map(|row| relationship(&this, "CONTAINS", &file_id(row))));
-        list.push(installed(this, purl, package, share, &files, &created));
+        list.push(installed(this, purl, kept, &files, &created));
     }
     relationships.append(&mut unowned);
     relationships.append(&mut linked);
@@ -193,8 +188,7 @@ fn bundle(subject: &Subject<'_>, rows: &[Row<'_>], id: &str) -> Package {
 fn installed(
     id: String,
     purl: String,
-    package: &Installed,
-    share: &Share,
+    Kept { package, share, license }: Kept<'_>,
     files: &[&Row<'_>],
     created: &str,
 ) -> Package {
@@ -223,7 +217,7 @@ fn installed(
             reference_type: "purl",
         }],
         files_analyzed: !files.is_empty(),
-        license_comments: package.license.as_ref().map(|text| format!("declared as: {text}")),
+        license_comments: license.map(|text| format!("declared as: {text}")),
         license_concluded: NO_ASSERTION,
         license_declared: NO_ASSERTION,
         name: package.name.clone(),

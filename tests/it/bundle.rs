@@ -78,7 +78,8 @@ fn options(config: &Value, destination: &str) -> String {
     options.iter().map(|option| option.as_str().unwrap()).collect::<Vec<_>>().join(",")
 }
 
-fn names(dir: &Path) -> Vec<String> {
+/// What lies in a directory, sorted.
+pub fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).unwrap();
     let mut names: Vec<_> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

@@ -3,11 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 
 use serde_json::Value;
 
-use crate::bundle::record;
+use crate::bundle::{names, record};
 use crate::sandbox::{Finished, Need, Sandbox, require};
 use tracer::record::{BytePath, FileUse, Use};
 
@@ -93,14 +92,6 @@ pub fn bundle(sandbox: &Sandbox, name: &str, options: &[&str]) {
 fn document(sandbox: &Sandbox, bundle: &str, name: &str) -> Value {
     let path = sandbox.path(bundle).join("evidence").join(name);
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dir).unwrap();
-    let mut names: Vec<_> =
-        entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 #[test]

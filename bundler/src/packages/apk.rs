@@ -15,17 +15,11 @@ pub(super) fn read(reader: &mut Reader<'_>) {
     for stanza in stanzas(&database) {
         let (Some(name), Some(version)) = (text(stanza, "P"), text(stanza, "V")) else { continue };
         let number = reader.add(Package {
-            ecosystem: Ecosystem::Apk,
             arch: text(stanza, "A"),
             upstream: text(stanza, "o").filter(|origin| *origin != name),
             license: text(stanza, "L"),
-            declared: place.clone(),
             stanza: stanza.to_vec(),
-            md5sums: None,
-            directories: Vec::new(),
-            inside: None,
-            name,
-            version,
+            ..Package::new(Ecosystem::Apk, name, version, place.clone())
         });
         for (path, _) in files(stanza) {
             if let Some(place) = reader.place(&path) {

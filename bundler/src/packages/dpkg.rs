@@ -1,7 +1,7 @@
 //! dpkg's database, deb-control(5) and dpkg(1), FILES; and distroless images',
 //! which have one file a package in `status.d`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::deb822::{field, stanzas, text};
 use super::reader::Reader;
@@ -71,18 +71,27 @@ fn package(stanza: &[u8], declared: &RootPath) -> Option<Package> {
             .map_or(source.clone(), |(name, version)| format!("{name}@{version}"))
     });
     Some(Package {
-        ecosystem: Ecosystem::Deb,
         arch: text(stanza, "Architecture"),
         upstream,
-        license: None,
-        declared: declared.clone(),
         stanza: stanza.to_vec(),
-        md5sums: None,
-        directories: Vec::new(),
-        inside: None,
-        name,
-        version,
+        ..Package::new(Ecosystem::Deb, name, version, declared.clone())
     })
+}
+
+/// The licences that a machine-readable copyright file names
+/// (debian.org/doc/packaging-manuals/copyright-format/1.0), in Debian's short
+/// names, joined by `AND`; nothing where it is written for people.
+pub(super) fn licenses(copyright: &[u8]) -> Option<String> {
+    let mut stanzas = stanzas(copyright);
+    field(stanzas.next()?, "Format").filter(|url| url.ends_with(b"/copyright-format/1.0/"))?;
+    let of_files = stanzas.filter(|stanza| field(stanza, "Files").is_some());
+    let names: BTreeSet<String> = of_files.filter_map(|stanza| text(stanza, "License")).collect();
+    let grouped = names.iter().map(|name| match name.contains(' ') {
+        true => format!("({name})"),
+        false => name.clone(),
+    });
+    let names: Vec<String> = grouped.collect();
+    (!names.is_empty()).then(|| names.join(" AND "))
 }
 
 /// Packages that several architectures can have at once (`Multi-Arch: same`)

@@ -43,17 +43,9 @@ fn read(reader: &mut Reader<'_>, seen: &mut Seen, spec: &[u8], gem: &[u8]) {
         return;
     };
     let number = reader.add(Package {
-        ecosystem: Ecosystem::Gem,
-        arch: None,
-        upstream: None,
         license: value(&text, "licenses"),
-        declared: declared.clone(),
-        stanza: Vec::new(),
-        md5sums: None,
         directories: RootPath::new(gem).into_iter().collect(),
-        inside: None,
-        name,
-        version,
+        ..Package::new(Ecosystem::Gem, name, version, declared.clone())
     });
     reader.own(number, declared);
 }

@@ -31,17 +31,8 @@ pub(super) fn look(reader: &mut Reader<'_>, path: &RootPath) {
         Ok(Some(info)) => {
             for (name, version) in modules(&info) {
                 reader.add(Package {
-                    ecosystem: Ecosystem::Golang,
-                    name,
-                    version,
-                    arch: None,
-                    upstream: None,
-                    license: None,
-                    declared: path.clone(),
-                    stanza: Vec::new(),
-                    md5sums: None,
-                    directories: Vec::new(),
                     inside: Some(path.clone()),
+                    ..Package::new(Ecosystem::Golang, name, version, path.clone())
                 });
             }
         }

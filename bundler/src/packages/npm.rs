@@ -59,17 +59,10 @@ fn read(reader: &mut Reader<'_>, seen: &mut Seen, dir: RootPath) {
     }
     // Old packages have an object with the licence's type.
     let license = manifest.license.get("type").unwrap_or(&manifest.license).as_str();
+    let [name, version] = [&manifest.name, &manifest.version].map(|text| plain(text.as_bytes()));
     reader.add(Package {
-        ecosystem: Ecosystem::Npm,
-        name: plain(manifest.name.as_bytes()),
-        version: plain(manifest.version.as_bytes()),
-        arch: None,
-        upstream: None,
         license: license.map(|text| plain(text.as_bytes())),
-        declared,
-        stanza: Vec::new(),
-        md5sums: None,
         directories: vec![dir],
-        inside: None,
+        ..Package::new(Ecosystem::Npm, name, version, declared)
     });
 }

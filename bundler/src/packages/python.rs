@@ -67,17 +67,9 @@ fn read(reader: &mut Reader<'_>, site: &RootPath) {
             }
         }
         let number = reader.add(Package {
-            ecosystem: Ecosystem::PyPi,
-            arch: None,
-            upstream: None,
             license: license.filter(known),
-            declared: declared.clone(),
-            stanza: Vec::new(),
-            md5sums: None,
             directories,
-            inside: None,
-            name,
-            version,
+            ..Package::new(Ecosystem::PyPi, name, version, declared.clone())
         });
         reader.own(number, declared);
         for file in files {

@@ -159,6 +159,14 @@ fn go_modules_are_listed_with_their_replacements() {
 }
 
 #[test]
+fn copyright_files_for_machines_name_licences() {
+    let text = b"Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n\
+        Files: *\nLicense: GPL-2+ or MIT\n text\n\nFiles: x\nLicense: Expat\n\nLicense: BSD\n text\n";
+    assert_eq!(dpkg::licenses(text).as_deref(), Some("Expat AND (GPL-2+ or MIT)"));
+    assert_eq!(dpkg::licenses(b"This is free software.\n"), None);
+}
+
+#[test]
 fn what_scanners_are_given_names_only_what_is_kept() {
     let kept = |path: &[u8]| path.ends_with(b"/kept");
     let stanza = b"Package: p\nConffiles:\n /etc/kept 0\n /etc/gone 1\nDescription: text\n more\n";

@@ -8,6 +8,9 @@ use super::html::{self, count, escape, size};
 use super::model::Model;
 use crate::evidence::{File, KeptPackage, LeftOut, Tally};
 
+/// A list of changes that is longer is folded.
+const MAX_OPEN: usize = 40;
+
 /// A heading: its text, and whether its column has numbers.
 type Heading = (&'static str, bool);
 
@@ -34,7 +37,8 @@ fn number(value: u64, shown: &str, label: &str) -> String {
 }
 
 fn files_text(tally: Tally) -> String {
-    format!("{}, {} files", size(tally.bytes), count(tally.files))
+    let noun = if tally.files == 1 { "file" } else { "files" };
+    format!("{}, {} {noun}", size(tally.bytes), count(tally.files))
 }
 
 pub(super) fn files(page: &mut String, model: &Model) {
@@ -138,6 +142,8 @@ pub(super) fn packages(page: &mut String, model: &Model) {
         let kind = package.purl.strip_prefix("pkg:").and_then(|rest| rest.split('/').next());
         let share = if found.bytes > 0 { kept.bytes * 100 / found.bytes.max(1) } else { 100 };
         let share = share.min(100);
+        let shown =
+            if share == 0 && kept.bytes > 0 { "&lt;1".to_owned() } else { share.to_string() };
         let badge = match package.partial {
             _ if found.files == 0 => "<span class=\"badge\">linked in</span>",
             true => "<span class=\"badge warn\">in part</span>",
@@ -149,7 +155,7 @@ pub(super) fn packages(page: &mut String, model: &Model) {
         );
         format!(
             "<tr><td class=\"path\">{}<span class=\"sub\">{}</span></td><td>{} {badge}</td>{}{}\
-             <td class=\"n\" data-value=\"{share}\" data-label=\"share\">{share} %{bar}</td><td>{}</td></tr>\n",
+             <td class=\"n\" data-value=\"{share}\" data-label=\"share\">{shown} %{bar}</td><td>{}</td></tr>\n",
             escape(&package.name),
             escape(kind.unwrap_or_default()),
             escape(&package.version),
@@ -297,21 +303,22 @@ pub(super) fn changes(page: &mut String, changes: &Changes, bytes: u64) {
         };
         let headings = [("Package", false), ("Before", false), ("Now", false)];
         table(page, "", &headings, changes.packages.iter().map(row));
-        page.push_str("<h3>Files</h3>\n");
     }
     let kinds = [
         (&changes.added, "<span class=\"badge good\">added</span>"),
         (&changes.removed, "<span class=\"badge bad\">removed</span>"),
         (&changes.changed, "<span class=\"badge warn\">changed</span>"),
     ];
+    // What is not there has no size, and a link none to speak of.
+    let bytes = |bytes: u64| if bytes > 0 { size(bytes) } else { String::new() };
     let rows = kinds.iter().flat_map(|(list, badge)| {
         list.iter().map(move |one: &Changed| {
             format!(
                 "<tr><td class=\"path\">{}</td><td>{badge} {}</td>{}{}</tr>\n",
                 html::path(&one.path),
                 one.what.join(", "),
-                number(one.old_size, &size(one.old_size), "before"),
-                number(one.size, &size(one.size), "now")
+                number(one.old_size, &bytes(one.old_size), "before"),
+                number(one.size, &bytes(one.size), "now")
             )
         })
     });
@@ -319,7 +326,11 @@ pub(super) fn changes(page: &mut String, changes: &Changes, bytes: u64) {
     if kinds.iter().all(|(list, _)| list.is_empty()) {
         page.push_str("<p class=\"empty\">Every file is as it was.</p>\n");
     } else {
+        let total: usize = kinds.iter().map(|(list, _)| list.len()).sum();
+        let open = if total > MAX_OPEN { "" } else { " open" };
+        let _ = writeln!(page, "<details{open}><summary>Files</summary>");
         table(page, "", &headings, rows);
+        page.push_str("</details>\n");
     }
     page.push_str("</section>\n");
 }

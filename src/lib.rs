@@ -5,6 +5,8 @@
 
 pub mod cli;
 pub mod command;
+pub mod evidence;
+pub mod image;
 pub mod interrupt;
 pub mod process;
 pub mod progress;

@@ -120,28 +120,28 @@ fn status_of(error: &anyhow::Error) -> ExitCode {
 }
 
 fn print_error(tool: &str, error: &anyhow::Error) {
-    let mut text = format!("{tool}: {} {error}\n", emphasis("error:"));
+    let mut text = format!("{tool}: {} {}\n", emphasis("error:"), plain(error));
     let mut last = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if cause != last {
-            text.push_str(&format!("  caused by: {cause}\n"));
+            text.push_str(&format!("  caused by: {}\n", plain(&cause)));
         }
         last = cause;
     }
     if let Some(hint) = advices(error).find_map(|a| a.hint.as_deref()) {
-        text.push_str(&format!("  hint: {hint}\n"));
+        text.push_str(&format!("  hint: {}\n", plain(hint)));
     }
     write_stderr(&text);
 }
 
 /// Prints a line about something that did not stop the work.
 pub fn warn(tool: &str, message: impl fmt::Display) {
-    write_stderr(&format!("{tool}: {} {message}\n", emphasis("warning:")));
+    write_stderr(&format!("{tool}: {} {}\n", emphasis("warning:"), plain(message)));
 }
 
 /// Prints a line of summary to standard error, which leaves standard output to data.
 pub fn say(tool: &str, message: impl fmt::Display) {
-    write_stderr(&format!("{tool}: {message}\n"));
+    write_stderr(&format!("{tool}: {}\n", plain(message)));
 }
 
 /// Prints a line of JSON to standard error.
@@ -161,6 +161,16 @@ pub fn data(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
+/// Writes a value as JSON, indented, to standard output.
+///
+/// # Errors
+/// As [`data`].
+pub fn json(value: &serde_json::Value) -> anyhow::Result<()> {
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    data(&text)
+}
+
 /// Standard output as it is, for those who speak a protocol over it: not gathered
 /// into lines.
 pub fn output() -> std::fs::File {
@@ -169,6 +179,20 @@ pub fn output() -> std::fs::File {
         Ok(fd) => fd.into(),
         Err(error) => abandon("vz", format_args!("cannot write standard output: {error}")),
     }
+}
+
+/// A text without control characters but line ends and tabs: names of files, and what
+/// other machines say, may hold sequences that a terminal obeys.
+pub fn plain(text: impl fmt::Display) -> String {
+    let mut plain = String::new();
+    for c in text.to_string().chars() {
+        match c {
+            '\n' | '\t' => plain.push(c),
+            c if c.is_control() => plain.extend(c.escape_debug()),
+            c => plain.push(c),
+        }
+    }
+    plain
 }
 
 fn emphasis(word: &str) -> String {
@@ -189,6 +213,11 @@ fn write_stderr(text: &str) {
 mod tests {
     use super::*;
     use anyhow::Context;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_printed() {
+        assert_eq!(plain("a\x1b]0;x\x07\n\u{9b}1mä"), "a\\u{1b}]0;x\\u{7}\n\\u{9b}1mä");
+    }
 
     #[test]
     fn hints_and_statuses_are_found_through_context() {

@@ -94,6 +94,22 @@ pub fn find(user: &str, passwd: &[u8], group: &[u8]) -> Option<(u32, u32, BTreeS
     Some((uid, gid, groups.collect()))
 }
 
+/// The home directory of `uid`; `/` where `passwd` does not tell.
+pub fn home(passwd: &[u8], uid: u32) -> String {
+    let home = lines(passwd).find_map(|line| {
+        let fields: Vec<&[u8]> = line.split(|&b| b == b':').collect();
+        let [_, _, id, _, _, home, ..] = fields.as_slice() else { return None };
+        (number(id) == Some(uid)).then(|| String::from_utf8(home.to_vec()).ok()).flatten()
+    });
+    home.filter(|home| !home.is_empty()).unwrap_or_else(|| "/".to_owned())
+}
+
+/// The names of the users of `passwd` that are UTF-8, in their order.
+pub fn names(passwd: &[u8]) -> Vec<String> {
+    let names = lines(passwd).filter_map(|line| line.split(|&b| b == b':').next());
+    names.filter_map(|name| String::from_utf8(name.to_vec()).ok()).collect()
+}
+
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|&b| b == b'\n').filter(|line| !line.is_empty())
 }
@@ -160,5 +176,12 @@ sudo:x:27:ann
         assert_eq!(find("5"), Some((5, 0, [].into())));
         assert_eq!(find("bob"), None);
         assert_eq!(find("ann:bobs"), None);
+    }
+
+    #[test]
+    fn a_home_is_that_of_passwd() {
+        assert_eq!(home(PASSWD.as_bytes(), 33), "/var/www");
+        assert_eq!(home(PASSWD.as_bytes(), 34), "/");
+        assert_eq!(names(PASSWD.as_bytes())[..2], ["root", "daemon"]);
     }
 }

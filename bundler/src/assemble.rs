@@ -6,15 +6,16 @@
 //! fixed number of chunks ahead, so memory does not grow with the layer, and
 //! the worker with the earliest batch never waits for another.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread;
 
 use crate::copy::{Feed, copy_entry};
-use crate::digest::{DiffId, DiffIdHasher};
+use crate::digest::{DiffId, DiffIdHasher, FileDigest};
 use crate::layer::{Entry, Layer, Node};
 use crate::path::RootPath;
 use crate::rootfs::Rootfs;
@@ -67,11 +68,16 @@ pub enum AssembleError {
     Interrupted,
 }
 
+/// Digests of regular files by their paths; other names of a file have none.
+pub type Digests = BTreeMap<RootPath, FileDigest>;
+
 /// Where a layer goes beside its tree, and who watches.
 #[derive(Default)]
 pub struct Sinks<'a> {
     /// Takes the bytes of the tar.
     pub tar: Option<&'a mut dyn Write>,
+    /// Takes the digests of all files, which are then made on the way.
+    pub digests: Option<&'a Mutex<Digests>>,
     /// Called with the number of tar bytes that went by since the last call.
     pub progress: Option<&'a dyn Fn(u64)>,
     /// Ends the work with [`AssembleError::Interrupted`] once it is true.
@@ -129,7 +135,8 @@ pub fn assemble(
             let (spare_in, spare) = channel();
             outlets.push(Outlet { pieces, spare: spare_in });
             let (next, halt, tree) = (&next, &halt, tree.as_ref());
-            let work = move || work(number, next, rootfs, tree, pieces_in, spare, halt);
+            let feed = Feed::new(pieces_in, spare, sinks.digests);
+            let work = move || work(number, next, rootfs, tree, feed, halt);
             thread::Builder::new().spawn_scoped(scope, work).map_err(AssembleError::Thread)?;
         }
         let consumed = consume(batches.len(), &turns, &outlets, &mut sinks);
@@ -194,11 +201,9 @@ fn work(
     next: &Batches<'_, '_>,
     rootfs: &Rootfs,
     tree: Option<&Tree>,
-    pieces: SyncSender<Piece>,
-    spare: Receiver<Vec<u8>>,
+    mut feed: Feed<'_>,
     halt: &AtomicBool,
 ) {
-    let mut feed = Feed::new(pieces, spare);
     loop {
         let batch = {
             let Ok(mut next) = next.lock() else { return };
@@ -325,6 +330,31 @@ mod tests {
             assert!(fs::read(tree.path().join(&name[1..])).unwrap() == original, "{name}");
             assert!(fs::read(unpacked.path().join(&name[1..])).unwrap() == original, "{name}");
         }
+    }
+
+    #[test]
+    fn every_file_has_the_digests_of_its_content() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("abc"), "abc").unwrap();
+        fs::hard_link(root.path().join("abc"), root.path().join("other")).unwrap();
+        fs::write(root.path().join("empty"), "").unwrap();
+        // A hole, then as many bytes as a chunk has.
+        let sparse = fs::File::create(root.path().join("sparse")).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&sparse, &[0; 256 << 10], 256 << 10).unwrap();
+        fs::write(root.path().join("zeros"), [0; 512 << 10]).unwrap();
+        let (rootfs, layer) =
+            plan(root.path(), &["/abc", "/empty", "/other", "/sparse", "/zeros"], None);
+        let digests = Mutex::default();
+        let sinks = Sinks { digests: Some(&digests), ..Sinks::default() };
+        assemble(&layer, &rootfs, None, sinks).unwrap();
+        let digests = digests.into_inner().unwrap();
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let abc = digests[&path("/abc")];
+        assert_eq!(hex(&abc.sha1), "a9993e364706816aba3e25717850c26c9cd0d89d");
+        assert!(hex(&abc.sha256).starts_with("ba7816bf8f01cfea414140de5dae2223"));
+        assert!(hex(&digests[&path("/empty")].sha1).starts_with("da39a3ee5e6b4b0d"));
+        assert_eq!(digests[&path("/sparse")], digests[&path("/zeros")]);
+        assert!(!digests.contains_key(&path("/other")));
     }
 
     #[test]

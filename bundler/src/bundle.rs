@@ -8,6 +8,7 @@ use oci_spec::runtime::Spec;
 
 use crate::assemble::{AssembleError, Assembled, Sinks, assemble};
 use crate::config;
+use crate::digest::DiffId;
 use crate::layer::Layer;
 use crate::rootfs::Rootfs;
 use crate::staging::{Staging, StagingError};
@@ -25,6 +26,9 @@ pub enum BundleError {
     /// `config.json` cannot be written.
     #[error("cannot write config.json")]
     Config(#[source] io::Error),
+    /// What is to lie beside it cannot be made or written.
+    #[error("cannot write what lies beside the root file system")]
+    Beside(#[source] io::Error),
 }
 
 /// A bundle that was written.
@@ -36,10 +40,14 @@ pub struct Bundle {
     pub layer: Assembled,
 }
 
+/// Makes the files that lie beside `rootfs`, each with its name below the bundle's
+/// directory, once the layer's digest is known.
+pub type Beside<'a> = dyn Fn(DiffId) -> io::Result<Vec<(PathBuf, Vec<u8>)>> + 'a;
+
 /// Writes `layer` of `rootfs` and `spec` as a bundle at `target`, in place of
 /// a bundle or an empty directory that is there. The spec gets the layer's
-/// digest as an annotation. With `sync` the bundle is
-/// on the disk before it gets its name.
+/// digest as an annotation. `beside` makes what else lies in the bundle's
+/// directory. With `sync` the bundle is on the disk before it gets its name.
 ///
 /// # Errors
 /// When something that is no bundle is at `target`, when a file cannot be read
@@ -51,6 +59,7 @@ pub fn write(
     layer: &Layer,
     mut spec: Spec,
     sinks: Sinks<'_>,
+    beside: &Beside<'_>,
     sync: bool,
 ) -> Result<Bundle, BundleError> {
     let staging = Staging::begin(target, is_bundle)?;
@@ -60,6 +69,12 @@ pub fn write(
     let assembled = assemble(layer, rootfs, Some(&tree), sinks)?;
     config::set_diff_id(&mut spec, assembled.diff_id);
     let text = config::print(&spec).map_err(|e| BundleError::Config(e.into()))?;
+    for (name, bytes) in beside(assembled.diff_id).map_err(BundleError::Beside)? {
+        let path = staging.dir().join(name);
+        let parent = path.parent().unwrap_or(staging.dir());
+        fs::create_dir_all(parent).map_err(BundleError::Beside)?;
+        fs::write(&path, bytes).map_err(BundleError::Beside)?;
+    }
     let config = staging.dir().join("config.json");
     fs::write(&config, text).map_err(BundleError::Config)?;
     if sync {

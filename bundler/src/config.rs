@@ -33,6 +33,9 @@ const ROOT_CAPABILITIES: [Capability; 7] = [
     Capability::Setuid,
 ];
 
+/// Where programs are looked for when nothing else says it.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// What runc masks by default (`runc spec`).
 const MASKED: [&str; 10] = [
     "/proc/acpi",
@@ -96,6 +99,8 @@ pub struct Container {
     pub capabilities: Capabilities,
     /// Whether setuid files and file capabilities work.
     pub new_privileges: bool,
+    /// What is said of it to whoever reads `config.json`.
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Container {
@@ -110,6 +115,9 @@ impl Container {
             .set_process(Some(self.process()))
             .set_mounts(Some(self.mounts()))
             .set_linux(Some(self.linux()));
+        if !self.annotations.is_empty() {
+            spec.set_annotations(Some(self.annotations.clone().into_iter().collect()));
+        }
         spec
     }
 

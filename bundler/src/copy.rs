@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SendError, SyncSender};
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-use crate::assemble::{AssembleError, Piece};
+use crate::assemble::{AssembleError, Digests, Piece};
+use crate::digest::FileHasher;
 use crate::layer::{Entry, Node};
 use crate::rootfs::Rootfs;
 use crate::tar_header::{self, Xattrs};
@@ -19,10 +21,14 @@ use crate::xattr;
 const CHUNK: usize = 256 << 10;
 
 /// A worker's end of the way to the consumer: bytes gather in a chunk.
-pub(crate) struct Feed {
+pub(crate) struct Feed<'a> {
     chunk: Vec<u8>,
     pieces: SyncSender<Piece>,
     spare: Receiver<Vec<u8>>,
+    /// Where the digests of files go, if they are wanted.
+    digests: Option<&'a Mutex<Digests>>,
+    /// Digests the file whose content goes by.
+    content: Option<FileHasher>,
 }
 
 /// The consumer is gone, since it failed; it knows why.
@@ -40,9 +46,34 @@ impl From<Gone> for AssembleError {
     }
 }
 
-impl Feed {
-    pub(crate) fn new(pieces: SyncSender<Piece>, spare: Receiver<Vec<u8>>) -> Self {
-        Feed { chunk: Vec::with_capacity(CHUNK), pieces, spare }
+impl<'a> Feed<'a> {
+    pub(crate) fn new(
+        pieces: SyncSender<Piece>,
+        spare: Receiver<Vec<u8>>,
+        digests: Option<&'a Mutex<Digests>>,
+    ) -> Self {
+        Feed { chunk: Vec::with_capacity(CHUNK), pieces, spare, digests, content: None }
+    }
+
+    /// What is pushed from here on is the content of a file.
+    fn begin_content(&mut self) {
+        self.content = self.digests.map(|_| FileHasher::default());
+    }
+
+    /// The content of the file of `entry` has gone by.
+    fn end_content(&mut self, entry: &Entry) {
+        if let (Some(hasher), Some(digests)) = (self.content.take(), self.digests)
+            && let Ok(mut digests) = digests.lock()
+        {
+            digests.insert(entry.path.clone(), hasher.finish());
+        }
+    }
+
+    /// Digests the end of the chunk, from `start` on, where it is content.
+    fn digest_from(&mut self, start: usize) {
+        if let (Some(hasher), Some(bytes)) = (&mut self.content, self.chunk.get(start..)) {
+            hasher.update(bytes);
+        }
     }
 
     /// Ends the batch.
@@ -77,7 +108,9 @@ impl Feed {
         while !bytes.is_empty() {
             let room = self.room()?;
             let (now, later) = bytes.split_at(room.min(bytes.len()));
+            let start = self.chunk.len();
             self.chunk.extend_from_slice(now);
+            self.digest_from(start);
             bytes = later;
         }
         Ok(())
@@ -86,7 +119,9 @@ impl Feed {
     fn push_zeros(&mut self, mut count: u64) -> Result<(), Gone> {
         while count > 0 {
             let now = (self.room()? as u64).min(count);
-            self.chunk.resize(self.chunk.len() + now as usize, 0);
+            let start = self.chunk.len();
+            self.chunk.resize(start + now as usize, 0);
+            self.digest_from(start);
             count -= now;
         }
         Ok(())
@@ -107,6 +142,7 @@ impl Feed {
         }
         let read = (self.chunk.len() - before).min(usize::try_from(limit).unwrap_or(usize::MAX));
         self.chunk.truncate(before + read);
+        self.digest_from(before);
         Ok(Ok(self.chunk.get(before..).unwrap_or_default()))
     }
 }
@@ -116,14 +152,16 @@ pub(crate) fn copy_entry(
     entry: &Entry,
     rootfs: &Rootfs,
     tree: Option<&Tree>,
-    feed: &mut Feed,
+    feed: &mut Feed<'_>,
 ) -> Result<(), AssembleError> {
     let write = |source| AssembleError::Write { path: entry.path.clone(), source };
     match &entry.node {
         Node::File(size) => copy_file(entry, *size, rootfs, tree, feed)?,
         Node::Made(content) => {
             header(entry, &Xattrs::new(), feed)?;
+            feed.begin_content();
             feed.push(content)?;
+            feed.end_content(entry);
             feed.push_zeros(tar_header::padding(content.len() as u64) as u64)?;
             if let Some(tree) = tree {
                 let mut file = tree.create(entry).map_err(write)?;
@@ -150,7 +188,7 @@ pub(crate) fn copy_entry(
     Ok(())
 }
 
-fn header(entry: &Entry, xattrs: &Xattrs, feed: &mut Feed) -> Result<(), Gone> {
+fn header(entry: &Entry, xattrs: &Xattrs, feed: &mut Feed<'_>) -> Result<(), Gone> {
     let mut blocks = Vec::with_capacity(tar_header::BLOCK);
     tar_header::write(entry, xattrs, &mut blocks);
     feed.push(&blocks)
@@ -199,7 +237,7 @@ fn copy_file(
     size: u64,
     rootfs: &Rootfs,
     tree: Option<&Tree>,
-    feed: &mut Feed,
+    feed: &mut Feed<'_>,
 ) -> Result<(), AssembleError> {
     let read = |source| read_error(entry, source);
     let write = |source| AssembleError::Write { path: entry.path.clone(), source };
@@ -219,6 +257,7 @@ fn copy_file(
         .is_some_and(|target| size > 0 && rustix::fs::ioctl_ficlone(target, &source).is_ok());
 
     header(entry, &xattrs, feed)?;
+    feed.begin_content();
     let mut offset = 0;
     while offset < size {
         let end = if sparse {
@@ -241,6 +280,7 @@ fn copy_file(
             offset += bytes.len() as u64;
         }
     }
+    feed.end_content(entry);
     feed.push_zeros(tar_header::padding(size) as u64)?;
 
     if stamp(&source).map_err(read)?.0 != before {

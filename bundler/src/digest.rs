@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 /// SHA-256 of a layer's *uncompressed* tar (OCI `diff_id`).
@@ -23,6 +24,44 @@ impl fmt::Display for DiffId {
     }
 }
 
+/// SHA-256 of a blob as an image has it: a layer *compressed*, a manifest, a
+/// configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlobDigest([u8; 32]);
+
+impl BlobDigest {
+    /// The digest of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        BlobDigest(Sha256::digest(bytes).into())
+    }
+
+    /// Its 64 hexadecimal digits, as blobs are named.
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// `sha256:` and 64 hexadecimal digits, as OCI writes digests.
+impl fmt::Display for BlobDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+/// Digests a blob as it passes by.
+#[derive(Clone, Default)]
+pub(crate) struct BlobHasher(Sha256);
+
+impl BlobHasher {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn finish(self) -> BlobDigest {
+        BlobDigest(self.0.finalize().into())
+    }
+}
+
 /// Digests a layer's tar as it passes by.
 #[derive(Clone, Default)]
 pub(crate) struct DiffIdHasher(Sha256);
@@ -34,6 +73,30 @@ impl DiffIdHasher {
 
     pub(crate) fn finish(self) -> DiffId {
         DiffId(self.0.finalize().into())
+    }
+}
+
+/// Digests of the content of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileDigest {
+    /// SHA-256.
+    pub sha256: [u8; 32],
+    /// SHA-1, which SPDX 2.3 demands of every file.
+    pub sha1: [u8; 20],
+}
+
+/// Digests the content of one file as it passes by.
+#[derive(Clone, Default)]
+pub(crate) struct FileHasher(Sha256, Sha1);
+
+impl FileHasher {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+        self.1.update(bytes);
+    }
+
+    pub(crate) fn finish(self) -> FileDigest {
+        FileDigest { sha256: self.0.finalize().into(), sha1: self.1.finalize().into() }
     }
 }
 

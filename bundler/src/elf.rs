@@ -11,9 +11,11 @@ use std::os::unix::fs::FileExt;
 
 mod dynamic;
 mod notes;
+mod sections;
 mod symbols;
 
 pub use notes::DlopenNote;
+pub use sections::section;
 
 /// Most bytes of program headers that Linux takes (`load_elf_phdrs`).
 const MAX_HEADERS: usize = 64 * 1024;

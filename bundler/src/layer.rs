@@ -158,6 +158,30 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
+    /// Adds all that is below the directory `dir` of the root file system and that
+    /// `takes` says yes to.
+    ///
+    /// # Errors
+    /// What cannot be looked at.
+    pub fn add_below(
+        &mut self,
+        dir: &RootPath,
+        takes: &dyn Fn(&RootPath) -> bool,
+    ) -> Result<(), LayerError> {
+        let look = |source| LayerError::Look { path: dir.clone(), source };
+        for name in self.rootfs.read_dir(dir).map_err(look)? {
+            let path = dir.join(&name).map_err(|e| look(io::Error::other(e)))?;
+            if !takes(&path) {
+                continue;
+            }
+            self.add(&path)?;
+            if self.get(&path).is_some_and(|entry| entry.node == Node::Directory) {
+                self.add_below(&path, takes)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Adds a file with `content` at `path`, in place of what the root has
     /// there. It keeps the owner and mode of a regular file of the root; its time
     /// is fixed, since what was there changes without its content's changing.

@@ -5,6 +5,8 @@
 //! with the maker, so what a killed one left behind is known by a lock that
 //! can be had, and the next one removes it.
 
+mod file;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
@@ -13,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
+
+pub use file::StagedFile;
 
 /// Comes between the name of the target and the number of the maker.
 const MARK: &str = ".vz-";
@@ -27,6 +31,9 @@ pub enum StagingError {
     /// There is something at the path that must not be replaced.
     #[error("`{}` is there already and is no bundle", .0.display())]
     Occupied(PathBuf),
+    /// A file is to be written where something else is.
+    #[error("`{}` is there already and is no file", .0.display())]
+    NotFile(PathBuf),
     /// A step failed.
     #[error("cannot {what} `{}`", path.display())]
     Io {
@@ -163,7 +170,7 @@ fn staging_name(name: &OsStr, maker: &str) -> OsString {
     staging
 }
 
-/// Removes the directories of makers of `name` that are no more.
+/// Removes what makers of `name` that are no more left.
 fn sweep(above: &Path, name: &OsStr) -> io::Result<()> {
     let prefix = staging_name(name, "");
     for entry in fs::read_dir(above)? {
@@ -174,13 +181,17 @@ fn sweep(above: &Path, name: &OsStr) -> io::Result<()> {
         if maker.is_empty() || !maker.iter().all(u8::is_ascii_digit) {
             continue;
         }
-        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let Some(lock) = is_dir.then(|| File::open(entry.path())).and_then(Result::ok) else {
+        let kind = entry.file_type();
+        let is_ours = kind.as_ref().is_ok_and(|kind| kind.is_dir() || kind.is_file());
+        let Some(lock) = is_ours.then(|| File::open(entry.path())).and_then(Result::ok) else {
             continue;
         };
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
             // Not ours to fail over: another user's, perhaps.
-            let _ = remove(&entry.path());
+            let _ = match kind.is_ok_and(|kind| kind.is_dir()) {
+                true => remove(&entry.path()),
+                false => fs::remove_file(entry.path()),
+            };
         }
     }
     Ok(())

@@ -52,7 +52,10 @@ pub fn write(file: impl AsFd, xattrs: &Xattrs) -> io::Result<Vec<Vec<u8>>> {
         match rustix::fs::fsetxattr(&file, name.as_slice(), value, XattrFlags::empty()) {
             Ok(()) => {}
             // INVAL: an ACL names a user that the user namespace does not have.
-            Err(Errno::PERM | Errno::NOTSUP | Errno::INVAL) => refused.push(name.clone()),
+            // ACCESS: the file is read-only, and this user is not root.
+            Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::INVAL) => {
+                refused.push(name.clone());
+            }
             Err(e) => return Err(e.into()),
         }
     }

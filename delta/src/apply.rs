@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::container::{HEADER_LEN, Header, HeaderError};
 use crate::manifest::{Digest, Entry, FileInfo, Kind, Manifest};
-use crate::plan::How;
+use crate::plan::{How, Planned};
 use crate::record::{Codec, Record};
 use crate::tree::{Files, Limits, Sink, TreeError};
 use crate::{Error, ReadAt, Stream, StreamReader, elf, plan, record, split, vcdiff};
@@ -18,7 +18,12 @@ use crate::{Error, ReadAt, Stream, StreamReader, elf, plan, record, split, vcdif
 pub fn inspect(delta: &dyn ReadAt, limits: Limits) -> Result<(Header, Vec<Record>), TreeError> {
     let header = read_header(delta)?;
     let mut input = open_streams(delta)?;
-    let records = record::read(&mut input, limits.records).map_err(TreeError::Records)?;
+    let mut reader =
+        record::Reader::open(&mut input, limits.records).map_err(TreeError::Records)?;
+    let mut records = Vec::with_capacity(reader.most());
+    while let Some(record) = reader.next().map_err(TreeError::Records)? {
+        records.push(record);
+    }
     Ok((header, records))
 }
 
@@ -45,16 +50,15 @@ pub fn apply(
         return Err(TreeError::Base { paths: header.locator.differing(base) });
     }
     let mut input = open_streams(delta)?;
-    let records = record::read(&mut input, limits.records).map_err(TreeError::Records)?;
-    let planned = plan::resolve(base, records)?;
-    let sizes = planned.iter().filter_map(|p| p.entry.file()).map(|info| info.size);
+    let mut records =
+        record::Reader::open(&mut input, limits.records).map_err(TreeError::Records)?;
+    let Planned { entries, ways } = plan::resolve(base, &mut records)?;
+    let sizes = entries.iter().filter_map(Entry::file).map(|info| info.size);
     let size = sizes.fold(0, u64::saturating_add);
     if size > limits.target {
         return Err(TreeError::TooLarge { size, limit: limits.target });
     }
     // What the records say is seen to be a tree before anything is written.
-    let (entries, ways): (Vec<Entry>, Vec<How>) =
-        planned.into_iter().map(|planned| (planned.entry, planned.how)).unzip();
     let mut target = Manifest::from_sorted(entries)?;
 
     let mut builder = Builder { base, files, sink, input };

@@ -75,7 +75,8 @@ struct Tree<'a> {
 /// up to 12 times the largest pair of files, and for what the delta itself holds.
 ///
 /// # Errors
-/// [`TreeError::Read`] and [`TreeError::Changed`]; others only if the proof fails.
+/// [`TreeError::Read`] and [`TreeError::Changed`]; [`TreeError::Records`] where so much
+/// is new that the default [`Limits`] refuse it; others only if the proof fails.
 pub fn encode(
     base: (&Manifest, &dyn Files),
     target: (&Manifest, &dyn Files),
@@ -91,13 +92,7 @@ pub fn encode(
         encoded.full = true;
     }
     let proof = &mut Discard;
-    apply(
-        &encoded.delta,
-        base.0,
-        base.1,
-        proof,
-        Limits { records: u64::MAX, ..Limits::default() },
-    )?;
+    apply(&encoded.delta, base.0, base.1, proof, Limits::default())?;
     Ok(encoded)
 }
 

@@ -41,6 +41,12 @@ const NEAR: i64 = 256;
 const LEAST: usize = 8;
 /// How many alignments are kept as recent.
 const RECENT: usize = 8;
+/// Where nothing is found at so many places in a row, as in data that is compressed
+/// already, places are left out: one more between two for each time. What a match
+/// has before the place where it was found is found backwards.
+const PATIENCE: usize = 1 << 14;
+/// So many places at most are left out.
+const LONGEST_STEP: usize = 15;
 /// How far a match is followed when it is weighed.
 const WEIGHED: usize = 1 << 16;
 
@@ -73,17 +79,20 @@ impl Matcher<'_> {
         let mut found = Vec::new();
         // The stretch being built: new bytes from `start` on, at alignment `shift`.
         let (mut start, mut shift) = (0usize, 0i64);
-        let mut scan = 0usize;
+        let (mut scan, mut misses) = (0usize, 0usize);
         while scan < self.new.len() {
             let agree = self.agreeing(scan, shift);
             if agree >= 32 {
+                misses = 0;
                 scan += agree;
                 continue;
             }
             let Some(next) = self.better(scan, shift) else {
-                scan += 1;
+                misses += 1;
+                scan += 1 + (misses / PATIENCE).min(LONGEST_STEP);
                 continue;
             };
+            misses = 0;
             // Leave as much to the old stretch as it is good for, take as much to
             // the left as the new one is good for, and cut where they meet best.
             let mut forward = self.forward(start, scan, shift);
@@ -373,6 +382,13 @@ mod tests {
     fn equal_bytes_are_one_block() {
         let bytes = noise(1, 500);
         check(&bytes, &bytes, &[(0, 0, 500)]);
+    }
+
+    #[test]
+    fn a_match_behind_long_noise_is_found_from_its_start() {
+        let old = noise(1, 500);
+        let new = [noise(2, 10 * PATIENCE), old[100..400].to_vec()].concat();
+        check(&old, &new, &[(100, 10 * PATIENCE as u32, 300)]);
     }
 
     #[test]

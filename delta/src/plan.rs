@@ -1,16 +1,19 @@
 //! Records and manifests: what it takes to get from one tree to another, and back.
 
 use crate::manifest::{Digest, Entry, FileInfo, Kind, Manifest, compare};
-use crate::record::{Access, Change, Codec, Content, Mtime, New, NewKind, Record};
+use crate::record::{self, Access, Change, Codec, Content, Mtime, New, NewKind, Record};
 use crate::tree::TreeError;
 
-/// One entry of the target and how it comes about. The digest of a file whose
+/// The entries of the target and how each comes about. The digest of a file whose
 /// content travels is not known yet, and zero.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Planned {
-    pub(crate) entry: Entry,
-    pub(crate) how: How,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) ways: Vec<How>,
 }
+
+/// Bytes of one entry, without its strings.
+pub(crate) const PLANNED: usize = size_of::<Entry>() + size_of::<How>();
 
 /// How an entry of the target comes about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,13 +136,20 @@ impl State {
     }
 }
 
-/// Carries the records out over `base`.
+/// Carries the records out over `base`, each as it is read.
 ///
 /// # Errors
-/// [`TreeError::Record`] where they do not go with it.
-pub(crate) fn resolve(base: &Manifest, records: Vec<Record>) -> Result<Vec<Planned>, TreeError> {
-    let mut plan = Plan { base, next: 0, state: State::default(), planned: Vec::new() };
-    for record in records {
+/// [`TreeError::Record`] where they do not go with it, [`TreeError::Records`].
+pub(crate) fn resolve(
+    base: &Manifest,
+    records: &mut record::Reader<'_, '_>,
+) -> Result<Planned, TreeError> {
+    let mut plan = Plan { base, next: 0, state: State::default(), planned: Planned::default() };
+    // At once, since a list that grows is in memory twice for a moment.
+    let most = base.entries().len().saturating_add(records.most());
+    plan.planned.entries.reserve_exact(most);
+    plan.planned.ways.reserve_exact(most);
+    while let Some(record) = records.next().map_err(TreeError::Records)? {
         match record {
             Record::Keep(n) => plan.keep(n, false)?,
             Record::Touch(n) => plan.keep(n, true)?,
@@ -158,14 +168,19 @@ struct Plan<'a> {
     base: &'a Manifest,
     next: usize,
     state: State,
-    planned: Vec<Planned>,
+    planned: Planned,
 }
 
 impl<'a> Plan<'a> {
     /// The error of a record that goes with nothing, naming the entry after which it comes.
     fn impossible(&self) -> TreeError {
-        let path = self.planned.last().map(|p| p.entry.path.clone()).unwrap_or_default();
+        let path = self.planned.entries.last().map(|entry| entry.path.clone()).unwrap_or_default();
         TreeError::Record { path }
+    }
+
+    fn push(&mut self, entry: Entry, how: How) {
+        self.planned.entries.push(entry);
+        self.planned.ways.push(how);
     }
 
     fn advance(&mut self, n: u64) -> Result<&'a [Entry], TreeError> {
@@ -185,7 +200,7 @@ impl<'a> Plan<'a> {
                 how = How::Keep(number);
                 info.mtime = if touch { self.state.mtime } else { info.mtime };
             }
-            self.planned.push(Planned { entry, how });
+            self.push(entry, how);
         }
         Ok(())
     }
@@ -221,7 +236,7 @@ impl<'a> Plan<'a> {
         } else if change.mtime.is_some() || change.content.is_some() {
             return Err(impossible);
         }
-        self.planned.push(Planned { entry, how });
+        self.push(entry, how);
         Ok(())
     }
 
@@ -248,7 +263,7 @@ impl<'a> Plan<'a> {
         let (mode, uid, gid) = new.access.unwrap_or(*last);
         *last = (mode, uid, gid);
         let entry = Entry { path: new.path, mode, uid, gid, kind, xattrs: new.xattrs };
-        self.planned.push(Planned { entry, how });
+        self.push(entry, how);
         Ok(())
     }
 
@@ -257,8 +272,8 @@ impl<'a> Plan<'a> {
         if content.codec == Codec::Again {
             let (number, path) = content.base.as_ref()?;
             let number = usize::try_from(*number).ok()?;
-            let earlier = self.planned.get(number).filter(|p| p.entry.path == *path)?;
-            let from = earlier.entry.file()?;
+            let earlier = self.planned.entries.get(number).filter(|entry| entry.path == *path)?;
+            let from = earlier.file()?;
             return Some((FileInfo { mtime, ..*from }, How::Again(number)));
         }
         let base = match &content.base {

@@ -29,6 +29,7 @@
 //! the tree tells.
 
 use crate::manifest::MAX_PATH;
+use crate::plan::PLANNED;
 use crate::{Error, Stream, StreamReader, Streams};
 
 /// How the content of a file travels.
@@ -299,29 +300,52 @@ impl Writer<'_> {
     }
 }
 
-/// Reads the records; `limit` bounds the bytes of memory that they take together.
-///
-/// # Errors
-/// [`Error::Truncated`], [`Error::Impossible`], [`Error::TooLarge`], [`Error::ReadStreams`].
-pub(crate) fn read(input: &mut StreamReader<'_>, limit: u64) -> Result<Vec<Record>, Error> {
-    let count = input.u64(STREAM)?;
-    let mut reader = Reader { input, name: Vec::new(), room: limit, limit };
-    let mut records = Vec::new();
-    for _ in 0..count {
-        reader.spend(size_of::<Record>())?;
-        records.push(reader.record()?);
-    }
-    Ok(records)
-}
-
-struct Reader<'r, 'a> {
+/// Reads the records one by one.
+pub(crate) struct Reader<'r, 'a> {
     input: &'r mut StreamReader<'a>,
+    /// How many are left.
+    left: u64,
     name: Vec<u8>,
     room: u64,
     limit: u64,
 }
 
-impl Reader<'_, '_> {
+/// What one record takes, as it is or as the entry that it becomes, without its strings.
+const HELD: usize = if size_of::<Record>() > PLANNED { size_of::<Record>() } else { PLANNED };
+
+/// What an allocation takes besides its bytes: glibc's malloc has a head of 8 bytes
+/// and rounds up to 16.
+const ALLOCATION: usize = 24;
+
+impl<'r, 'a> Reader<'r, 'a> {
+    /// Begins with the number of records; `limit` bounds the bytes of memory that they
+    /// and what becomes of them take together.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`], [`Error::Impossible`], [`Error::ReadStreams`].
+    pub(crate) fn open(input: &'r mut StreamReader<'a>, limit: u64) -> Result<Self, Error> {
+        let left = input.u64(STREAM)?;
+        Ok(Self { input, left, name: Vec::new(), room: limit, limit })
+    }
+
+    /// The most records that can still come.
+    pub(crate) fn most(&self) -> usize {
+        usize::try_from(self.left.min(self.room / HELD as u64)).unwrap_or(0)
+    }
+
+    /// The next record; nothing behind the last.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`], [`Error::Impossible`], [`Error::TooLarge`], [`Error::ReadStreams`].
+    pub(crate) fn next(&mut self) -> Result<Option<Record>, Error> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        self.spend(HELD)?;
+        self.record().map(Some)
+    }
+
     fn record(&mut self) -> Result<Record, Error> {
         let first = self.input.byte(STREAM)?;
         let bits = first >> 2;
@@ -403,6 +427,9 @@ impl Reader<'_, '_> {
         let shared = usize::try_from(self.input.u64(STREAM)?).ok();
         let shared = shared.filter(|n| *n <= self.name.len()).ok_or(IMPOSSIBLE)?;
         let rest = self.bytes(MAX_PATH - shared)?;
+        if rest.is_empty() && shared > 0 {
+            self.spend(ALLOCATION)?;
+        }
         self.spend(shared)?;
         self.name.truncate(shared);
         self.name.extend_from_slice(&rest);
@@ -413,7 +440,8 @@ impl Reader<'_, '_> {
         let count = self.input.u64(STREAM)?;
         let mut xattrs = Vec::new();
         for _ in 0..count {
-            self.spend(size_of::<(Vec<u8>, Vec<u8>)>())?;
+            // The list of them grows by doubling.
+            self.spend(2 * size_of::<(Vec<u8>, Vec<u8>)>() + ALLOCATION)?;
             xattrs.push((self.bytes(MAX_PATH)?, self.bytes(MAX_PATH)?));
         }
         Ok(xattrs)
@@ -422,7 +450,9 @@ impl Reader<'_, '_> {
     fn bytes(&mut self, longest: usize) -> Result<Vec<u8>, Error> {
         let len = usize::try_from(self.input.u64(STREAM)?).ok();
         let len = len.filter(|n| *n <= longest).ok_or(IMPOSSIBLE)?;
-        self.spend(len)?;
+        if len > 0 {
+            self.spend(len + ALLOCATION)?;
+        }
         let mut bytes = vec![0; len];
         self.input.take(STREAM, &mut bytes)?;
         Ok(bytes)

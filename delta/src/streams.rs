@@ -8,7 +8,7 @@
 //! |-------:|---------------------------------------------------------------|
 //! |      2 | which streams follow: bit n is the stream numbered n          |
 //! |        | then for each of them, in order of number:                    |
-//! |      1 | 0xFF stored, else LZMA properties `(pb * 5 + lp) * 9 + lc`    |
+//! |      1 | 0xFF stored, else LZMA properties `(pb * 5 + lp) * 9 + lc`, lc + lp ≤ 4 |
 //! |   1..9 | length before compression (LEB128)                            |
 //! |   1..9 | length here (LEB128), absent where stored                     |
 //! |      1 | LZMA only: the dictionary has 2ⁿ bytes, 12 ≤ n ≤ 24           |
@@ -221,7 +221,22 @@ fn dictionary_logs(streams: &[Vec<u8>; COUNT]) -> [u32; COUNT] {
 /// alignment.
 const PROPERTIES: [(u32, u32, u32); 5] = [(3, 0, 0), (0, 0, 0), (4, 0, 0), (0, 2, 2), (1, 0, 0)];
 
+/// Of streams at least so long, pieces are tried first.
+const LONG: usize = 1 << 20;
+
 fn smallest(bytes: &[u8], log: u32, effort: Effort) -> Result<(u8, Vec<u8>), Error> {
+    if bytes.len() >= LONG && is_incompressible(bytes) {
+        // Only what is far apart may be alike, which the quickest way finds too.
+        return match effort.level() {
+            9 => pack(bytes, log, Effort::new(1)),
+            _ => Ok((STORED, bytes.to_vec())),
+        };
+    }
+    pack(bytes, log, effort)
+}
+
+/// The smallest way of those that are worth trying.
+fn pack(bytes: &[u8], log: u32, effort: Effort) -> Result<(u8, Vec<u8>), Error> {
     let mut best = (STORED, bytes.to_vec());
     let tries = match (effort.level(), bytes.len()) {
         (9, 0..0x8_0000) | (6.., 0..0x1_0000) => PROPERTIES.len(),
@@ -252,6 +267,15 @@ fn smallest(bytes: &[u8], log: u32, effort: Effort) -> Result<(u8, Vec<u8>), Err
     Ok(best)
 }
 
+/// Whether pieces taken all over `bytes` do not compress.
+fn is_incompressible(bytes: &[u8]) -> bool {
+    const PIECE: usize = 32 << 10;
+    bytes.chunks(PIECE).step_by(bytes.len() / PIECE / 16).all(|piece| {
+        pack(piece, 15, Effort::new(1))
+            .is_ok_and(|(_, packed)| packed.len() > piece.len() / 64 * 63)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,6 +300,26 @@ mod tests {
         }
         assert!(matches!(reader.byte(Stream::Seek), Err(Error::Truncated(Stream::Seek))));
         assert!(matches!(reader.byte(Stream::Extra), Err(Error::Truncated(Stream::Extra))));
+    }
+
+    #[test]
+    fn what_does_not_compress_is_stored_unless_it_comes_again() {
+        let mut state = 1u64;
+        let noise: Vec<u8> = (0..LONG)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                state.to_be_bytes()[0]
+            })
+            .collect();
+        let (twice, head) = ([noise.clone(), noise.clone()].concat(), 10);
+        for (level, bytes, longest) in
+            [(9, &noise, LONG + head), (5, &noise, LONG + head), (9, &twice, LONG + LONG / 50)]
+        {
+            let mut streams = Streams::new();
+            streams.put(Stream::Extra, bytes);
+            let block = streams.finish(Effort::new(level)).expect("memory can be written to");
+            assert!(block.len() <= longest, "effort {level}: {}", block.len());
+        }
     }
 
     #[test]

@@ -76,14 +76,15 @@ pub trait Sink {
 pub struct Limits {
     /// Bytes of content of the whole target.
     pub target: u64,
-    /// Bytes of memory for records: names, links, attributes.
+    /// Bytes of memory for what the records bring that the base has not: names, links,
+    /// attributes.
     pub records: u64,
 }
 
 impl Default for Limits {
-    /// No limit on the target, and 32 MiB of records.
+    /// No limit on the target, and 16 MiB of records, about 70,000 new files.
     fn default() -> Self {
-        Limits { target: u64::MAX, records: 32 << 20 }
+        Limits { target: u64::MAX, records: 16 << 20 }
     }
 }
 

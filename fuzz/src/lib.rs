@@ -3,3 +3,4 @@
 
 pub mod deltas;
 pub mod entries;
+pub mod images;

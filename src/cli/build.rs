@@ -1,15 +1,19 @@
 //! The command line of `vzbuild`.
 
+mod image;
 mod minify;
+mod report;
 mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-pub use minify::Minify;
-pub use verify::{Exercise, Scenario, Verify};
-
 use clap::{Args as ArgGroup, Parser, Subcommand};
+
+pub use image::{Compression, Image};
+pub use minify::Minify;
+pub use report::Report;
+pub use verify::{Exercise, Scenario, Verify};
 
 /// Close specs over a root file system and assemble OCI bundles
 #[derive(Parser, Debug, PartialEq)]
@@ -38,12 +42,16 @@ pub struct Args {
 pub enum Verb {
     /// Write an OCI runtime bundle of all that the specs need
     Bundle(Box<Bundle>),
+    /// Write a container image of all that the specs need, or of a bundle
+    Image(Box<Image>),
     /// Print the closed list: the specs and all that they need
     Closure(Closure),
     /// Say why a file is in: the chain of reasons and the first process
     Explain(Explain),
     /// Compare two specs, closures or bundles
     Diff(Diff),
+    /// Write a page about a bundle: what is in it and why, what was left out, what has changed
+    Report(Report),
     /// Run a bundle with runc or crun, or without either
     Run(Run),
     /// Make a bundle of an image, and prove that it does the same
@@ -82,6 +90,23 @@ pub struct Source {
     pub listed: bool,
 }
 
+/// What runs in a container; by default what was traced.
+#[derive(ArgGroup, Debug, Clone, Default, PartialEq)]
+pub struct Program {
+    /// One word of the command; give it several times for its arguments
+    #[arg(long = "arg", value_name = "WORD", allow_hyphen_values = true)]
+    pub args: Vec<OsString>,
+    /// Variable of the environment; NAME alone takes the value that it has here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<OsString>,
+    /// Working directory inside the container
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<OsString>,
+    /// User that runs the command: a number or a name of the root's passwd
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+}
+
 /// `vzbuild bundle`
 #[derive(ArgGroup, Debug, PartialEq)]
 #[command(after_help = "Examples:
@@ -105,18 +130,9 @@ pub struct Bundle {
     /// Take this config.json as the base instead of the built-in one
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// One word of the command; give it several times for its arguments
-    #[arg(long = "arg", value_name = "WORD", allow_hyphen_values = true)]
-    pub args: Vec<OsString>,
-    /// Variable of the environment; NAME alone takes the value that it has here
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub env: Vec<OsString>,
-    /// Working directory inside the bundle
-    #[arg(long, value_name = "DIR")]
-    pub cwd: Option<OsString>,
-    /// User that runs the command: a number or a name of the root's passwd
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    pub user: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub program: Program,
     /// Directory of the host that outlives the container, mounted read-write; `:ro` mounts it read-only
     #[arg(long, value_name = "HOST:PATH[:ro]")]
     pub volume: Vec<OsString>,
@@ -132,6 +148,9 @@ pub struct Bundle {
     /// Network of the container: the host's, or one of its own with nothing in it
     #[arg(long, value_name = "WHICH", default_value = "host")]
     pub network: Network,
+    /// Add what scanners such as trivy, grype and syft need to name the packages of the files
+    #[arg(long)]
+    pub scanner_files: bool,
     /// Do not wait until the bundle is on the disk
     #[arg(long)]
     pub no_sync: bool,
@@ -148,15 +167,13 @@ impl Bundle {
             output: output.to_owned(),
             tar: None,
             config: None,
-            args: Vec::new(),
-            env: Vec::new(),
-            cwd: None,
-            user: None,
+            program: Program::default(),
             volume: Vec::new(),
             tmpfs: Vec::new(),
             writable: false,
             cap: Vec::new(),
             network: Network::Host,
+            scanner_files: false,
             no_sync: false,
             json: false,
         }

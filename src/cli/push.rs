@@ -132,7 +132,11 @@ pub enum Verb {
     },
     /// The end of a push that runs on the node
     #[command(hide = true)]
-    Receive,
+    Receive {
+        /// What the sender says first, in hexadecimal
+        #[arg(long, value_name = "HEX")]
+        greeting: String,
+    },
 }
 
 /// A node.

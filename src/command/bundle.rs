@@ -3,22 +3,24 @@
 pub(super) mod contents;
 pub(super) mod mounts;
 pub(super) mod program;
-mod summary;
+pub(super) mod summary;
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use anyhow::Context;
 use bundler::bundle::{self, BundleError};
 use bundler::staging::StagingError;
-use bundler::{AssembleError, Assembled, Layer, Sinks};
+use bundler::{AssembleError, Assembled, Container, Layer, RootPath, Sinks};
 use oci_spec::runtime::Spec;
 
 use crate::cli::build;
-use crate::report::{Advice, INTERRUPTED, Status};
+use crate::evidence::{self, Inventory, Subject};
+use crate::report::{Advice, Status};
 use crate::{interrupt, progress, report};
 
 use super::source::{Gathered, gather};
@@ -62,21 +64,16 @@ pub(super) enum Report {
 /// # Errors
 /// As [`run`].
 pub(super) fn make(args: &build::Bundle, report: Report) -> anyhow::Result<()> {
-    let gathered = gather(&args.source)?;
-    if report != Report::Quiet {
-        gathered.say_warnings();
+    let Prepared { gathered, mut container, mut spec, plan, inventory, lost, wrote_root, created } =
+        prepare(args, report)?;
+    let contents::Plan { layer, for_scanners } = plan;
+    if wrote_root && report != Report::Quiet {
+        report::warn(
+            "vzbuild",
+            "the run wrote into `/` itself, which is read-only in the bundle: --writable changes that",
+        );
     }
-    if report != Report::Quiet || !args.source.allow_missing {
-        gathered.refuse_missing(args.source.allow_missing)?;
-    }
-
-    let base = args.config.as_deref().map(read_config).transpose()?;
-    let mut container = program::decide(args, &gathered, base.as_ref())?;
-    let lost = mounts::decide(args, &gathered, &mut container)?;
-    let mut spec = program::over(base, args, &container);
-    let layer = contents::plan(&gathered, &spec, &container, latest_time()?)?;
     mounts::fit(&mut container, &mut spec, &layer);
-    refuse_unreadable(&layer, args.source.allow_missing)?;
     if !nix::unistd::geteuid().is_root() {
         let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         bundler::rootless::make_rootless(&mut spec, uid, gid);
@@ -84,12 +81,33 @@ pub(super) fn make(args: &build::Bundle, report: Report) -> anyhow::Result<()> {
 
     let bar = progress::bytes("bundle", layer.bytes());
     let stop = interrupt::flag()?;
-    let sinks = Sinks { tar: None, progress: Some(&|bytes| bar.inc(bytes)), stop: Some(&stop) };
-    let (place, assembled) = match args.tar.as_deref() {
-        Some(tar) => (None, write_tar(tar, &gathered, &layer, sinks)?),
-        None => {
-            let written =
-                bundle::write(&args.output, &gathered.rootfs, &layer, spec, sinks, !args.no_sync);
+    let sinks =
+        Sinks { progress: Some(&|bytes| bar.inc(bytes)), stop: Some(&stop), ..Sinks::default() };
+    let (place, assembled) = match (args.tar.as_deref(), &inventory) {
+        (Some(tar), _) => (None, write_tar(tar, &gathered, &layer, sinks)?),
+        (None, inventory) => {
+            let digests = Mutex::default();
+            let sinks = Sinks { digests: Some(&digests), ..sinks };
+            let name = container.args.first().and_then(|program| program.rsplit('/').next());
+            let beside = |diff_id| {
+                let digests = std::mem::take(&mut *digests.lock().map_err(|_| poisoned())?);
+                let subject = Subject {
+                    gathered: &gathered,
+                    layer: &layer,
+                    diff_id,
+                    digests: &digests,
+                    name: name.unwrap_or("bundle"),
+                    for_scanners: &for_scanners,
+                    created,
+                };
+                let documents = inventory.as_ref().map(|inventory| inventory.documents(&subject));
+                let documents = documents.transpose().map_err(std::io::Error::other)?;
+                let documents = documents.unwrap_or_default().into_iter();
+                let folder = Path::new(evidence::FOLDER);
+                Ok(documents.map(|one| (folder.join(one.name), one.bytes)).collect())
+            };
+            let (rootfs, sync) = (&gathered.rootfs, !args.no_sync);
+            let written = bundle::write(&args.output, rootfs, &layer, spec, sinks, &beside, sync);
             let bundle = written.map_err(|error| explain(error, &args.output))?;
             (Some(bundle.dir), bundle.layer)
         }
@@ -103,8 +121,57 @@ pub(super) fn make(args: &build::Bundle, report: Report) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// All that a bundle, or an image of it, is made of.
+pub(super) struct Prepared {
+    pub(super) gathered: Gathered,
+    pub(super) container: Container,
+    pub(super) spec: Spec,
+    pub(super) plan: contents::Plan,
+    /// What the root holds, where documents or scanners need it.
+    inventory: Option<Inventory>,
+    /// Directories whose content ends with the program.
+    lost: Vec<RootPath>,
+    /// Whether the run wrote into the root directory itself.
+    wrote_root: bool,
+    /// The time after which nothing may have been made.
+    created: Option<i64>,
+}
+
+/// From the specs to the plan of a bundle.
+pub(super) fn prepare(args: &build::Bundle, report: Report) -> anyhow::Result<Prepared> {
+    let gathered = gather(&args.source)?;
+    if report != Report::Quiet {
+        gathered.say_warnings();
+    }
+    if report != Report::Quiet || !args.source.allow_missing {
+        gathered.refuse_missing(args.source.allow_missing)?;
+    }
+
+    let base = args.config.as_deref().map(read_config).transpose()?;
+    let mut container = program::decide(args, &gathered, base.as_ref())?;
+    let (lost, wrote_root) = mounts::decide(args, &gathered, &mut container)?;
+    let spec = program::over(base, args, &container);
+    let created = latest_time()?;
+    // The layer alone has no place for documents.
+    let inventory = (args.tar.is_none() || args.scanner_files)
+        .then(|| Inventory::take(&gathered))
+        .transpose()?;
+    if report != Report::Quiet {
+        inventory.iter().for_each(Inventory::say_unread);
+    }
+    let scanned = inventory.as_ref().filter(|_| args.scanner_files);
+    let plan = contents::plan(&gathered, &spec, &container, created, scanned)?;
+    refuse_unreadable(&plan.layer, args.source.allow_missing)?;
+    Ok(Prepared { gathered, container, spec, plan, inventory, lost, wrote_root, created })
+}
+
+/// A worker panicked: cannot happen, and has been said where it did.
+fn poisoned() -> std::io::Error {
+    std::io::Error::other("a worker ended early")
+}
+
 /// The time after which no file may have been changed (reproducible-builds.org).
-fn latest_time() -> anyhow::Result<Option<i64>> {
+pub(super) fn latest_time() -> anyhow::Result<Option<i64>> {
     let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(None) };
     let seconds = text.to_str().and_then(|text| text.parse().ok());
     seconds.map(Some).with_context(|| {
@@ -118,7 +185,7 @@ fn read_config(path: &Path) -> anyhow::Result<Spec> {
         .with_context(|| format!("`{}` is no OCI config.json", path.display()))
 }
 
-fn refuse_unreadable(layer: &Layer, allow: bool) -> anyhow::Result<()> {
+pub(super) fn refuse_unreadable(layer: &Layer, allow: bool) -> anyhow::Result<()> {
     if layer.unreadable.is_empty() {
         return Ok(());
     }
@@ -176,7 +243,7 @@ fn write_tar(
 fn explain(error: BundleError, output: &Path) -> anyhow::Error {
     let hint = match &error {
         BundleError::Assemble(AssembleError::Interrupted) => {
-            return Err::<(), _>(error).status(INTERRUPTED).unwrap_err();
+            return Err::<(), _>(error).status(interrupt::INTERRUPTED).unwrap_err();
         }
         BundleError::Assemble(AssembleError::Vanished(_) | AssembleError::Changed(_)) => {
             "something writes to the root meanwhile (a running service, an upgrade?): stop it or try again"

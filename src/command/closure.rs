@@ -84,7 +84,7 @@ fn reason(why: &Why) -> Value {
 }
 
 /// A stable name for scripts.
-pub(super) fn kind(reason: &Reason) -> &'static str {
+pub(crate) fn kind(reason: &Reason) -> &'static str {
     match reason {
         Reason::Spec => "spec",
         Reason::Interpreter { .. } => "interpreter",

@@ -11,6 +11,7 @@ use delta::{Digest, Effort, Encoded, Options, vcdiff};
 use serde_json::json;
 
 use crate::cli::build::{Delta, DeltaFormat};
+use crate::interrupt::{self, Stoppable};
 use crate::progress;
 use crate::report::{self, Advice, Status};
 use crate::tree::{FileAt, FileSink, Tree};
@@ -106,9 +107,11 @@ fn promise(target: &[u8]) -> Vec<u8> {
 
 fn write(output: &Path, delta: &[u8]) -> anyhow::Result<()> {
     let cannot = || format!("cannot write {}", output.display());
-    let mut file = FileSink::create(output).with_context(cannot)?;
-    file.write_all(delta).with_context(cannot)?;
-    file.finish().with_context(cannot)
+    let stop = interrupt::flag()?;
+    let mut out = Stoppable { out: FileSink::create(output).with_context(cannot)?, stop: &stop };
+    let written = out.write_all(delta).map_err(anyhow::Error::from);
+    let written = written.and_then(|()| Ok(out.out.finish()?));
+    interrupt::explain(&stop, written.with_context(cannot))
 }
 
 fn summarize(encoded: &Encoded, size: u64, output: &Path, json: bool) -> anyhow::Result<()> {

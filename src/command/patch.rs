@@ -3,12 +3,14 @@
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail};
 use delta::{Digest, Entry, Limits, ReadAt, Sink, container, vcdiff};
 use sha2::{Digest as _, Sha256};
 
 use crate::cli::build::Patch;
+use crate::interrupt::{self, Stoppable};
 use crate::progress;
 use crate::report::{self, Advice, Status};
 use crate::tree::{self, Archive, ArchiveSink, DirectorySink, FileAt, FileSink, Tree};
@@ -39,13 +41,19 @@ pub fn run(args: &Patch) -> anyhow::Result<ExitCode> {
 
 fn apply_container(args: &Patch, delta: &FileAt) -> anyhow::Result<()> {
     let base = Tree::open(&args.old)?;
+    // Nothing is on the disk yet: until here a signal just ends the program.
+    let stop = interrupt::flag()?;
+    interrupt::explain(&stop, build(args, delta, &base, &stop))
+}
+
+fn build(args: &Patch, delta: &FileAt, base: &Tree, stop: &AtomicBool) -> anyhow::Result<()> {
     let bar = progress::bytes("patching", base.manifest().size());
     let limits = Limits { target: room(&args.output)?, ..Limits::default() };
     let apply = |sink: &mut dyn Sink| {
-        let mut sink = Watched { sink, bar: &bar };
+        let mut sink = Watched { sink, bar: &bar, stop };
         delta::apply(delta, base.manifest(), base.files(), &mut sink, limits)
     };
-    match (&base, wants_tar(&args.output)) {
+    match (base, wants_tar(&args.output)) {
         (Tree::File(_), _) => drop(apply(&mut FileSink::create(&args.output)?)?),
         (Tree::Archive(_), _) | (_, true) => drop(apply(&mut ArchiveSink::create(&args.output)?)?),
         (Tree::Directory(_), false) => {
@@ -59,27 +67,37 @@ fn apply_container(args: &Patch, delta: &FileAt) -> anyhow::Result<()> {
 }
 
 fn apply_vcdiff(args: &Patch, delta: &FileAt) -> anyhow::Result<()> {
-    let is_directory = args.old.is_dir();
+    let base = args.old.is_dir().then(|| Tree::open(&args.old)).transpose()?;
+    let stop = interrupt::flag()?;
+    interrupt::explain(&stop, restore(args, delta, base, &stop))
+}
+
+/// Restores a target from VCDIFF, where OLD is a directory by way of its tar.
+fn restore(
+    args: &Patch,
+    delta: &FileAt,
+    base: Option<Tree>,
+    stop: &AtomicBool,
+) -> anyhow::Result<()> {
+    let is_directory = base.is_some();
     let spool;
-    let source = if is_directory {
-        let Tree::Directory(directory) = Tree::open(&args.old)? else {
-            bail!("it changed meanwhile")
-        };
+    let source = if let Some(base) = base {
+        let Tree::Directory(directory) = base else { bail!("it changed meanwhile") };
         let mut tar = FileSink::create(&args.output.with_extension("old-tar"))?;
-        directory.write_tar(&mut tar)?;
+        directory.write_tar(&mut Stoppable { out: &mut tar, stop })?;
         spool = tar;
         spool.content()?
     } else {
         open(&args.old)?
     };
     let bar = progress::bytes("patching", source.len());
-    let mut out =
-        Hashed { file: FileSink::create(&args.output)?, hasher: Sha256::new(), bar: &bar };
+    let out = Hashed { file: FileSink::create(&args.output)?, hasher: Sha256::new(), bar: &bar };
+    let mut out = Stoppable { out, stop };
     let limits = vcdiff::Limits { target: room(&args.output)?, window: vcdiff::MAX_WINDOW };
     let mut input = Sequential { content: delta, at: 0 };
     let decoded = vcdiff::decode(&mut input, &source, &mut out, limits)?;
-    let digest = Digest(out.hasher.finalize().into());
-    let mut file = out.file;
+    let digest = Digest(out.out.hasher.finalize().into());
+    let mut file = out.out.file;
     bar.finish_and_clear();
     if let Some(promise) = decoded.application.as_deref().and_then(|a| a.strip_prefix(b"vz1 "))
         && promise != format!("{} {digest}", decoded.target_len).as_bytes()
@@ -92,7 +110,8 @@ fn apply_vcdiff(args: &Patch, delta: &FileAt) -> anyhow::Result<()> {
     let archive = Archive::open(file.file()?).context("the result is no tar of a tree")?;
     drop(file);
     let mut sink = DirectorySink::create(&args.output)?;
-    tree::copy(&Tree::Archive(archive), &mut sink)?;
+    let hidden = indicatif::ProgressBar::hidden();
+    tree::copy(&Tree::Archive(archive), &mut Watched { sink: &mut sink, bar: &hidden, stop })?;
     warn_unkept(&sink);
     Ok(())
 }
@@ -156,10 +175,11 @@ impl Write for Hashed<'_> {
     }
 }
 
-/// A sink whose bytes are counted.
+/// A sink whose bytes are counted, and that fails once it is to stop.
 struct Watched<'a> {
     sink: &'a mut dyn Sink,
     bar: &'a indicatif::ProgressBar,
+    stop: &'a AtomicBool,
 }
 
 impl Sink for Watched<'_> {
@@ -173,10 +193,12 @@ impl Sink for Watched<'_> {
     }
 
     fn begin(&mut self, entry: &Entry) -> io::Result<()> {
+        interrupt::check(self.stop)?;
         self.sink.begin(entry)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        interrupt::check(self.stop)?;
         self.bar.inc(bytes.len() as u64);
         self.sink.write(bytes)
     }

@@ -86,8 +86,11 @@ fn check_shape(dir: &Path) -> anyhow::Result<()> {
     const HINT: &str =
         "a bundle is a directory with config.json and rootfs/; `vzbuild bundle` makes one";
     let shown = dir.display();
-    let meta = std::fs::symlink_metadata(dir).or_else(|_| std::fs::metadata(dir));
-    meta.with_context(|| format!("cannot read the bundle `{shown}`")).hint(HINT)?;
+    let meta = std::fs::metadata(dir);
+    let meta = meta.with_context(|| format!("cannot read the bundle `{shown}`")).hint(HINT)?;
+    if !meta.is_dir() {
+        return Err(anyhow::anyhow!("the bundle `{shown}` is no directory")).hint(HINT);
+    }
     let config = dir.join("config.json");
     let kind = std::fs::symlink_metadata(&config);
     let kind = kind.with_context(|| format!("`{shown}` has no config.json")).hint(HINT)?;
@@ -95,8 +98,13 @@ fn check_shape(dir: &Path) -> anyhow::Result<()> {
         return Err(anyhow::anyhow!("`{}` is no regular file", config.display())).hint(HINT);
     }
     let rootfs = std::fs::symlink_metadata(dir.join("rootfs"));
-    if !rootfs.is_ok_and(|meta| meta.is_dir()) {
-        return Err(anyhow::anyhow!("`{shown}` has no directory rootfs of its own")).hint(HINT);
+    match rootfs {
+        Ok(meta) if meta.is_dir() => {}
+        Ok(_) => {
+            return Err(anyhow::anyhow!("`{shown}/rootfs` is no directory, or a link to one"))
+                .hint("what a link leads to is not pushed: put the files there");
+        }
+        Err(_) => return Err(anyhow::anyhow!("`{shown}` has no directory rootfs")).hint(HINT),
     }
     let text =
         std::fs::read(&config).with_context(|| format!("cannot read `{}`", config.display()))?;
@@ -107,11 +115,11 @@ fn check_shape(dir: &Path) -> anyhow::Result<()> {
     if !matches!(path, Some("rootfs" | "./rootfs" | "rootfs/")) {
         let path = path.unwrap_or("nothing");
         return Err(anyhow::anyhow!(
-            "the root of `{}` is `{}`",
+            "`root.path` in `{}` is `{}`",
             config.display(),
             path.escape_debug()
         ))
-        .hint("only the bundle's own `rootfs` is pushed: set root.path to it");
+        .hint("only the bundle's own `rootfs` is pushed: set `root.path` to it");
     }
     Ok(())
 }

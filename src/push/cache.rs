@@ -12,6 +12,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -129,7 +130,7 @@ impl Cache {
     /// Removes what is old, and contents that no tree has.
     fn sweep(&self) -> io::Result<()> {
         for path in newest(&self.root.join("deltas"))?.into_iter().skip(DELTAS) {
-            fs::remove_file(path)?;
+            remove(&path)?;
         }
         let listings = newest(&self.root.join("listings"))?;
         if listings.len() <= TREES {
@@ -142,13 +143,13 @@ impl Cache {
             used.extend(contents.iter().map(|content| content.digest.to_string()));
         }
         for path in listings.into_iter().skip(TREES) {
-            fs::remove_file(path)?;
+            remove(&path)?;
         }
         for dir in fs::read_dir(self.root.join("objects"))? {
             for object in fs::read_dir(dir?.path())? {
                 let object = object?;
                 if !used.contains(&*object.file_name().to_string_lossy()) {
-                    fs::remove_file(object.path())?;
+                    remove(&object.path())?;
                 }
             }
         }
@@ -182,10 +183,20 @@ fn newest(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry?;
-        found.push((entry.metadata()?.modified()?, entry.path()));
+        // Another push may sweep as well.
+        let Ok(modified) = entry.metadata().and_then(|meta| meta.modified()) else { continue };
+        found.push((modified, entry.path()));
     }
     found.sort();
     Ok(found.into_iter().rev().map(|(_, path)| path).collect())
+}
+
+/// Removes a file that another push may have removed.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 fn copy(source: &dyn ReadAt, out: &mut File) -> io::Result<()> {
@@ -204,9 +215,30 @@ fn copy(source: &dyn ReadAt, out: &mut File) -> io::Result<()> {
 /// Writes a file that is whole or not there.
 fn write(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    fs::create_dir_all(dir)?;
+    // Files of a bundle may be secret, and their modes are not kept here.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let aside = dir.join(format!(".{}.{:?}", std::process::id(), std::thread::current().id()));
-    let mut file = File::create(&aside)?;
-    fill(&mut file)?;
-    fs::rename(&aside, path)
+    let written = File::create(&aside).and_then(|mut file| fill(&mut file));
+    let written = written.and_then(|()| fs::rename(&aside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn others_may_not_look_and_what_fails_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vz/objects/aa/b");
+        assert!(write(&path, |_| Err(io::ErrorKind::StorageFull.into())).is_err());
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
+        write(&path, |file| file.write_all(b"x")).unwrap();
+        let mode = fs::metadata(dir.path().join("vz")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0);
+    }
 }

@@ -44,8 +44,10 @@ pub fn each<T: Sync, R: Send>(
 pub struct Delta {
     /// The container.
     pub bytes: Vec<u8>,
-    /// Bytes of content that its target does not share with the base.
+    /// Bytes of the files that are not in the base as they are in the target.
     pub writes: u64,
+    /// How many entries are not, those that are no files included.
+    pub entries: u64,
     /// Whether it would be no better than sending files.
     pub full: bool,
     /// How each file travels that is not kept.
@@ -93,37 +95,38 @@ impl<'a> Deltas<'a> {
     }
 
     fn make(&self, base: &str, without: &[u32]) -> anyhow::Result<Delta> {
+        let tree = match base == self.bundle.id {
+            true => None,
+            false => Some(self.cache.tree(base).ok_or_else(|| anyhow!("the base is not here"))?),
+        };
+        let (manifest, files): (_, &dyn delta::Files) = match &tree {
+            Some(tree) => (&tree.manifest, tree),
+            None => (&self.bundle.manifest, self.bundle),
+        };
+        let manifest = plan::without(manifest, without)?;
         if without.is_empty()
-            && let Some(delta) = self.cache.delta(base, &self.bundle.id).and_then(|b| self.read(b))
+            && let Some(delta) = self.cache.delta(base, &self.bundle.id)
+            && let Some(delta) = self.read(delta, &manifest)
         {
             return Ok(delta);
         }
-        let encoded = if base == self.bundle.id {
-            self.encode(&self.bundle.manifest, self.bundle, without)?
-        } else {
-            let tree = self.cache.tree(base).ok_or_else(|| anyhow!("the base is not here"))?;
-            self.encode(&tree.manifest, &tree, without)?
-        };
+        let encoded = self.encode(&manifest, files)?;
         if without.is_empty() {
-            self.cache.keep_delta(base, &self.bundle.id, &encoded.delta)?;
+            // Where it cannot be kept, it serves now, and is made again another time.
+            let _ = self.cache.keep_delta(base, &self.bundle.id, &encoded.delta);
         }
-        self.read(encoded.delta).ok_or_else(|| anyhow!("the delta cannot be read"))
+        let read = self.read(encoded.delta, &manifest);
+        read.ok_or_else(|| anyhow!("the delta cannot be read"))
     }
 
-    fn encode(
-        &self,
-        base: &delta::Manifest,
-        files: &dyn delta::Files,
-        without: &[u32],
-    ) -> anyhow::Result<Encoded> {
-        let base = plan::without(base, without)?;
+    fn encode(&self, base: &delta::Manifest, files: &dyn delta::Files) -> anyhow::Result<Encoded> {
         let jobs = thread::available_parallelism().map_or(1, usize::from);
         let options = delta::Options { effort: Effort::new(6), jobs, progress: &|_| () };
-        Ok(delta::encode((&base, files), (&self.bundle.manifest, self.bundle), &options)?)
+        Ok(delta::encode((base, files), (&self.bundle.manifest, self.bundle), &options)?)
     }
 
     /// What a delta does, from its own records; nothing where it is none of this target.
-    fn read(&self, bytes: Vec<u8>) -> Option<Delta> {
+    fn read(&self, bytes: Vec<u8>, base: &delta::Manifest) -> Option<Delta> {
         use delta::record::{NewKind, Record};
         let (header, records) = delta::inspect(&bytes, delta::Limits::default()).ok()?;
         if header.target != self.bundle.manifest.digest() {
@@ -149,9 +152,19 @@ impl<'a> Deltas<'a> {
                 });
             }
         }
-        let writes = steps.iter().map(|step| step.size).sum();
+        let (mut writes, mut entries) = (0_u64, 0);
+        for entry in self.bundle.manifest.entries() {
+            match entry.file() {
+                // A hard link.
+                Some(_) if base.get(&entry.path) == Some(entry) => {}
+                info => {
+                    entries += 1;
+                    writes = writes.saturating_add(info.map_or(0, |info| info.size));
+                }
+            }
+        }
         let full = header.base == delta::Manifest::default().digest();
-        Some(Delta { bytes, writes, full, steps })
+        Some(Delta { bytes, writes, entries, full, steps })
     }
 }
 

@@ -45,7 +45,7 @@ pub enum InventoryError {
     #[error("group `{0}` is its own child")]
     Loop(String),
     /// A variable cannot be used as it is.
-    #[error("`{variable}` of `{host}` cannot be used here: `{value}`")]
+    #[error("`{variable}` of `{host}` cannot be used as it is: `{value}`")]
     Variable {
         /// The host.
         host: String,

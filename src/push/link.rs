@@ -92,7 +92,7 @@ impl Link {
         Ok(Self::resume(input, output, sent, silence, hang_up))
     }
 
-    /// As [`Link::start`], where the greeting was sent already, `sent` bytes in all.
+    /// As [`Link::start`], where the greeting is there already, by `sent` bytes in all.
     pub fn resume(
         mut input: impl Read + Send + 'static,
         output: impl Write + Send + 'static,
@@ -116,10 +116,15 @@ impl Link {
             let (state, counters) = (Arc::clone(&state), Arc::clone(&counters));
             thread::spawn(move || pump(&mut input, &frames, &state, &counters));
         }
+        // Two threads: the one that sends may wait for as long as the other end reads nothing.
+        {
+            let state = Arc::clone(&state);
+            thread::spawn(move || watch(&state, silence, hang_up));
+        }
         {
             let (state, counters, out) =
                 (Arc::clone(&state), Arc::clone(&counters), Arc::clone(&out));
-            thread::spawn(move || watch(&state, &counters, &out, silence, hang_up));
+            thread::spawn(move || beat(&state, &counters, &out, silence));
         }
         Link { out, incoming, state, silence, limiter: None, counters }
     }
@@ -183,8 +188,27 @@ impl Link {
         Some(frame.map_err(|e| self.explain(e.into())))
     }
 
+    /// What the other end said last, after sending to it failed: it may have told
+    /// why it left.
+    pub fn last_message(&mut self) -> Option<Frame> {
+        // What has broken ends the reader as well, so this is a bound and no delay.
+        let given_up = Instant::now() + Duration::from_secs(3);
+        loop {
+            let left = given_up.saturating_duration_since(Instant::now());
+            let frame = self.incoming.recv_timeout(left).ok()?.ok()?;
+            if frame.kind == Type::Message {
+                return Some(frame);
+            }
+        }
+    }
+
+    /// Whether the other end was given up.
+    pub fn was_silent(&self) -> bool {
+        self.state.silent.load(Ordering::Relaxed)
+    }
+
     fn explain(&self, error: LinkError) -> LinkError {
-        match self.state.silent.load(Ordering::Relaxed) {
+        match self.was_silent() {
             true => LinkError::Silent(self.silence),
             false => error,
         }
@@ -269,33 +293,38 @@ impl<R: Read> Read for Heard<'_, R> {
     }
 }
 
-/// Sends heartbeats, and hangs up when nothing was heard for too long.
-fn watch(
-    state: &State,
-    counters: &Counters,
-    out: &Mutex<Box<dyn Write + Send>>,
-    silence: Duration,
-    hang_up: impl FnOnce(),
-) {
-    let tick = (silence / 10).clamp(Duration::from_millis(5), Duration::from_millis(250));
-    let mut beat = Instant::now();
+/// How often the threads of a link look around.
+fn tick(silence: Duration) -> Duration {
+    (silence / 10).clamp(Duration::from_millis(5), Duration::from_millis(250))
+}
+
+/// Hangs up when nothing was heard for too long.
+fn watch(state: &State, silence: Duration, hang_up: impl FnOnce()) {
     while !state.ended.load(Ordering::Relaxed) {
-        thread::sleep(tick);
+        thread::sleep(tick(silence));
         if state.unheard() > silence && !state.full.load(Ordering::Relaxed) {
             state.silent.store(true, Ordering::Relaxed);
             hang_up();
             return;
         }
+    }
+}
+
+/// Sends heartbeats.
+fn beat(state: &State, counters: &Counters, out: &Mutex<Box<dyn Write + Send>>, silence: Duration) {
+    let mut last = Instant::now();
+    while !state.ended.load(Ordering::Relaxed) {
+        thread::sleep(tick(silence));
         let told = counters.verified.load(Ordering::Relaxed);
         let due = if told > 0 { Duration::from_secs(1) } else { silence };
-        if beat.elapsed() < due.min(silence / 3) {
+        if last.elapsed() < due.min(silence / 3) {
             continue;
         }
         // Where the lock is held, a frame is on its way, which serves as well.
         if let Ok(mut out) = out.try_lock()
             && !state.ended.load(Ordering::Relaxed)
         {
-            beat = Instant::now();
+            last = Instant::now();
             let told = if told > 0 { told.to_le_bytes().to_vec() } else { Vec::new() };
             if frame::write(&mut *out, Type::Heartbeat, &told).is_err() {
                 return;
@@ -366,6 +395,33 @@ mod tests {
         let mut near = link(&near, 100);
         let error = (0..1000).find_map(|_| near.send(Type::Data, &[0; 100_000]).err());
         assert!(matches!(error, Some(LinkError::Silent(_))));
+    }
+
+    /// Takes nothing, and waits for ever, as a pipe does whose reader is stuck.
+    struct Stuck;
+
+    impl Write for Stuck {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            loop {
+                thread::park();
+            }
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_that_is_stuck_does_not_stop_the_watch() {
+        let (near, _far) = UnixStream::pair().unwrap();
+        let (input, ours) = (near.try_clone().unwrap(), near.try_clone().unwrap());
+        let hang_up = move || drop(ours.shutdown(Shutdown::Both));
+        let mut link = Link::resume(input, Stuck, 0, Duration::from_millis(100), hang_up);
+        let (said, heard) = std::sync::mpsc::channel();
+        thread::spawn(move || said.send(link.receive().map(drop)));
+        let end = heard.recv_timeout(Duration::from_secs(20)).expect("it waits for ever");
+        assert!(matches!(end, Err(LinkError::Silent(_))));
     }
 
     #[test]

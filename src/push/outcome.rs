@@ -97,7 +97,13 @@ impl Outcome {
         }
         let unkept = self.receipt.as_ref().map_or(0, |receipt| receipt.unkept);
         if unkept > 0 {
-            let _ = write!(line, ", {unkept} owners or devices not kept (not root there)");
+            let _ = write!(
+                line,
+                ", {unkept} files lack an owner, setuid bit or device of theirs (only root there can give it)"
+            );
+        }
+        if let Some(why) = self.receipt.as_ref().and_then(|receipt| receipt.unswept.as_ref()) {
+            let _ = write!(line, ", but old revisions could not be swept: {why}");
         }
         line
     }

@@ -26,7 +26,7 @@
 //! The receiver hashes the base while a delta is on its way. Where files of it are
 //! not what they should be, it answers [`Reply::Damaged`] with their numbers in the
 //! base's listing, and the sender offers again, with a delta against the base
-//! without them ([`super::plan::without`]), or files.
+//! without them ([`super::plan::without`]), or files: each at most once.
 //!
 //! Limits: a listing has at most [`MAX_LISTING`] bytes, a name matches
 //! [`valid_name`], and nothing that is received becomes a path but entries of a
@@ -41,6 +41,8 @@ use serde::{Deserialize, Serialize};
 pub const VERSION: u32 = 1;
 /// Longest listing, in bytes, before compression.
 pub const MAX_LISTING: u64 = 16 << 20;
+/// Most damaged files that are told one by one, so that they fit into a frame.
+pub const MAX_DAMAGED: usize = 4096;
 /// Longest name of a bundle, in bytes.
 const MAX_NAME: usize = 64;
 
@@ -149,7 +151,7 @@ pub enum Offer {
         offset: u64,
         /// Bytes of content that will be written anew.
         writes: u64,
-        /// Entries of the target.
+        /// Entries of the target that take an inode of their own.
         entries: u64,
     },
     /// A listing and contents.
@@ -193,8 +195,12 @@ pub enum Reply {
     },
     /// Files of the base or of the revision itself are not as they should be.
     Damaged {
-        /// Their numbers in the listing of the revision.
+        /// Their numbers in the listing of the revision, at most [`MAX_DAMAGED`].
         files: Vec<u32>,
+        /// How many were found, told or not.
+        found: u64,
+        /// Whether `files` has all of them; where not, contents have to be offered.
+        all: bool,
     },
     /// The revision is in its place, synced and linked.
     Receipt(Receipt),
@@ -235,10 +241,13 @@ pub struct Receipt {
     pub linked: u64,
     /// Bytes of content that were written.
     pub written: u64,
-    /// How many owners, device nodes and attributes this user could not keep.
+    /// How many files lack a device node, owner other than root, setuid bit or
+    /// attribute, which this user may not give them.
     pub unkept: u64,
     /// Revisions that were removed.
     pub swept: Vec<String>,
+    /// Why what nothing needs could not be removed; the revision is in place all the same.
+    pub unswept: Option<String>,
 }
 
 #[cfg(test)]

@@ -1,23 +1,27 @@
 //! The node's end: takes what a sender offers, and puts it in place when it is
 //! whole and proved.
 
+mod base;
 mod delta_offer;
 mod files_offer;
 mod listing;
+mod objects;
 mod pull;
 mod tasks;
 
 pub use pull::pull;
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use self::base::Base;
 use super::link::{Link, LinkError};
-use super::protocol::{Have, Hello, Offer, Receipt, Reply, Task, VERSION, valid_name};
+use super::protocol::{Have, Hello, MAX_DAMAGED, Offer, Receipt, Reply, Task, VERSION, valid_name};
 use super::store::{Contents, Store, parse_id};
-use super::{staging, sweep, verify};
-use crate::report::hint_of;
+use super::{space, staging, sweep, verify};
+use crate::report::{Advice, hint_of};
 
 /// What a receiver says of itself.
 #[derive(Clone, Debug)]
@@ -31,6 +35,9 @@ pub struct Identity {
 /// How long a push waits for another one of the same name: longer than a receiver
 /// whose link is dead lives.
 const PATIENCE: Duration = Duration::from_secs(35);
+
+/// Revisions that a sender is told of: more serve no delta.
+const MAX_REVISIONS: usize = 100;
 
 /// Serves one session. What goes wrong is told to the sender as well.
 ///
@@ -72,12 +79,7 @@ fn dispatch(link: &mut Link, store: &Store, identity: &Identity) -> anyhow::Resu
             store.make()?;
             let lock = store.lock(&push.name, PATIENCE)?;
             let done = push.run(link, identity);
-            if let Err(error) = &done
-                && super::space::is_full(error)
-            {
-                // Whoever has no room left needs it more than the next try does.
-                sweep::delete(&store.incoming(&push.name, &push.target))?;
-            }
+            let done = push.clear_up(done);
             drop(lock);
             done
         }
@@ -101,22 +103,23 @@ struct Push<'a> {
 enum Taken {
     /// A revision lies in its place; the links are still as before.
     Installed(Receipt),
-    /// Something else has to be offered.
-    Damaged(Vec<u32>),
+    /// Something else has to be offered: these files are damaged, so many of them new.
+    Damaged(Vec<u32>, u64),
 }
 
 impl Push<'_> {
     fn have(&self, identity: &Identity) -> anyhow::Result<Have> {
-        let current = self.store.link(&self.name, "current");
-        let previous = self.store.link(&self.name, "previous");
+        let current = self.store.current(&self.name);
+        let previous = self.store.previous(&self.name);
         let mut revisions: Vec<String> = current.iter().chain(&previous).cloned().collect();
         for id in self.store.ids(&self.name)? {
             if !revisions.contains(&id) {
                 revisions.push(id);
             }
         }
-        revisions.retain(|id| self.store.listing(&self.name, id).is_ok());
         revisions.dedup();
+        revisions.truncate(MAX_REVISIONS);
+        revisions.retain(|id| self.store.listing(&self.name, id).is_ok());
         let incoming = self.store.incoming(&self.name, &self.target);
         let staged =
             std::fs::read_dir(incoming.join("objects")).is_ok_and(|mut d| d.next().is_some());
@@ -132,8 +135,12 @@ impl Push<'_> {
     }
 
     fn run(&self, link: &mut Link, identity: &Identity) -> anyhow::Result<()> {
-        sweep::incoming(self.store, false)?;
-        link.say(&Reply::Have(self.have(identity)?))?;
+        sweep::incoming(self.store, Some((&self.name, &self.target)), sweep::INCOMING_AGE)?;
+        let have = self.have(identity)?;
+        // Hashed while the offer is on its way: nearly all are made from this one.
+        let base = have.revisions.first().filter(|_| !have.revisions.contains(&self.target));
+        let mut likely = base.and_then(|id| Base::begin(self, id, &[]).ok());
+        link.say(&Reply::Have(have))?;
         let incoming = self.store.incoming(&self.name, &self.target);
         loop {
             let offer: Offer = link.hear()?;
@@ -143,21 +150,68 @@ impl Push<'_> {
             }
             let taken = match offer {
                 Offer::Present => self.present()?,
-                Offer::Delta { .. } => delta_offer::take(self, link, &incoming, offer)?,
+                Offer::Delta { .. } => {
+                    delta_offer::take(self, link, &incoming, offer, likely.take())?
+                }
                 Offer::Files { bytes, listing, ask } => {
-                    files_offer::take(self, link, &incoming, (bytes, listing), ask)?
+                    let lengths = (bytes, listing);
+                    files_offer::take(self, link, &incoming, lengths, ask, likely.take())?
                 }
             };
             match taken {
-                Taken::Damaged(files) => link.say(&Reply::Damaged { files })?,
+                Taken::Damaged(mut files, found) => {
+                    let all = files.len() <= MAX_DAMAGED;
+                    files.truncate(MAX_DAMAGED);
+                    link.say(&Reply::Damaged { files, found, all })?;
+                }
                 Taken::Installed(mut receipt) => {
                     receipt.previous = self.store.switch(&self.name, &self.target)?;
-                    sweep::delete(&incoming)?;
-                    receipt.swept = sweep::revisions(self.store, &self.name, self.keep)?;
-                    sweep::receivers(self.store)?;
+                    // It is done: what cannot be swept now does not undo it.
+                    let swept = self.sweep(&incoming);
+                    match swept {
+                        Ok(swept) => receipt.swept = swept,
+                        Err(error) => receipt.unswept = Some(format!("{error:#}")),
+                    }
                     return Ok(link.say(&Reply::Receipt(receipt))?);
                 }
             }
+        }
+    }
+
+    fn sweep(&self, incoming: &Path) -> anyhow::Result<Vec<String>> {
+        sweep::delete(incoming)?;
+        sweep::gone(self.store)?;
+        sweep::receivers(self.store)?;
+        sweep::revisions(self.store, &self.name, self.keep)
+    }
+
+    /// Sees to it that there is room for so many bytes in so many inodes beside what
+    /// is there; other broken-off pushes make way for this one.
+    fn make_room(&self, incoming: &Path, bytes: u64, inodes: u64) -> anyhow::Result<()> {
+        if space::check(incoming, bytes, inodes)?.is_some() {
+            sweep::incoming(self.store, Some((&self.name, &self.target)), Duration::ZERO)?;
+        }
+        match space::check(incoming, bytes, inodes)? {
+            None => Ok(()),
+            Some(lack) => Err(lack).hint("make room on the node, or `vzpush gc` it"),
+        }
+    }
+
+    /// After a push that was not done: pieces stay for the next try, but not to the
+    /// last block of the disk.
+    fn clear_up(&self, done: anyhow::Result<()>) -> anyhow::Result<()> {
+        let Err(error) = done else { return Ok(()) };
+        let incoming = self.store.incoming(&self.name, &self.target);
+        let full = space::is_full(&error);
+        if full && let Err(left) = sweep::give_back(&incoming) {
+            return Err(error.context(format!("cannot make room again: {left:#}")));
+        }
+        for empty in [&incoming.join("objects"), &incoming] {
+            let _ = std::fs::remove_dir(empty);
+        }
+        match full && hint_of(&error).is_none() {
+            true => Err(error).hint("make room on the node, and push again: what came of it stays"),
+            false => Err(error),
         }
     }
 
@@ -175,11 +229,13 @@ impl Push<'_> {
         let files = differences.iter().filter(|d| {
             matches!(d.what, verify::What::Missing | verify::What::Kind | verify::What::Content)
         });
-        Ok(Taken::Damaged(files.filter_map(|d| d.number).filter(is_file).collect()))
+        let files: Vec<u32> = files.filter_map(|d| d.number).filter(is_file).collect();
+        let found = files.len() as u64;
+        Ok(Taken::Damaged(files, found))
     }
 
     /// Puts the sealed tree in its place.
-    fn install(&self, incoming: &std::path::Path, receipt: Receipt) -> anyhow::Result<Taken> {
+    fn install(&self, incoming: &Path, receipt: Receipt) -> anyhow::Result<Taken> {
         staging::install(self.store, incoming, &self.name, &self.target)?;
         Ok(Taken::Installed(receipt))
     }

@@ -76,6 +76,7 @@ impl Push<'_> {
             return self.planned(way, outcome);
         }
         let mut without = Vec::new();
+        let mut mended = false;
         loop {
             let reply = match &way {
                 Way::Present => {
@@ -108,17 +109,17 @@ impl Push<'_> {
                     outcome.receipt = Some(receipt);
                     return Ok(outcome);
                 }
-                // Against what is whole of it; if that fails too, by files.
-                (Reply::Damaged { files }, Way::Present) => {
-                    outcome.damaged += files.len() as u64;
-                    way = Way::Delta(self.bundle.id.clone());
-                    without = files;
+                // Against what is whole of it; if that fails too, by files. Each way is
+                // gone at most twice, whatever the node says.
+                (Reply::Damaged { files, found, all }, Way::Present | Way::Delta(_)) => {
+                    outcome.damaged = outcome.damaged.max(found);
+                    way = match &way {
+                        Way::Present if all => Way::Delta(self.bundle.id.clone()),
+                        Way::Delta(base) if all && !mended => Way::Delta(base.clone()),
+                        _ => Way::Files { ask: true },
+                    };
+                    (without, mended) = (files, true);
                 }
-                (Reply::Damaged { files }, Way::Delta(_)) if without.is_empty() => {
-                    outcome.damaged += files.len() as u64;
-                    without = files;
-                }
-                (Reply::Damaged { .. }, Way::Delta(_)) => way = Way::Files { ask: true },
                 _ => bail!("the node answered something else than a receipt"),
             }
         }
@@ -182,7 +183,7 @@ impl Push<'_> {
             digest: delta::Digest::of(bytes).to_string(),
             offset: offset as u64,
             writes: delta.writes,
-            entries: self.bundle.manifest.entries().len() as u64,
+            entries: delta.entries,
         })?;
         let mut done = offset as u64;
         for chunk in bytes.get(offset..).unwrap_or_default().chunks(CHUNK) {
@@ -194,19 +195,22 @@ impl Push<'_> {
             (self.progress)(done, bytes.len() as u64);
         }
         outcome.payload += (bytes.len() - offset) as u64;
-        link.say(&Commit::Commit)?;
-        answer(link)
+        self.commit(link)
     }
 
     /// Sends a frame; where that fails because the node refused and left, says why.
     fn told(&self, link: &mut Link, kind: Type, payload: &[u8]) -> anyhow::Result<()> {
         let Err(error) = link.send(kind, payload) else { return Ok(()) };
-        if let Some(Ok(frame)) = link.pending()
-            && frame.kind == Type::Message
-        {
+        if let Some(frame) = link.last_message() {
             refused_or(parse(&frame.payload)?)?;
         }
         Err(error.into())
+    }
+
+    /// Ends an offer; returns what the node answers.
+    fn commit(&self, link: &mut Link) -> anyhow::Result<Reply> {
+        self.told(link, Type::Message, &serde_json::to_vec(&Commit::Commit)?)?;
+        answer(link)
     }
 
     fn offer_files(
@@ -254,8 +258,7 @@ impl Push<'_> {
         }
         sent?;
         outcome.payload += payload;
-        link.say(&Commit::Commit)?;
-        answer(link)
+        self.commit(link)
     }
 }
 

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+mod hostile;
+
 use super::bundle::Bundle;
 use super::cache::Cache;
 use super::fanout::Deltas;
@@ -69,7 +71,8 @@ impl Write for Cut {
 
 impl World {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        // In memory where that can be: these tests make thousands of files.
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let store = Store::new(dir.path().join("store"));
         World { dir, store }
     }
@@ -134,7 +137,7 @@ impl World {
     }
 
     fn current(&self) -> Option<PathBuf> {
-        let id = self.store.link("web", "current")?;
+        let id = self.store.current("web")?;
         Some(self.store.revision("web", &id))
     }
 
@@ -323,95 +326,60 @@ fn two_contents_in_one_place_are_two_files() {
     assert_same(&dir, &world.current().unwrap());
 }
 
-fn hello(name: &str, target: &str) -> Hello {
-    let (name, target) = (name.to_owned(), target.to_owned());
-    Hello { version: VERSION, task: Task::Push { name, target, keep: 3, plan: false } }
+/// The delta names the content once; the node copies it.
+#[test]
+fn a_content_that_a_delta_brings_twice_is_two_files() {
+    let world = World::new();
+    world.push(&world.bundle("old", &[("a", noise(50_000, 1))]), Mode::Auto).unwrap();
+    let twice = noise(200_000, 2);
+    let new = world.bundle(
+        "new",
+        &[("a", noise(50_000, 1)), ("b", twice.clone()), ("c/d", twice.clone()), ("e", twice)],
+    );
+    fs::set_permissions(new.join("rootfs/e"), fs::Permissions::from_mode(0o755)).unwrap();
+    let outcome = world.push(&new, Mode::Always).unwrap();
+    assert_eq!(outcome.way, "delta");
+    assert!(outcome.payload < 220_000, "{outcome:?}");
+    assert_eq!(outcome.receipt.unwrap().written, 600_000);
+    let current = world.current().unwrap();
+    assert_same(&new, &current);
+    let file = |name: &str| fs::metadata(current.join("rootfs").join(name)).unwrap();
+    assert_ne!(file("b").ino(), file("e").ino());
+    assert_ne!(file("b").ino(), file("c/d").ino());
+    assert_eq!(file("e").mode() & 0o7777, 0o755);
 }
 
-#[track_caller]
-fn assert_refused(world: &World, replies: &[Reply], expected: &str) {
-    let Some(Reply::Refused { why, .. }) = replies.last() else { panic!("{replies:?}") };
-    assert!(why.contains(expected), "{why}");
-    assert!(world.store.names().unwrap().is_empty());
+/// The last thing before the switch fails; nothing has to be sent again.
+#[test]
+fn a_build_that_breaks_uses_no_pieces_up() {
+    let world = World::new();
+    let dir = world.bundle("b", &[("a", noise(300_000, 1)), ("b", noise(200_000, 2))]);
+    // The place that the revision is to take cannot be had.
+    let revs = world.store.root().join("revs");
+    fs::create_dir_all(&revs).unwrap();
+    std::os::unix::fs::symlink("/nowhere/at/all", revs.join("web")).unwrap();
+    assert!(world.push(&dir, Mode::Never).is_err());
+    assert!(world.current().is_none());
+    fs::remove_file(revs.join("web")).unwrap();
+    let outcome = world.push(&dir, Mode::Never).unwrap();
+    assert!(outcome.payload < 1000, "{outcome:?}");
+    assert_same(&dir, &world.current().unwrap());
+    assert_eq!(fs::read_dir(world.store.root().join("incoming")).unwrap().count(), 0);
 }
 
 #[test]
-fn a_hostile_sender_gets_nothing_in_place() {
+fn more_damaged_files_than_fit_into_a_frame_are_sent_anew() {
     let world = World::new();
-    let id = "0".repeat(64);
-    let say = |message: Hello| world.hostile(|link| link.say(&message).unwrap());
-    assert_refused(&world, &say(hello("../x", &id)), "cannot be the name");
-    assert_refused(&world, &say(hello("web", "../../etc")), "no digest");
-    assert_refused(&world, &say(Hello { version: 9, ..hello("web", &id) }), "version");
-
-    // A listing that is not the announced one, and one that is no bundle.
-    let other = delta::Manifest::default().to_bytes();
-    let offer = |target: &str, listing: &[u8], declared: u64| {
-        let packed = super::pieces::compress(listing).unwrap();
-        world.hostile(|link| {
-            link.say(&hello("web", target)).unwrap();
-            let bytes = packed.len() as u64;
-            link.say(&Offer::Files { bytes, listing: declared, ask: true }).unwrap();
-            let _ = link.send(Type::Data, &packed);
-            let _ = link.say(&Commit::Commit);
-        })
-    };
-    assert_refused(&world, &offer(&id, &other, 10), "not that of");
-    let empty = delta::Digest::of(&other).to_string();
-    assert_refused(&world, &offer(&empty, &other, 10), "not the listing of a bundle");
-    assert_refused(&world, &offer(&empty, &vec![0; 50 << 20], 1000), "decompress");
-    assert_refused(&world, &offer(&empty, &other, u64::MAX), "over the limit");
-    let escape = b"vz tree 1\n\x01\x05\0\0\0\0\0\0\0../up\xed\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-    let id = delta::Digest::of(escape).to_string();
-    assert_refused(&world, &offer(&id, escape, escape.len() as u64), "cannot read the listing");
-    assert!(!world.dir.path().join("up").exists());
-}
-
-#[test]
-fn a_hostile_receiver_gets_an_error_and_no_files_it_should_not() {
-    let world = World::new();
-    let dir = world.bundle("b", &[("a", noise(10_000, 1))]);
-    let bundle = Bundle::open(&dir).unwrap();
-    let cache = Cache::new(world.dir.path().join("cache"));
-    let deltas = Deltas::new(&bundle, &cache);
-    let push = Push {
-        bundle: &bundle,
-        name: "web",
-        deltas: &deltas,
-        mode: Mode::Auto,
-        keep: 3,
-        plan: false,
-        receiver: "r",
-        progress: &|_, _| (),
-    };
-    let need = |first| Reply::Need { runs: vec![(first, 1, 0)], more: false, damaged: 0 };
-    let receipt =
-        Reply::Receipt(super::protocol::Receipt { target: "x".into(), ..Default::default() });
-    for (second, expected) in
-        [(need(77), "not there"), (need(0), "something else"), (receipt, "need")]
-    {
-        let (near, far) = UnixStream::pair().unwrap();
-        let have = Have {
-            version: VERSION,
-            receiver: "r".into(),
-            arch: String::new(),
-            revisions: vec!["1".repeat(64), "../../x".into()],
-            current: None,
-            partial: None,
-            empty: false,
-        };
-        let node = thread::spawn(move || {
-            let mut link = link(&far, far.try_clone().unwrap());
-            link.say(&Reply::Have(have)).unwrap();
-            link.say(&second).unwrap();
-            link.say(&Reply::Need { runs: vec![], more: false, damaged: 0 }).unwrap();
-            while link.receive().is_ok() {}
-        });
-        let mut link = link(&near, near.try_clone().unwrap());
-        link.say(&push.hello()).unwrap();
-        let error = push.run(&mut link, Instant::now()).unwrap_err();
-        near.shutdown(Shutdown::Both).unwrap();
-        node.join().unwrap();
-        assert!(format!("{error:#}").contains(expected), "{error:#}");
+    let names: Vec<String> = (0..4100).map(|n| format!("d{}/f{n}", n % 50)).collect();
+    let files: Vec<(&str, Vec<u8>)> =
+        names.iter().map(|name| (name.as_str(), name.as_bytes().to_vec())).collect();
+    let dir = world.bundle("b", &files);
+    world.push(&dir, Mode::Auto).unwrap();
+    let rootfs = world.current().unwrap().join("rootfs");
+    for n in 0..50 {
+        fs::remove_dir_all(rootfs.join(format!("d{n}"))).unwrap();
     }
+    let outcome = world.push(&dir, Mode::Auto).unwrap();
+    assert_eq!((outcome.way, outcome.damaged), ("files", 4100));
+    assert_same(&dir, &world.current().unwrap());
 }

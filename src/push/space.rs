@@ -6,6 +6,8 @@ use std::path::Path;
 /// What stays free for others whatever is pushed, in bytes: the least that keeps
 /// a node's logs and shells working.
 const RESERVE: u64 = 4 << 20;
+/// Bytes of a block of most file systems.
+const BLOCK: u64 = 4096;
 /// The same in inodes.
 const RESERVE_INODES: u64 = 64;
 
@@ -31,22 +33,28 @@ pub enum Lack {
 }
 
 /// Returns what the file system of `dir` lacks for `bytes` of content in `inodes`
-/// files, each of which may fill its last block badly.
+/// files, each of which may fill its last block badly, and for the reserve.
 ///
 /// # Errors
 /// As `statvfs`.
 pub fn check(dir: &Path, bytes: u64, inodes: u64) -> io::Result<Option<Lack>> {
+    let bytes = bytes.saturating_add(inodes.saturating_mul(BLOCK / 2));
+    lack(dir, bytes.saturating_add(RESERVE), inodes.saturating_add(RESERVE_INODES))
+}
+
+/// Returns what the file system of `dir` lacks for so many bytes and inodes.
+///
+/// # Errors
+/// As `statvfs`.
+pub fn lack(dir: &Path, bytes: u64, inodes: u64) -> io::Result<Option<Lack>> {
     let stat = rustix::fs::statvfs(dir)?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let slack = inodes.saturating_mul(stat.f_frsize / 2);
-    let needed = bytes.saturating_add(slack).saturating_add(RESERVE);
-    if needed > free {
-        return Ok(Some(Lack::Bytes { needed, free }));
+    if bytes > free {
+        return Ok(Some(Lack::Bytes { needed: bytes, free }));
     }
     // File systems without a table of inodes report none at all.
-    let needed = inodes.saturating_add(RESERVE_INODES);
-    if stat.f_files > 0 && needed > stat.f_favail {
-        return Ok(Some(Lack::Inodes { needed, free: stat.f_favail }));
+    if stat.f_files > 0 && inodes > stat.f_favail {
+        return Ok(Some(Lack::Inodes { needed: inodes, free: stat.f_favail }));
     }
     Ok(None)
 }

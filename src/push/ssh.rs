@@ -1,16 +1,18 @@
 //! The way to a node: the system's `ssh`, and the receiver put there by digest.
 //!
 //! One ssh session does all: its command is a line of `sh` that starts the receiver
-//! `bin/vzpush-DIGEST` of the store. Where it is not there, the line says so, takes
-//! it from standard input, checks its digest, gives it its name and starts it.
+//! `bin/vzpush-DIGEST` of the store with the `Hello`, which so needs no round trip of
+//! its own. Where it is not there, the line says so, takes it from standard input,
+//! checks its digest, gives it its name and starts it.
 
 mod diagnosis;
 mod process;
 mod script;
 
 use std::io::{BufReader, Cursor, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -46,6 +48,9 @@ pub struct Ssh {
     pub silence: Duration,
 }
 
+/// How long the process that shares a connection may take to answer.
+const CONTROL: Duration = Duration::from_secs(2);
+
 /// The receiver that is to run on nodes.
 #[derive(Clone, Debug)]
 pub struct Receiver {
@@ -62,6 +67,8 @@ pub struct Session {
     /// Bytes of the receiver, where it had to be sent.
     pub uploaded: u64,
     running: Running,
+    ssh: Ssh,
+    node: Node,
 }
 
 impl Ssh {
@@ -101,7 +108,7 @@ impl Ssh {
         ssh
     }
 
-    /// Starts a session on `node` and sends `hello`. With `renew`, or where the one
+    /// Starts a session on `node` with `hello`. With `renew`, or where the one
     /// that is there does not answer, the receiver is put in place anew.
     ///
     /// # Errors
@@ -113,10 +120,12 @@ impl Ssh {
         hello: &Hello,
         renew: bool,
     ) -> anyhow::Result<Session> {
-        match self.attempt(node, receiver, hello, renew) {
-            Err(error) if error.downcast_ref::<Mute>().is_some() => {
-                self.attempt(node, receiver, hello, true)
-            }
+        let mut tried = self.attempt(node, receiver, hello, renew);
+        if tried.as_ref().is_err_and(anyhow::Error::is::<Stale>) {
+            tried = self.attempt(node, receiver, hello, renew);
+        }
+        match tried {
+            Err(error) if error.is::<Mute>() => self.attempt(node, receiver, hello, true),
             other => other,
         }
     }
@@ -131,36 +140,59 @@ impl Ssh {
         let mut greeting = MAGIC.to_vec();
         frame::write(&mut greeting, frame::Type::Message, &serde_json::to_vec(hello)?)?;
         let script =
-            script::start(receiver, self.store.as_deref(), greeting.len(), self.silence, renew)?;
+            script::start(receiver, self.store.as_deref(), &greeting, self.silence, renew)?;
         let mut ssh = self.command(node, &script, &[]);
-        ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let shared = self.control_command(node, "check");
         let (running, mut stdin, stdout) = process::start(&mut ssh)?;
         let mut stdout = BufReader::new(stdout);
-        running.expect_within(self.connect_timeout + LOGIN);
-        let begun = self.begin(&running, receiver, &greeting, &mut stdin, &mut stdout);
+        let login = if shared { Duration::ZERO } else { LOGIN };
+        running.expect_within(self.connect_timeout + login);
+        let begun = self.begin(&running, receiver, &mut stdin, &mut stdout);
         let uploaded = match begun {
             Ok(uploaded) => uploaded,
-            Err(error) => return Err(self.diagnose(node, running, error, renew)),
+            Err(error) => {
+                let error = self.diagnose(node, running, error, renew);
+                // The shared connection may be one to a machine that is no more.
+                let stale = shared && !error.is::<Mute>() && self.control_command(node, "exit");
+                return Err(if stale { Stale.into() } else { error });
+            }
         };
         running.expect_no_more();
         let input = Cursor::new(MAGIC).chain(stdout);
         let hang_up = running.killer();
-        let link = Link::resume(input, stdin, greeting.len() as u64, self.silence, hang_up);
-        Ok(Session { link, uploaded, running })
+        let link = Link::resume(input, stdin, script.len() as u64, self.silence, hang_up);
+        Ok(Session { link, uploaded, running, ssh: self.clone(), node: node.clone() })
+    }
+
+    /// Asks the process that shares its connection to `node`, if there is one, to do
+    /// something ([`-O` of ssh]); returns whether it does.
+    ///
+    /// [`-O` of ssh]: https://man.openbsd.org/ssh#O
+    fn control_command(&self, node: &Node, what: &str) -> bool {
+        let shares =
+            |dir: &PathBuf| std::fs::read_dir(dir).is_ok_and(|mut dir| dir.next().is_some());
+        if !self.control.as_ref().is_some_and(shares) {
+            return false;
+        }
+        let asked = process::start(&mut self.command(node, "true", &["-O", what]));
+        asked.is_ok_and(|(running, ..)| {
+            running.expect_within(CONTROL);
+            running.end().0 == Some(0)
+        })
     }
 
     fn begin(
         &self,
         running: &Running,
         receiver: &Receiver,
-        greeting: &[u8],
-        stdin: &mut ChildStdin,
-        stdout: &mut BufReader<ChildStdout>,
+        stdin: &mut UnixStream,
+        stdout: &mut BufReader<UnixStream>,
     ) -> anyhow::Result<u64> {
-        // Where ssh ended before it read this, its own words say why.
-        let _ = stdin.write_all(greeting).and_then(|()| stdin.flush());
-        let answer = first_answer(stdout)?;
-        let Answer::Needs(arch) = answer else { return Ok(0) };
+        let arch = match first_answer(stdout, || ())? {
+            Answer::Needs(arch) => arch,
+            Answer::Greeting => return Ok(0),
+            Answer::OtherVersion => return Err(Mute.into()),
+        };
         if arch != std::env::consts::ARCH {
             return Err(anyhow!(
                 "the node is of architecture {arch}, this vzpush of {}",
@@ -168,18 +200,17 @@ impl Ssh {
             ))
             .hint("run a vzpush that was built for the node's architecture");
         }
-        for chunk in receiver.program.chunks(64 << 10) {
+        let install = script::install(receiver);
+        for chunk in [install.as_bytes()].into_iter().chain(receiver.program.chunks(script::CHUNK))
+        {
             running.expect_within(self.silence);
             stdin.write_all(chunk).context("cannot send the receiver")?;
         }
-        stdin
-            .write_all(greeting)
-            .and_then(|()| stdin.flush())
-            .context("cannot send the receiver")?;
         running.expect_within(self.silence);
-        match first_answer(stdout)? {
+        // Much of it is still on its way; each part that arrives is told.
+        match first_answer(stdout, || running.expect_within(self.silence))? {
             Answer::Greeting => Ok(receiver.program.len() as u64),
-            Answer::Needs(_) => bail!("the receiver was put in place, but is not there"),
+            _ => bail!("the receiver was put in place, but is not there"),
         }
     }
 
@@ -191,6 +222,12 @@ impl Ssh {
         error: anyhow::Error,
         renewed: bool,
     ) -> anyhow::Error {
+        if error.is::<Mute>() && !renewed {
+            // It waits for words that this end does not have.
+            running.killer()();
+            running.end();
+            return error;
+        }
         let late = running.was_late();
         let (status, said) = running.end();
         // A receiver that a signal ends makes ssh end with 255 too, but without a word.
@@ -225,8 +262,14 @@ impl Ssh {
 impl Session {
     /// Ends the session; what ssh or the receiver said on standard error comes back.
     pub fn end(self) -> String {
+        let silent = self.link.was_silent();
         drop(self.link);
-        self.running.end().1
+        let said = self.running.end().1;
+        if silent {
+            // Others would wait on the same dead connection.
+            self.ssh.control_command(&self.node, "exit");
+        }
+        said
     }
 }
 
@@ -235,25 +278,37 @@ impl Session {
 #[error("the receiver on the node does not answer")]
 struct Mute;
 
+/// A shared connection was there that led nowhere; it is ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the shared connection to the node had ended")]
+struct Stale;
+
 enum Answer {
     /// The receiver's greeting.
     Greeting,
+    /// The greeting of a receiver of another version.
+    OtherVersion,
     /// The receiver is needed on a node of this architecture.
     Needs(String),
 }
 
 /// Reads up to the greeting or the line that asks for the receiver, whatever a
-/// login shell prints before.
-fn first_answer(stdout: &mut impl Read) -> anyhow::Result<Answer> {
+/// login shell prints before; calls `alive` for each byte.
+fn first_answer(stdout: &mut impl Read, alive: impl Fn()) -> anyhow::Result<Answer> {
     let mut line = Vec::new();
     for _ in 0..MAX_NOISE {
         let mut byte = [0];
         stdout.read_exact(&mut byte).context("the session ended before it began")?;
+        alive();
         line.push(byte[0]);
         if line.ends_with(&MAGIC) {
             return Ok(Answer::Greeting);
         }
         if byte == *b"\n" {
+            let version = line.len().checked_sub(MAGIC.len()).and_then(|at| line.get(at..));
+            if version.is_some_and(|greeting| greeting.starts_with(&MAGIC[..6])) {
+                return Ok(Answer::OtherVersion);
+            }
             let text = String::from_utf8_lossy(&line).into_owned();
             if let Some((_, arch)) = text.split_once(script::NEEDS) {
                 return Ok(Answer::Needs(arch.trim().to_owned()));
@@ -287,9 +342,14 @@ mod tests {
     #[test]
     fn noise_before_the_answer_is_skipped() {
         let motd = b"Welcome to node-a\n\x1b[0mVZPUSH-NEEDS aarch64\n";
-        let answer = first_answer(&mut &motd[..]).unwrap();
+        let answer = first_answer(&mut &motd[..], || ()).unwrap();
         assert!(matches!(answer, Answer::Needs(arch) if arch == "aarch64"));
-        assert!(matches!(first_answer(&mut &b"hi VZPUSH1\n"[..]).unwrap(), Answer::Greeting));
-        assert!(first_answer(&mut &b"bye\n"[..]).is_err());
+        assert!(matches!(
+            first_answer(&mut &b"hi VZPUSH1\n"[..], || ()).unwrap(),
+            Answer::Greeting
+        ));
+        let other = first_answer(&mut &b"hi VZPUSH2\n"[..], || ()).unwrap();
+        assert!(matches!(other, Answer::OtherVersion));
+        assert!(first_answer(&mut &b"bye\n"[..], || ()).is_err());
     }
 }

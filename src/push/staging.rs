@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bundler::layer::{self, Node};
-use bundler::tree::Tree;
+use bundler::tree::{Lost, Tree, Unkept};
 use bundler::xattr;
 use delta::{Entry, Kind, Manifest, Sink};
 use rustix::fs::AtFlags;
@@ -57,6 +57,11 @@ impl Donor {
     /// The files, to be read.
     pub fn contents(&self) -> &Contents {
         &self.contents
+    }
+
+    /// Whether the file at `path` can be a hard link that is `entry`.
+    pub fn stands_for(&self, entry: &Entry, path: &[u8]) -> bool {
+        self.open(entry, path).is_some()
     }
 
     /// Opens the file at `path` if it can stand for `entry`: nothing but its name differs.
@@ -129,14 +134,17 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// Makes a file of `entry` out of the file at `staged`, which is gone then.
+    /// Makes the file at `staged` the one of `entry`. It keeps its old name too where
+    /// it can, so that a build that is broken off loses nothing.
     ///
     /// # Errors
     /// As the system.
     pub fn adopt(&mut self, entry: &Entry, staged: &Path) -> io::Result<()> {
         let path = self.path(entry);
-        fs::rename(staged, &path)?;
-        let file = File::options().read(true).write(true).open(&path)?;
+        if fs::hard_link(staged, &path).is_err() {
+            fs::rename(staged, &path)?;
+        }
+        let file = File::open(&path)?;
         self.tree.finish(&file, &layer_entry(entry)?, &entry.xattrs)
     }
 
@@ -146,7 +154,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Finishes directories, adds the listing, and makes all of it outlive a power
-    /// cut; returns how many things could not be kept.
+    /// cut; returns how many files lack something that matters and only root can give.
     ///
     /// # Errors
     /// As the system.
@@ -165,7 +173,16 @@ impl<'a> Builder<'a> {
             .context("cannot open up the revision")?;
         let synced = File::open(&path).and_then(|file| Ok(rustix::fs::syncfs(file)?));
         synced.context("cannot sync the disk")?;
-        Ok(self.tree.take_unkept().len() as u64)
+        // An ordinary user's own files stand for root's, as in a user namespace.
+        let is_roots =
+            |path: &[u8]| manifest.get(path).is_some_and(|entry| (entry.uid, entry.gid) == (0, 0));
+        let matters = |lost: &Unkept| {
+            lost.what != Lost::Owner || !is_roots(lost.path.as_bytes().get(1..).unwrap_or_default())
+        };
+        let mut unkept = self.tree.take_unkept();
+        unkept.retain(matters);
+        unkept.dedup_by(|a, b| a.path == b.path);
+        Ok(unkept.len() as u64)
     }
 }
 
@@ -248,15 +265,24 @@ pub fn install(store: &Store, incoming: &Path, name: &str, id: &str) -> anyhow::
     fs::create_dir_all(&home).with_context(|| format!("cannot make `{}`", home.display()))?;
     let tree = incoming.join("tree");
     let cannot = || format!("cannot rename it to `{}`", target.display());
-    if target.exists() {
+    if fs::symlink_metadata(&target).is_ok() {
         // Exchanged in one step, so that `current` never names nothing.
         let (cwd, flags) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
         match rustix::fs::renameat_with(cwd, &tree, cwd, &target, flags) {
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-                sweep::remove(store, &target)?;
-                fs::rename(&tree, &target).with_context(cannot)?;
+                let old = sweep::set_aside(store, &target)?;
+                if let Err(error) = fs::rename(&tree, &target).with_context(cannot) {
+                    if let Some(old) = old {
+                        fs::rename(old, &target).with_context(cannot)?;
+                    }
+                    return Err(error);
+                }
             }
-            other => other.with_context(cannot)?,
+            other => {
+                other.with_context(cannot)?;
+                // It may be what a running container is made of.
+                sweep::set_aside(store, &tree)?;
+            }
         }
     } else {
         fs::rename(&tree, &target).with_context(cannot)?;

@@ -3,6 +3,7 @@
 //! ```text
 //! revs/NAME/ID/{config.json, rootfs/, manifest}   a revision; never written to again
 //! NAME/current, NAME/previous                     links to revisions, switched by rename
+//! NAME/.previous                                  what `previous` becomes, while they are switched
 //! NAME/lock                                       locked while NAME is changed
 //! incoming/NAME.ID/                               a push under way, or broken off
 //! bin/vzpush-DIGEST                               the receiver
@@ -25,6 +26,11 @@ use delta::{Digest, Files, Manifest, ReadAt};
 use super::lock::{self, Lock};
 use super::protocol::{MAX_LISTING, valid_name};
 use crate::tree::FileAt;
+
+/// What `previous` is to become, while links are switched.
+const PENDING: &str = ".previous";
+/// A link before it takes its name.
+const ASIDE: &str = ".link";
 
 /// A node's store.
 #[derive(Clone, Debug)]
@@ -77,7 +83,10 @@ impl Store {
         fs::create_dir_all(&dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
         let lock = lock::take(&dir.join("lock"), patience)
             .with_context(|| format!("cannot lock `{name}`"))?;
-        lock.with_context(|| format!("another vzpush is at work on `{name}` on this node"))
+        let lock =
+            lock.with_context(|| format!("another vzpush is at work on `{name}` on this node"))?;
+        self.settle(name).with_context(|| format!("cannot settle the links of `{name}`"))?;
+        Ok(lock)
     }
 
     /// The names of which there are revisions, sorted.
@@ -110,8 +119,19 @@ impl Store {
         self.root.join("incoming").join(format!("{name}.{id}"))
     }
 
+    /// Which revision is current.
+    pub fn current(&self, name: &str) -> Option<String> {
+        self.link(name, "current")
+    }
+
+    /// Which revision was current before; also right where a switch was broken off.
+    pub fn previous(&self, name: &str) -> Option<String> {
+        let pending = self.link(name, PENDING).filter(|id| self.current(name).as_ref() != Some(id));
+        pending.or_else(|| self.link(name, "previous"))
+    }
+
     /// Which revision the link `which` of `name` names, if it is there.
-    pub fn link(&self, name: &str, which: &str) -> Option<String> {
+    fn link(&self, name: &str, which: &str) -> Option<String> {
         let target = fs::read_link(self.root.join(name).join(which)).ok()?;
         let id = target.file_name()?.to_str()?.to_owned();
         parse_id(&id)?;
@@ -135,18 +155,37 @@ impl Store {
     }
 
     /// Makes `id` the current revision of `name`, and what was current the previous
-    /// one; returns that.
+    /// one; returns that. Broken off anywhere, both links are as before or as they
+    /// are to be ([`Store::previous`]), and the next lock finishes it.
     ///
     /// # Errors
     /// When a link cannot be switched; then the current one is as before.
     pub fn switch(&self, name: &str, id: &str) -> anyhow::Result<Option<String>> {
-        let before = self.link(name, "current").filter(|old| old != id);
+        let before = self.current(name).filter(|old| old != id);
         if let Some(old) = &before {
-            self.set_link(name, "previous", old)?;
+            self.set_link(name, PENDING, old)?;
         }
+        // From this rename on, the pending link counts.
         self.set_link(name, "current", id)?;
+        self.settle(name).with_context(|| format!("cannot settle the links of `{name}`"))?;
         sync_dir(&self.root.join(name))?;
         Ok(before)
+    }
+
+    /// Finishes a switch: with the lock held, since the pending link is its holder's.
+    fn settle(&self, name: &str) -> io::Result<()> {
+        let path = |which: &str| self.root.join(name).join(which);
+        let pending = self.link(name, PENDING);
+        if pending.is_some() && pending != self.current(name) {
+            return fs::rename(path(PENDING), path("previous"));
+        }
+        for left in [PENDING, ASIDE] {
+            match fs::remove_file(path(left)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Exchanges `current` and `previous`; returns both as they are then.
@@ -154,21 +193,20 @@ impl Store {
     /// # Errors
     /// When there is no previous revision, or a link cannot be switched.
     pub fn roll_back(&self, name: &str) -> anyhow::Result<(String, String)> {
-        let (current, previous) = (self.link(name, "current"), self.link(name, "previous"));
+        let current = self.current(name);
         let current =
             current.with_context(|| format!("there is no current revision of `{name}`"))?;
-        let previous = previous
+        let previous = self
+            .previous(name)
             .filter(|previous| *previous != current)
             .with_context(|| format!("there is no previous revision of `{name}`"))?;
-        self.set_link(name, "previous", &current)?;
-        self.set_link(name, "current", &previous)?;
-        sync_dir(&self.root.join(name))?;
+        self.switch(name, &previous)?;
         Ok((previous, current))
     }
 
     fn set_link(&self, name: &str, which: &str, id: &str) -> anyhow::Result<()> {
         let link = self.root.join(name).join(which);
-        let aside = self.root.join(name).join(format!(".{which}"));
+        let aside = self.root.join(name).join(ASIDE);
         let switch = || {
             match fs::remove_file(&aside) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -256,9 +294,47 @@ mod tests {
         assert!(store.roll_back("web").is_err());
         assert_eq!(store.switch("web", &b).unwrap(), Some(a.clone()));
         assert_eq!(store.roll_back("web").unwrap(), (a.clone(), b.clone()));
-        assert_eq!(store.link("web", "current"), Some(a));
-        assert_eq!(store.link("web", "previous"), Some(b));
+        assert_eq!(store.current("web"), Some(a));
+        assert_eq!(store.previous("web"), Some(b));
         assert_eq!(store.names().unwrap(), ["web"]);
+    }
+
+    /// Whatever of a switch from B to C was done when the power went, `previous` is A
+    /// with B, or B with C, and the next lock leaves no more than the two links.
+    #[test]
+    fn a_switch_that_is_broken_off_has_both_links_old_or_new() {
+        let [a, b, c] = ["a", "b", "c"].map(|digit| digit.repeat(64));
+        let steps: [&[(&str, &String)]; 4] = [
+            &[(ASIDE, &b)],
+            &[(PENDING, &b)],
+            &[(PENDING, &b), (ASIDE, &c)],
+            &[(PENDING, &b), ("current", &c)],
+        ];
+        for done in steps {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::new(dir.path().join("vz"));
+            store.make().unwrap();
+            for id in [&a, &b, &c] {
+                fs::create_dir_all(store.revision("web", id)).unwrap();
+            }
+            drop(store.lock("web", Duration::ZERO).unwrap());
+            store.switch("web", &a).unwrap();
+            store.switch("web", &b).unwrap();
+            for (which, id) in done {
+                let link = store.root().join("web").join(which);
+                let _ = fs::remove_file(&link);
+                symlink(format!("../revs/web/{id}"), link).unwrap();
+            }
+            let links = || (store.current("web").unwrap(), store.previous("web").unwrap());
+            let expected = match links().0 == c {
+                true => (c.clone(), b.clone()),
+                false => (b.clone(), a.clone()),
+            };
+            assert_eq!(links(), expected, "{done:?}");
+            drop(store.lock("web", Duration::ZERO).unwrap());
+            assert_eq!(links(), expected, "{done:?}");
+            assert_eq!(list(&store.root().join("web")).unwrap(), ["current", "lock", "previous"]);
+        }
     }
 
     #[test]

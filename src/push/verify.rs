@@ -70,8 +70,10 @@ pub fn compare(contents: &Contents, manifest: &Manifest) -> io::Result<Vec<Diffe
             found.push(Difference { number: Some(number), path: entry.path.clone(), what });
         }
     }
+    // The revision itself is no entry of its listing, which lies in it as a file.
+    extras(contents, manifest, b"", &mut found)?;
     for entry in manifest.entries().iter().filter(|entry| entry.kind == Kind::Directory) {
-        extras(contents, manifest, entry, &mut found)?;
+        extras(contents, manifest, &entry.path, &mut found)?;
     }
     Ok(found)
 }
@@ -91,8 +93,12 @@ fn check(contents: &Contents, manifest: &Manifest, entry: &Entry, root: bool) ->
         }
         Kind::Fifo => meta.kind == rootfs::Kind::Fifo,
         Kind::Socket => meta.kind == rootfs::Kind::Socket,
-        Kind::CharDevice(..) => meta.kind == rootfs::Kind::CharDevice,
-        Kind::BlockDevice(..) => meta.kind == rootfs::Kind::BlockDevice,
+        Kind::CharDevice(major, minor) => {
+            meta.kind == rootfs::Kind::CharDevice && meta.device == (*major, *minor)
+        }
+        Kind::BlockDevice(major, minor) => {
+            meta.kind == rootfs::Kind::BlockDevice && meta.device == (*major, *minor)
+        }
     };
     if !same_kind {
         return Some(What::Kind);
@@ -100,6 +106,10 @@ fn check(contents: &Contents, manifest: &Manifest, entry: &Entry, root: bool) ->
     let mut content = entry;
     if let Kind::HardLink(target) = &entry.kind {
         content = manifest.get(target)?;
+        let other = absolute(target).and_then(|path| contents.0.lstat(&path).ok());
+        if other.is_some_and(|other| other.inode != meta.inode) {
+            return Some(What::Kind);
+        }
     }
     if let Some(info) = content.file() {
         let Ok(file) = contents.file(&entry.path) else { return Some(What::Missing) };
@@ -133,10 +143,10 @@ fn check(contents: &Contents, manifest: &Manifest, entry: &Entry, root: bool) ->
 fn extras(
     contents: &Contents,
     manifest: &Manifest,
-    entry: &Entry,
+    below: &[u8],
     found: &mut Vec<Difference>,
 ) -> io::Result<()> {
-    let Some(dir) = absolute(&entry.path) else { return Ok(()) };
+    let Some(dir) = absolute(below) else { return Ok(()) };
     let names: BTreeSet<Vec<u8>> = match contents.0.read_dir(&dir) {
         Ok(names) => names.into_iter().collect(),
         // It was reported as missing, or as something else.
@@ -146,8 +156,11 @@ fn extras(
         Err(e) => return Err(e),
     };
     for name in names {
-        let path = [&entry.path[..], b"/", &name].concat();
-        if manifest.get(&path).is_none() {
+        let path = match below {
+            b"" => name,
+            _ => [below, b"/", &name].concat(),
+        };
+        if manifest.get(&path).is_none() && path != b"manifest" {
             found.push(Difference { number: None, path, what: What::Extra });
         }
     }

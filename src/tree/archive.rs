@@ -242,7 +242,7 @@ impl ArchiveSink {
     /// # Errors
     /// When it cannot be made there.
     pub fn create(target: &Path) -> io::Result<Self> {
-        Ok(ArchiveSink(TarWriter::new(FileSink::create(target)?)))
+        Ok(ArchiveSink(TarWriter::new(FileSink::create(target).map_err(io::Error::other)?)))
     }
 }
 
@@ -276,7 +276,7 @@ impl Sink for ArchiveSink {
 
     fn commit(&mut self) -> io::Result<()> {
         self.0.out.write_all(&tar_header::END)?;
-        self.0.out.finish()
+        self.0.out.finish().map_err(io::Error::other)
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use bundler::bundle::is_bundle;
 use bundler::layer::{self, Node};
 use bundler::staging::Staging;
 use bundler::tree::{Tree, Unkept};
@@ -12,6 +13,7 @@ use delta::{Entry, FileInfo, Files, Kind, Manifest, ReadAt, Sink};
 
 use super::FileAt;
 use super::file::SYNC;
+use crate::evidence;
 
 /// A directory that is read.
 #[derive(Debug)]
@@ -22,14 +24,17 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Reads and digests all that is below `dir`. Sockets are left out.
+    /// Reads and digests all that is below `dir`. Sockets are left out, and the
+    /// evidence of a bundle, which tells how it was built and stays there.
     ///
     /// # Errors
     /// What cannot be read.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         let rootfs = Rootfs::open(dir)?;
         let mut planner = Planner::new(&rootfs, None);
-        add_below(&mut planner, &rootfs, &RootPath::root())?;
+        let folder = RootPath::new(format!("/{}", evidence::FOLDER).as_bytes())?;
+        let skipped = Some(&folder).filter(|_| is_bundle(dir));
+        planner.add_below(&RootPath::root(), &|path| Some(path) != skipped)?;
         let layer = planner.finish()?;
         if let Some(path) = layer.unreadable.first() {
             anyhow::bail!("`{path}` may not be read by this user");
@@ -60,17 +65,6 @@ impl Files for Directory {
         let file = self.rootfs.open_file(&root_path(path)?)?;
         Ok(Box::new(FileAt::whole(file)?))
     }
-}
-
-fn add_below(planner: &mut Planner, rootfs: &Rootfs, dir: &RootPath) -> anyhow::Result<()> {
-    for name in rootfs.read_dir(dir)? {
-        let path = dir.join(&name)?;
-        planner.add(&path)?;
-        if planner.get(&path).is_some_and(|entry| entry.node == Node::Directory) {
-            add_below(planner, rootfs, &path)?;
-        }
-    }
-    Ok(())
 }
 
 fn describe(rootfs: &Rootfs, entry: &layer::Entry) -> anyhow::Result<Entry> {

@@ -1,9 +1,10 @@
 //! Plain files: a tree of one entry, of which only the content counts.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use bundler::staging::{StagedFile, StagingError};
 use delta::{Entry, Files, Manifest, ReadAt, Sink};
 
 use super::FileAt;
@@ -46,10 +47,7 @@ impl Files for PlainFile {
 /// A file that takes its name when it is whole, and goes away if it never is.
 #[derive(Debug)]
 pub struct FileSink {
-    file: File,
-    staging: PathBuf,
-    target: PathBuf,
-    pending: bool,
+    staged: StagedFile,
     /// Bytes written since the last went to the disk.
     unsynced: u64,
 }
@@ -63,19 +61,8 @@ impl FileSink {
     ///
     /// # Errors
     /// When it cannot be made there.
-    pub fn create(target: &Path) -> io::Result<Self> {
-        let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut staging = std::ffi::OsString::from(".");
-        staging.push(name);
-        staging.push(format!(".vz-{}", std::process::id()));
-        let staging = target.with_file_name(staging);
-        match std::fs::remove_file(&staging) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let file = File::options().read(true).write(true).create_new(true).open(&staging)?;
-        let target = target.to_owned();
-        Ok(FileSink { file, staging, target, pending: true, unsynced: 0 })
+    pub fn create(target: &Path) -> Result<Self, StagingError> {
+        Ok(FileSink { staged: StagedFile::begin(target)?, unsynced: 0 })
     }
 
     /// What was written so far, to be read by position.
@@ -83,7 +70,7 @@ impl FileSink {
     /// # Errors
     /// As `fstat` and `dup`.
     pub fn content(&self) -> io::Result<FileAt> {
-        FileAt::whole(self.file.try_clone()?)
+        FileAt::whole(self.file()?)
     }
 
     /// The open file itself.
@@ -91,35 +78,24 @@ impl FileSink {
     /// # Errors
     /// As `dup`.
     pub fn file(&self) -> io::Result<File> {
-        self.file.try_clone()
+        self.staged.file().try_clone()
     }
 
     /// Gives the file its name; an older one there keeps its mode.
     ///
     /// # Errors
     /// As `fsync` and `rename`; what had the name before is then still there.
-    pub fn finish(&mut self) -> io::Result<()> {
-        match std::fs::symlink_metadata(&self.target) {
-            Ok(old) if old.is_file() => {
-                let mode = std::os::unix::fs::PermissionsExt::mode(&old.permissions());
-                let mode: Permissions = std::os::unix::fs::PermissionsExt::from_mode(mode & 0o777);
-                self.file.set_permissions(mode)?;
-            }
-            _ => {}
-        }
-        self.file.sync_all()?;
-        std::fs::rename(&self.staging, &self.target)?;
-        self.pending = false;
-        Ok(())
+    pub fn finish(&mut self) -> Result<(), StagingError> {
+        self.staged.commit(true)
     }
 }
 
 impl Write for FileSink {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let n = self.file.write(buf)?;
+        let n = self.staged.file().write(buf)?;
         self.unsynced += n as u64;
         if self.unsynced >= SYNC {
-            self.file.sync_data()?;
+            self.staged.file().sync_data()?;
             self.unsynced = 0;
         }
         Ok(n)
@@ -155,14 +131,6 @@ impl Sink for FileSink {
     }
 
     fn commit(&mut self) -> io::Result<()> {
-        self.finish()
-    }
-}
-
-impl Drop for FileSink {
-    fn drop(&mut self) {
-        if self.pending {
-            let _ = std::fs::remove_file(&self.staging);
-        }
+        self.finish().map_err(io::Error::other)
     }
 }

@@ -99,7 +99,7 @@ fn the_only_program_of_a_spec_is_what_is_run() {
     assert_eq!(config["root"]["readonly"], true);
     let id = config["annotations"]["vz.diff-id"].as_str().unwrap();
     done.says(id);
-    assert_eq!(names(&sandbox.path("bundle")), ["config.json", "rootfs"]);
+    assert_eq!(names(&sandbox.path("bundle")), ["config.json", "evidence", "rootfs"]);
     assert_eq!(fs::read(sandbox.path("bundle/rootfs/srv/data/a")).unwrap(), b"text");
 }
 

@@ -4,6 +4,8 @@ use std::path::Path;
 
 #[path = "../../fuzz/src/entries.rs"]
 mod entries;
+#[path = "../../fuzz/src/images.rs"]
+mod images;
 
 /// Runs `entry` on each file of `fuzz/corpus/TARGET`.
 #[track_caller]
@@ -43,4 +45,14 @@ fn shebang_lines() {
 #[test]
 fn ld_so_caches() {
     check("ld_cache", entries::ld_cache);
+}
+
+#[test]
+fn tars() {
+    check("tar", images::tar);
+}
+
+#[test]
+fn layers() {
+    check("layer", images::layer);
 }

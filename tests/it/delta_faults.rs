@@ -30,6 +30,55 @@ fn a_base_that_was_touched_is_named_and_nothing_is_left() {
     assert_eq!(names(&sandbox), before);
 }
 
+/// Runs `vzbuild LINE` and sends SIGINT as soon as it has begun to write; it may be
+/// done before that, so again until it was not.
+fn interrupted(sandbox: &Sandbox, line: &str) {
+    let before = names(sandbox);
+    for _ in 0..20 {
+        let mut command = sandbox.command("vzbuild");
+        command.args(line.split_whitespace()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        while child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            if names(sandbox).iter().any(|name| name.contains(".vz-")) {
+                let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+                nix::sys::signal::kill(pid, nix::sys::signal::SIGINT).unwrap();
+                break;
+            }
+        }
+        let output = child.wait_with_output().unwrap();
+        if output.status.success() {
+            let result = sandbox.path(line.rsplit(' ').next().unwrap());
+            std::fs::remove_file(&result).or_else(|_| std::fs::remove_dir_all(&result)).unwrap();
+            continue;
+        }
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(130), "{said}");
+        assert!(said.contains("interrupted"), "{said}");
+        assert_eq!(names(sandbox), before);
+        return;
+    }
+    panic!("`{line}` was never caught at work");
+}
+
+#[test]
+fn ctrl_c_leaves_nothing_behind() {
+    let sandbox = Sandbox::new();
+    let big = text(1_200_000, 1);
+    sandbox.write("old/big", &big);
+    sandbox.write("new/big", [&big[..], "a line"].concat());
+    let files = "old/big new/big";
+    for (format, pair) in [("vz", "old new"), ("vcdiff", "old new"), ("vz", files)] {
+        let delta = format!("delta --format {format} --effort 1 {pair} -o update");
+        vzbuild(&sandbox, &delta).success();
+        let old = pair.split(' ').next().unwrap();
+        interrupted(&sandbox, &format!("patch {old} update -o result"));
+        if old == "old" {
+            interrupted(&sandbox, &format!("patch {old} update -o result.tar"));
+        }
+    }
+}
+
 #[test]
 fn an_old_result_stays_when_a_patch_fails() {
     let sandbox = Sandbox::new();

@@ -5,8 +5,13 @@ use crate::sandbox::Sandbox;
 #[test]
 fn help_has_examples() {
     let sandbox = Sandbox::new();
-    for args in [&["--help"][..], &["bundle", "--help"], &["run", "--help"], &["closure", "--help"]]
-    {
+    for args in [
+        &["--help"][..],
+        &["bundle", "--help"],
+        &["image", "--help"],
+        &["run", "--help"],
+        &["closure", "--help"],
+    ] {
         let help = sandbox.run("vzbuild", args).success().stdout();
         assert!(help.contains("Examples:"), "vzbuild {args:?}:\n{help}");
     }
@@ -29,6 +34,7 @@ fn manual_pages_and_completions_are_complete() {
         ("share/man/man1/smith-strace.1", "originals"),
         ("share/man/man1/vzbuild.1", "Examples:"),
         ("share/man/man1/vzbuild-bundle.1", "volume"),
+        ("share/man/man1/vzbuild-image.1", "SPEC|BUNDLE"),
         ("share/man/man5/vz-spec.5", "one absolute path a line"),
         ("share/bash-completion/completions/vzbuild", "--allow-missing"),
         ("share/zsh/site-functions/_smith-strace", "--isolate"),

@@ -64,7 +64,7 @@ fn md5(path: &Path) -> u64 {
 }
 
 /// Every name below `dir`, with its description.
-fn describe_all(dir: &Path) -> Vec<(Vec<u8>, String)> {
+pub fn describe_all(dir: &Path) -> Vec<(Vec<u8>, String)> {
     let walk = walkdir::WalkDir::new(dir).sort_by_file_name().into_iter().map(Result::unwrap);
     let entry = |entry: walkdir::DirEntry| {
         let name = entry.path().strip_prefix(dir).unwrap().as_os_str().as_bytes().to_vec();
@@ -82,7 +82,7 @@ fn mode(path: &Path, mode: u32) {
 }
 
 /// A tree with one of each that tends to get lost.
-fn odd_tree(sandbox: &Sandbox) {
+pub fn odd_tree(sandbox: &Sandbox) {
     let at = |name: &str| sandbox.path("root").join(name);
     sandbox.write("root/bin/su", "setuid");
     chown(at("bin/su"), Some(0), Some(42)).unwrap();
@@ -123,7 +123,7 @@ fn odd_tree(sandbox: &Sandbox) {
 }
 
 /// Writes a spec of everything below `root`.
-fn spec_of_all(sandbox: &Sandbox) {
+pub fn spec_of_all(sandbox: &Sandbox) {
     let root = sandbox.path("root");
     let mut spec = tracer::Spec::default();
     for entry in walkdir::WalkDir::new(&root).min_depth(1) {

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::sandbox::{Need, require};
 use crate::sshd::{Sshd, wanted};
 
 fn json(out: &str) -> serde_json::Value {
@@ -146,21 +147,44 @@ fn bad_input_is_named() {
     }
     let node = Sshd::start();
     node.bundle("web", 1, 1000);
-    node.push(&["web", "user@"]).status(2).says("target `user@` has no host");
+    node.push(&["web", "user@"])
+        .status(2)
+        .says("target `user@` has no host")
+        .says("user@host[:port]");
     node.push(&["web", "@web"]).status(2).says("-i INVENTORY");
     node.sandbox.write("hosts.yml", "all:\n  hosts:\n    a: [1\n    b: 2\n");
     node.push(&["-i", "hosts.yml", "web", "@all"]).status(2).says("line ");
     node.sandbox.write("hosts.ini", "[web]\na\n[web:thing]\n");
     node.push(&["-i", "hosts.ini", "web", "@web"]).status(2).says("line 3");
+    node.push(&["web/config.json", "node"]).status(3).says("is no directory");
     node.push(&["nothing", "node"]).status(3).says("cannot read the bundle `nothing`");
     fs::remove_file(node.sandbox.path("web/config.json")).unwrap();
     node.push(&["web", "node"]).status(3).says("has no config.json");
     node.sandbox.write("web/config.json", r#"{"root":{"path":"../../etc"}}"#);
-    node.push(&["web", "node"]).status(3).says("root of");
+    node.push(&["web", "node"]).status(3).says("`root.path` in");
     node.sandbox.write("web/config.json", r#"{"root":{"path":"rootfs"}}"#);
     node.push(&["--name", "../up", "web", "node"]).status(2).says("cannot be the name");
     fs::rename(node.sandbox.path("web/rootfs"), node.sandbox.path("elsewhere")).unwrap();
     std::os::unix::fs::symlink("../elsewhere", node.sandbox.path("web/rootfs")).unwrap();
-    node.push(&["web", "node"]).status(3).says("no directory rootfs of its own");
+    node.push(&["web", "node"]).status(3).says("a link to one");
     node.push(&["--delta=maybe", "web", "node"]).status(2);
+}
+
+/// What is put in place over ssh needs nothing of the node but sh and a few tools.
+#[test]
+fn a_node_with_busybox_alone_takes_the_receiver() {
+    let needs = [Need::File("/bin/busybox", "busybox-static")];
+    if !wanted("a_node_with_busybox_alone_takes_the_receiver")
+        || !require("a_node_with_busybox_alone_takes_the_receiver", &needs)
+    {
+        return;
+    }
+    let tools = tempfile::tempdir().unwrap();
+    for tool in ["sh", "id", "uname", "dd", "sha256sum", "chmod", "mv", "rm", "mkdir", "timeout"] {
+        std::os::unix::fs::symlink("/bin/busybox", tools.path().join(tool)).unwrap();
+    }
+    let node = Sshd::start_with(&format!("SetEnv PATH={}\n", tools.path().display()));
+    node.bundle("web", 1, 100_000);
+    node.push(&["web", "node"]).success().says("receiver put in place");
+    node.assert_current("web", "web");
 }

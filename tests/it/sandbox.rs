@@ -135,6 +135,8 @@ pub enum Need {
     Root,
     /// A program in PATH, and the Debian package that has it.
     Program(&'static str, &'static str),
+    /// A program in PATH, and the Python package of PyPI that has it.
+    PyPi(&'static str, &'static str),
     /// A file, and the Debian package that has it.
     File(&'static str, &'static str),
     /// An account for this user that ssh can log in to.
@@ -146,7 +148,7 @@ pub enum Need {
 pub fn require(test: &str, needs: &[Need]) -> bool {
     let absent = |need: &&Need| match need {
         Need::Root => !nix::unistd::geteuid().is_root(),
-        Need::Program(name, _) => vz::process::find(name).is_none(),
+        Need::Program(name, _) | Need::PyPi(name, _) => vz::process::find(name).is_none(),
         Need::File(path, _) => !Path::new(path).exists(),
         Need::Login => {
             let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
@@ -157,15 +159,22 @@ pub fn require(test: &str, needs: &[Need]) -> bool {
     let what = match need {
         Need::Root => "root".to_owned(),
         Need::Program(name, package) => format!("`{name}` (Debian package {package})"),
+        Need::PyPi(name, package) => format!("`{name}` (`pip install {package}` in a venv)"),
         Need::File(path, package) => format!("{path} (Debian package {package})"),
         Need::Login => "a user with a login shell".to_owned(),
     };
+    skip(test, &what);
+    false
+}
+
+/// Says on standard error that `test` is skipped, since it lacks `what`; with
+/// VZ_TEST_ALL=1 it panics instead.
+pub fn skip(test: &str, what: &str) {
     assert!(
         std::env::var_os("VZ_TEST_ALL").is_none(),
         "{test} needs {what}, and VZ_TEST_ALL is set"
     );
     say(&format!("SKIPPED {test}: it needs {what}\n"));
-    false
 }
 
 /// How often a test does what it does: `full` times with VZ_TEST_FULL=1, which
@@ -179,6 +188,6 @@ pub fn count(test: &str, full: u32, reduced: u32) -> u32 {
 }
 
 /// Past the test harness's capture, so that it is seen in every run.
-fn say(line: &str) {
+pub fn say(line: &str) {
     let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
 }

@@ -38,6 +38,11 @@ fn free_port() -> u16 {
 impl Sshd {
     /// Starts one.
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// Starts one with more lines in its configuration.
+    pub fn start_with(extra: &str) -> Self {
         let sandbox = Sandbox::new();
         for key in ["host", "user"] {
             let made = sandbox.run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", key]);
@@ -51,7 +56,7 @@ impl Sshd {
             "sshd_config",
             format!(
                 "Port {port}\nListenAddress 127.0.0.1\nHostKey {dir}/host\nPidFile none\n\
-                 AuthorizedKeysFile {dir}/authorized\nStrictModes no\nUsePAM no\nMaxStartups 100\n"
+                 AuthorizedKeysFile {dir}/authorized\nStrictModes no\nUsePAM no\nMaxStartups 100\n{extra}"
             ),
         );
         sandbox.write(
@@ -85,8 +90,36 @@ impl Sshd {
 
     /// Makes the present host key the known one.
     pub fn pin(&self) {
+        self.pin_at(self.port);
+    }
+
+    /// The same, for who reaches it by another port.
+    pub fn pin_at(&self, port: u16) {
         let key = fs::read_to_string(self.sandbox.path("host.pub")).unwrap();
-        self.sandbox.write("known", format!("[127.0.0.1]:{} {key}", self.port));
+        self.sandbox.write("known", format!("[127.0.0.1]:{port} {key}"));
+    }
+
+    /// The processes of its sessions and itself, by their parents.
+    pub fn sessions(&self) -> Vec<i32> {
+        let mut family = vec![self.server.id() as i32];
+        let parent = |pid: i32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<i32>().ok()
+        };
+        let all: Vec<i32> = fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        let mut grown = true;
+        while grown {
+            let is_child = |pid: &&i32| {
+                !family.contains(pid) && parent(**pid).is_some_and(|p| family.contains(&p))
+            };
+            let more: Vec<i32> = all.iter().filter(is_child).copied().collect();
+            grown = !more.is_empty();
+            family.extend(more);
+        }
+        family
     }
 
     /// Where the node's store is.

@@ -209,15 +209,21 @@ impl<'a> Unpacker<'a> {
             return Ok(());
         }
         let Some(place) = self.inside.visit(parent, &mut self.made)? else { return Ok(()) };
+        let path = match all {
+            true => place.path.clone(),
+            false => inside::below(&place.path, hidden)?,
+        };
+        // A second time there is nothing of lower layers, but all of this one to walk.
+        if !self.made.is_first(&inside::below(&place.path, name)?) {
+            return Ok(());
+        }
         if all {
             let dir = rustix::fs::openat(&place.fd, ".", OPEN_DIRECTORY, Mode::empty())?;
-            inside::empty(Dir::new(dir)?, &place.path, Some(&self.made))?;
-            self.late.forget_below(&place.path, &self.made);
+            inside::empty(Dir::new(dir)?, &path, Some(&self.made))?;
         } else {
-            let path = inside::below(&place.path, hidden)?;
             inside::remove(place.fd.as_fd(), &place.path, hidden, Some(&self.made))?;
-            self.late.forget(&path, Some(&self.made));
         }
+        self.late.forget(&path, Some(&self.made));
         // What was removed may have been on the way here.
         Ok(self.inside.leave()?)
     }

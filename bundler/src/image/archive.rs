@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use crate::tar_reader::{MemberKind, TarError, TarReader};
 
-/// More members than any image has; an index of them takes some 10 MB.
+/// More members than any image has; an index of them takes some 20 MB.
 const MAX_MEMBERS: usize = 100_000;
+/// Longest name in the index; those of images have some 80 bytes.
+const MAX_NAME: usize = 1024;
 /// Links that a member may lead over; `docker save` needs one.
 const MAX_LINKS: usize = 8;
 
@@ -72,13 +74,20 @@ impl Archive {
                 }
                 Err(error) => return Err(ArchiveError::Tar(error)),
             };
+            if member.name.len() > MAX_NAME {
+                continue;
+            }
             let name = normal(&member.name);
             let found = match member.kind {
                 MemberKind::File if !tar.is_sparse() => {
                     Member::Content(tar.position(), member.size)
                 }
-                MemberKind::HardLink(target) => Member::Link(normal(&target)),
-                MemberKind::Symlink(target) => Member::Link(beside(&name, &target)),
+                MemberKind::HardLink(target) if target.len() <= MAX_NAME => {
+                    Member::Link(normal(&target))
+                }
+                MemberKind::Symlink(target) if target.len() <= MAX_NAME => {
+                    Member::Link(beside(&name, &target))
+                }
                 _ => continue,
             };
             members.insert(name, found);

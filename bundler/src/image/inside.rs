@@ -17,6 +17,8 @@ use crate::rootfs::open_beneath;
 
 /// Symbolic links that one path may cross (`MAXSYMLINKS` of Linux).
 const MAX_LINKS: usize = 40;
+/// Components that one path may have once its links are followed.
+const MAX_STEPS: usize = 4096;
 /// Longest path in bytes, without its NUL (`PATH_MAX` - 1).
 const MAX_PATH: usize = 4095;
 /// Directories in one another. Removing a tree holds a descriptor of each, and
@@ -34,13 +36,16 @@ pub(super) struct Made {
     /// Whether everything is of this layer, since there is none below.
     all: bool,
     hashes: HashSet<u64>,
+    /// Its whiteouts so far.
+    whiteouts: HashSet<u64>,
     hasher: RandomState,
 }
 
 impl Made {
     /// Nothing so far; or everything, in the lowest layer.
     pub(super) fn new(is_lowest: bool) -> Self {
-        Made { all: is_lowest, hashes: HashSet::new(), hasher: RandomState::new() }
+        let (hashes, whiteouts) = (HashSet::new(), HashSet::new());
+        Made { all: is_lowest, hashes, whiteouts, hasher: RandomState::new() }
     }
 
     /// Adds `path` and the directories that hold it.
@@ -55,6 +60,11 @@ impl Made {
 
     pub(super) fn contains(&self, path: &RootPath) -> bool {
         self.all || self.hashes.contains(&self.hasher.hash_one(path.as_bytes()))
+    }
+
+    /// Whether the layer had no such whiteout before.
+    pub(super) fn is_first(&mut self, whiteout: &RootPath) -> bool {
+        self.whiteouts.insert(self.hasher.hash_one(whiteout.as_bytes()))
     }
 
     /// Whether there is nothing below that could be removed.
@@ -149,8 +159,12 @@ impl Inside {
         let mut ahead: Vec<Vec<u8>> = dir.components().rev().map(<[u8]>::to_vec).collect();
         let mut at = RootPath::root();
         let mut fd = open_beneath(&self.root, &at, DIRECTORY)?;
-        let mut links = 0;
+        let (mut links, mut steps) = (0, 0);
         while let Some(name) = ahead.pop() {
+            steps += 1;
+            if steps > MAX_STEPS {
+                return Err(EntryError::TooLong);
+            }
             if name == b".." {
                 at = at.parent().unwrap_or(at);
                 fd = open_beneath(&self.root, &at, DIRECTORY)?;

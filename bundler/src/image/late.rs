@@ -51,17 +51,14 @@ impl Late {
 
     /// Forgets `path` and what is below it, but for what `kept` has.
     pub(super) fn forget(&mut self, path: &RootPath, kept: Option<&Made>) {
-        if !self.directories.is_empty() {
-            self.directories.retain(|dir, _| {
-                !dir.starts_with(path) || kept.is_some_and(|kept| kept.contains(dir))
-            });
+        // What is below a directory comes right after it.
+        let below = self.directories.range(path..).map(|(dir, _)| dir);
+        let below = below.take_while(|dir| dir.starts_with(path));
+        let gone: Vec<_> =
+            below.filter(|dir| !kept.is_some_and(|kept| kept.contains(dir))).cloned().collect();
+        for dir in gone {
+            self.directories.remove(&dir);
         }
-    }
-
-    /// Forgets what is below `path`, but for what `kept` has.
-    pub(super) fn forget_below(&mut self, path: &RootPath, kept: &Made) {
-        self.directories
-            .retain(|dir, _| dir == path || !dir.starts_with(path) || kept.contains(dir));
     }
 
     /// Sets what was kept back, the deepest first.

@@ -27,7 +27,8 @@ pub struct Image {
     pub name: Option<String>,
     /// The digest of its manifest; docker's archives have none.
     pub digest: Option<Digest>,
-    /// Documents about it that lie beside it.
+    /// Documents about it that lie beside it: those that the first 1000 manifests of
+    /// the index say, up to 8 MiB of manifests.
     pub referrers: Vec<Referrer>,
     pub(super) store: Store,
     pub(super) layers: Vec<LayerBlob>,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::sync::Arc;
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 
@@ -12,6 +13,8 @@ use super::store::{Store, verified};
 
 /// Manifests that are looked at in search of referrers.
 const MAX_LOOKED_AT: usize = 1000;
+/// The most bytes that their manifests have together.
+const MAX_BYTES: u64 = 8 << 20;
 /// The name of the file that a blob of an artifact is (OCI annotations.md).
 const TITLE: &str = "org.opencontainers.image.title";
 
@@ -23,7 +26,7 @@ pub struct Referrer {
     /// The name of its file, where it has one.
     pub file_name: Option<String>,
     /// The annotations of its manifest.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Arc<BTreeMap<String, String>>,
     /// Where its content lies.
     pub blob: Descriptor,
 }
@@ -61,7 +64,12 @@ pub(super) fn find(
     }
     let mut found = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
+    let mut bytes = 0_u64;
     for descriptor in manifests.iter().take(MAX_LOOKED_AT) {
+        bytes = bytes.saturating_add(descriptor.size());
+        if bytes > MAX_BYTES {
+            break;
+        }
         // Other manifests need not even be there, nor in a form that we know.
         let Ok((manifest, _)) = store.json_blob::<ImageManifest>(descriptor) else { continue };
         let about = manifest.subject().as_ref().map(Descriptor::digest);
@@ -71,12 +79,13 @@ pub(super) fn find(
         let kind = manifest.artifact_type().as_ref().unwrap_or(manifest.config().media_type());
         let annotations: BTreeMap<_, _> =
             manifest.annotations().clone().unwrap_or_default().into_iter().collect();
+        let annotations = Arc::new(annotations);
         for blob in manifest.layers() {
             let title = |all: &std::collections::HashMap<_, _>| all.get(TITLE).cloned();
             found.push(Referrer {
                 artifact_type: kind.to_string(),
                 file_name: blob.annotations().as_ref().and_then(title),
-                annotations: annotations.clone(),
+                annotations: Arc::clone(&annotations),
                 blob: blob.clone(),
             });
         }

@@ -23,8 +23,8 @@ pub(super) struct Map {
 const PAGE: u32 = 1024;
 /// How many blocks before a point are looked at for one that covers it.
 const LOOKED_AT: usize = 12;
-/// Behind so many learned points, none is learned any more.
-const MOST_LEARNED: usize = 1 << 19;
+/// Behind so many learned points, none is learned any more: 10 MiB.
+const MOST_LEARNED: usize = 1 << 18;
 const FILTER_BITS: u32 = 20;
 
 impl Map {
@@ -47,6 +47,18 @@ impl Map {
             filter: vec![0; 1 << (FILTER_BITS - 6)],
             between: BTreeMap::new(),
         }
+    }
+
+    /// The numbers of the copied stretches, in order of the new file.
+    pub(super) fn order(&self) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..).take(self.blocks.len()).collect();
+        order.sort_unstable_by_key(|number| self.blocks[*number as usize].new);
+        order
+    }
+
+    /// A copied stretch by its number.
+    pub(super) fn block(&self, number: u32) -> Block {
+        self.blocks[number as usize]
     }
 
     /// The new point of an old one, as far as known.

@@ -74,12 +74,13 @@ pub fn encode(old: &[u8], new: &[u8], out: &mut Streams, effort: Effort) -> Opti
     split::put_blocks(&blocks, new.len(), &mut written, |from, to, out| {
         code.put(new, (from as u32, to as u32), &new_space, out);
     });
-    let map =
-        Map::new(blocks.clone(), u32::try_from(old.len()).ok()?, u32::try_from(new.len()).ok()?);
+    let map = Map::new(blocks, u32::try_from(old.len()).ok()?, u32::try_from(new.len()).ok()?);
+    let order = map.order();
     let mut adds = AddWriter::default();
     let mut references = ReferenceWriter { references: References { map, new_space }, run: 0 };
     let mut sites = Vec::new();
-    for block in blocks {
+    for number in order {
+        let block = references.references.map.block(number);
         let mut at = block.old;
         while at < block.old_end() {
             let end = piece(&mut old_sites, at, block.old_end(), &mut sites).ok()?;
@@ -142,13 +143,15 @@ pub fn decode(
     let blocks = get_blocks(&mut reader, input)?;
     let (old_len, short_new_len) =
         (u32::try_from(old.len()).map_err(too_long)?, u32::try_from(new_len).map_err(too_long)?);
-    let map = Map::new(blocks.clone(), old_len, short_new_len);
+    let map = Map::new(blocks, old_len, short_new_len);
+    let order = map.order();
     let mut adds = AddReader::new(input)?;
     let run = next_run(input, Stream::RefRun)?;
     let mut references = ReferenceReader { references: References { map, new_space }, run };
     let mut buffer = vec![0; PIECE as usize + 16];
     let (mut sites, mut new_end) = (Vec::new(), 0);
-    for block in blocks {
+    for number in order {
+        let block = references.references.map.block(number);
         code.get((new_end, block.new), &references.references.new_space, &mut buffer, input, out)?;
         new_end = block.new_end();
         let mut at = block.old;
@@ -200,7 +203,7 @@ fn piece(old: &mut Sites<'_>, at: u32, end: u32, sites: &mut Vec<Site>) -> Resul
 
 fn get_blocks(reader: &mut BlockReader, input: &mut StreamReader<'_>) -> Result<Vec<Block>, Error> {
     let too_long = |_| Error::Impossible(Stream::Copy);
-    let mut blocks = Vec::new();
+    let mut blocks = Vec::with_capacity(usize::try_from(reader.left()).unwrap_or(0));
     let mut new = 0u64;
     while let Some(stretch) = reader.next(input)? {
         new += stretch.insert;

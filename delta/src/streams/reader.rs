@@ -89,6 +89,10 @@ impl<'a> StreamReader<'a> {
             let (packed, log) =
                 if props == STORED { (raw, 0) } else { (number_of(&mut head)?, byte(&mut head)?) };
             if props != STORED {
+                // As LZMA2 has it: lc + lp ≤ 4. A decoder of more bits takes up to 6 MiB.
+                if u32::from(props % 9) + u32::from(props / 9 % 5) > 4 {
+                    return Err(Error::Block("properties of a stream"));
+                }
                 if !(MIN_LOG..=MAX_LOG).contains(&u32::from(log)) {
                     return Err(Error::Block("size of a dictionary"));
                 }

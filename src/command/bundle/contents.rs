@@ -1,6 +1,8 @@
 //! What the bundle holds: the closure, what is made anew for it, and the
 //! places that mounts need.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context;
 use bundler::accounts::{self, Met};
 use bundler::layer::Node;
@@ -9,6 +11,7 @@ use bundler::{Container, Layer, Planner, RootPath, Rootfs, ld_cache};
 use oci_spec::runtime::Spec;
 
 use crate::command::source::Gathered;
+use crate::evidence::Inventory;
 use crate::report;
 
 use super::program::read;
@@ -23,7 +26,14 @@ const CONFIGURATION: [&[u8]; 6] = [b".cfg", b".cnf", b".conf", b".ini", b".toml"
 /// Larger files are data.
 const CONFIGURATION_MAX: u64 = 64 << 10;
 
-/// Plans the layer that goes with `spec`.
+/// A layer, and what of it is there for scanners alone.
+pub(in crate::command) struct Plan {
+    pub(in crate::command) layer: Layer,
+    pub(super) for_scanners: BTreeSet<RootPath>,
+}
+
+/// Plans the layer that goes with `spec`; with an inventory it has what scanners
+/// need.
 ///
 /// # Errors
 /// What cannot be looked at, or is not where a directory must be.
@@ -32,16 +42,10 @@ pub(super) fn plan(
     spec: &Spec,
     container: &Container,
     latest: Option<i64>,
-) -> anyhow::Result<Layer> {
+    inventory: Option<&Inventory>,
+) -> anyhow::Result<Plan> {
     let rootfs = &gathered.rootfs;
-    let mut planner = Planner::new(rootfs, latest);
-    for path in gathered.closure.entries.keys() {
-        if SECRET.contains(&path.as_bytes()) {
-            planner.leave_out(path.clone(), SECRECY);
-        } else {
-            planner.add(path)?;
-        }
-    }
+    let mut planner = plan_closure(gathered, latest)?;
     if let Some(cache) = ld_cache::for_closure(rootfs, &gathered.closure) {
         planner.make_file(&RootPath::new(ld_cache::PATH.as_bytes())?, cache)?;
     }
@@ -68,11 +72,63 @@ pub(super) fn plan(
         .with_context(|| format!("cannot make a place to mount {}", place.escape_ascii()))?;
     }
     add_accounts(&mut planner, rootfs, container)?;
+    let for_scanners = match inventory {
+        Some(inventory) => add_scanner_files(&mut planner, &resolver, gathered, inventory)?,
+        None => BTreeSet::new(),
+    };
     let layer = planner.finish()?;
     for left in &layer.left_out {
         report::warn("vzbuild", format_args!("{} is left out: {}", left.path, left.why));
     }
-    Ok(layer)
+    Ok(Plan { layer, for_scanners })
+}
+
+/// Adds what scanners need and the layer does not have, and returns it.
+fn add_scanner_files(
+    planner: &mut Planner<'_>,
+    resolver: &Resolver<'_>,
+    gathered: &Gathered,
+    inventory: &Inventory,
+) -> anyhow::Result<BTreeSet<RootPath>> {
+    let files = |planner: &Planner<'_>| -> BTreeSet<RootPath> {
+        let files = planner.entries().filter(|entry| entry.node != Node::Directory);
+        files.map(|entry| entry.path.clone()).collect()
+    };
+    let before = files(planner);
+    for file in inventory.scanner_files(gathered, &before) {
+        let place = place(resolver, &file.path)?;
+        add_links(planner, resolver, &file.path)?;
+        match file.content {
+            // What the program itself reads there stays as it is.
+            _ if planner.get(&place).is_some() => {}
+            Some(content) => planner.make_file(&place, content)?,
+            None => planner.add(&place)?,
+        }
+    }
+    Ok(files(planner).difference(&before).cloned().collect())
+}
+
+/// Plans a layer of the closure alone, in which nothing depends on what runs there.
+///
+/// # Errors
+/// What cannot be looked at.
+pub(in crate::command) fn closure(
+    gathered: &Gathered,
+    latest: Option<i64>,
+) -> anyhow::Result<Layer> {
+    Ok(plan_closure(gathered, latest)?.finish()?)
+}
+
+fn plan_closure(gathered: &Gathered, latest: Option<i64>) -> anyhow::Result<Planner<'_>> {
+    let mut planner = Planner::new(&gathered.rootfs, latest);
+    for path in gathered.closure.entries.keys() {
+        if SECRET.contains(&path.as_bytes()) {
+            planner.leave_out(path.clone(), SECRECY);
+        } else {
+            planner.add(path)?;
+        }
+    }
+    Ok(planner)
 }
 
 /// A mount of the user's may go through links of the root.

@@ -30,7 +30,8 @@ const DEVICES: [&str; 15] = [
 const UNTRACED: [&str; 2] = ["/run", "/tmp"];
 
 /// Decides the mounts of `container`; their sizes are known only when the layer
-/// is: see [`fit`]. Returns the directories whose content ends with the program.
+/// is: see [`fit`]. Returns the directories whose content ends with the program, and
+/// whether the run wrote into the root directory itself, which none of them is.
 ///
 /// # Errors
 /// A volume or tmpfs that is not of its form.
@@ -38,13 +39,15 @@ pub(super) fn decide(
     args: &Bundle,
     gathered: &Gathered,
     container: &mut Container,
-) -> anyhow::Result<Vec<RootPath>> {
+) -> anyhow::Result<(Vec<RootPath>, bool)> {
     let resolver = Resolver::new(&gathered.rootfs);
     container.binds = args.volume.iter().map(|v| volume(v)).collect::<anyhow::Result<_>>()?;
     let asked: Vec<(RootPath, u64)> =
         args.tmpfs.iter().map(|t| tmpfs(t)).collect::<anyhow::Result<_>>()?;
+    let mut wrote_root = false;
     if !args.writable {
-        let mut directories = written(gathered, &resolver);
+        let mut directories;
+        (directories, wrote_root) = written(gathered, &resolver);
         directories.retain(|dir| !asked.iter().any(|(path, _)| dir.starts_with(path)));
         let on_host = |dir: &RootPath| {
             container.binds.iter().any(|bind| {
@@ -66,7 +69,7 @@ pub(super) fn decide(
     container.mqueue = runtime("/dev/mqueue") || pseudo(gathered, b"/dev/mqueue");
     of_the_machine(gathered, container);
     warn_of_devices(gathered);
-    Ok(container.tmpfs.iter().map(|tmpfs| tmpfs.path.clone()).collect())
+    Ok((container.tmpfs.iter().map(|tmpfs| tmpfs.path.clone()).collect(), wrote_root))
 }
 
 /// Gives each directory in memory the owner, mode and size that `layer` asks
@@ -125,8 +128,9 @@ fn warn_of_special_modes(container: &Container, layer: &Layer) {
     }
 }
 
-/// The directories that the traced runs wrote in, by their places.
-fn written(gathered: &Gathered, resolver: &Resolver<'_>) -> BTreeSet<RootPath> {
+/// The directories that the traced runs wrote in, by their places, and whether the
+/// root is one that cannot be among them.
+fn written(gathered: &Gathered, resolver: &Resolver<'_>) -> (BTreeSet<RootPath>, bool) {
     let records: Vec<_> = gathered.inputs.iter().filter_map(|i| i.record.as_ref()).collect();
     let place = |path: &BytePath| {
         let path = RootPath::new(&path.0).ok()?;
@@ -144,18 +148,12 @@ fn written(gathered: &Gathered, resolver: &Resolver<'_>) -> BTreeSet<RootPath> {
         RUNTIMES.iter().any(|own| RootPath::new(own).is_ok_and(|own| dir.starts_with(&own)))
     };
     let written = writable::written(created.iter().chain(&changed), &created, is_runtimes);
-    if written.root {
-        report::warn(
-            "vzbuild",
-            "the run wrote into `/` itself, which is read-only in the bundle: --writable changes that",
-        );
-    }
     let mut directories = written.directories;
     if records.is_empty() {
         let places = UNTRACED.iter().filter_map(|dir| RootPath::new(dir.as_bytes()).ok());
         directories.extend(places);
     }
-    directories
+    (directories, written.root)
 }
 
 fn pseudo(gathered: &Gathered, place: &[u8]) -> bool {

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 
 use anyhow::{Context, bail};
+use bundler::config::PATH;
 use bundler::elf::Elf;
+use bundler::image::runtime::EXPOSED_PORTS;
 use bundler::resolve::Resolver;
 use bundler::{Container, Kind, Rootfs, accounts, shebang};
 use oci_spec::runtime::{Capability, Spec};
@@ -13,10 +15,6 @@ use tracer::record::{BytePath, FileUse, Run, Use};
 use crate::cli::build::{Bundle, Network};
 use crate::command::source::Gathered;
 use crate::report::{self, Advice, Status};
-
-/// Where programs are looked for when neither trace nor flag has a PATH.
-pub(in crate::command) const PATH: &str =
-    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Decides all but the mounts, from the flags, else from the first traced run,
 /// else from what is obvious.
@@ -39,13 +37,20 @@ pub(super) fn decide(
     (container.uid, container.gid, container.groups) = user;
     container.env = env(args, run)?;
     if !container.env.contains_key("HOME") {
-        container.env.insert("HOME".to_owned(), home(&gathered.rootfs, container.uid));
+        container.env.insert(
+            "HOME".to_owned(),
+            accounts::home(&read(&gathered.rootfs, "/etc/passwd"), container.uid),
+        );
     }
     container.args = command(args, gathered, run, &container.env, base.is_some())?;
     container.cwd = cwd(args, gathered, run)?;
     container.hostname = hostname(&container.args);
     container.capabilities =
         args.cap.iter().map(|name| capability(name)).collect::<anyhow::Result<_>>()?;
+    let ports = ports(gathered);
+    if !ports.is_empty() {
+        container.annotations.insert(EXPOSED_PORTS.to_owned(), ports);
+    }
     let set_id = executed(gathered).find(|file| gains_rights(&gathered.rootfs, file));
     if let Some(file) = set_id {
         container.new_privileges = true;
@@ -66,16 +71,16 @@ pub(super) fn over(base: Option<Spec>, args: &Bundle, container: &Container) -> 
     let ours = container.spec();
     let Some(mut spec) = base else { return ours };
     if let (Some(process), Some(ours)) = (spec.process_mut(), ours.process()) {
-        if !args.args.is_empty() {
+        if !args.program.args.is_empty() {
             process.set_args(ours.args().clone());
         }
-        if !args.env.is_empty() {
+        if !args.program.env.is_empty() {
             process.set_env(ours.env().clone());
         }
-        if args.cwd.is_some() {
+        if args.program.cwd.is_some() {
             process.set_cwd(ours.cwd().clone());
         }
-        if args.user.is_some() {
+        if args.program.user.is_some() {
             process.set_user(ours.user().clone());
         }
         if !args.cap.is_empty() {
@@ -95,6 +100,18 @@ pub(super) fn over(base: Option<Spec>, args: &Bundle, container: &Container) -> 
 fn runs(gathered: &Gathered) -> impl Iterator<Item = &Run> {
     let records = gathered.inputs.iter().filter_map(|input| input.record.as_ref());
     records.flat_map(|record| &record.runs).filter(|run| !run.args.is_empty())
+}
+
+/// The ports that the runs listened on and others can reach.
+fn ports(gathered: &Gathered) -> String {
+    let records = gathered.inputs.iter().filter_map(|input| input.record.as_ref());
+    let is_local = |address: &str| {
+        address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
+    let reached = records.flat_map(|record| &record.ports).filter(|p| !is_local(&p.address));
+    let ports: BTreeSet<_> = reached.map(|port| (port.port, &port.protocol)).collect();
+    let ports: Vec<_> = ports.iter().map(|(port, protocol)| format!("{port}/{protocol}")).collect();
+    ports.join(",")
 }
 
 fn executed(gathered: &Gathered) -> impl Iterator<Item = &FileUse> {
@@ -121,8 +138,13 @@ fn command(
     env: &BTreeMap<String, String>,
     has_base: bool,
 ) -> anyhow::Result<Vec<String>> {
-    if !args.args.is_empty() {
-        return args.args.iter().map(|word| text(word.as_encoded_bytes(), "argument")).collect();
+    if !args.program.args.is_empty() {
+        return args
+            .program
+            .args
+            .iter()
+            .map(|word| text(word.as_encoded_bytes(), "argument"))
+            .collect();
     }
     if let Some(run) = run {
         let mut words: Vec<String> =
@@ -195,24 +217,29 @@ fn is_program(resolver: &Resolver<'_>, path: &[u8]) -> bool {
 fn env(args: &Bundle, run: Option<&Run>) -> anyhow::Result<BTreeMap<String, String>> {
     let mut env = run.map(|run| run.env.clone()).unwrap_or_default();
     env.entry("PATH".to_owned()).or_insert_with(|| PATH.to_owned());
-    for word in &args.env {
-        let word = text(word.as_encoded_bytes(), "variable")?;
-        match word.split_once('=') {
-            Some(("", _)) => bail!("`--env {word}` has no name"),
-            Some((name, value)) => env.insert(name.to_owned(), value.to_owned()),
-            None => match std::env::var(&word) {
-                Ok(value) => env.insert(word, value),
-                Err(_) => bail!("the environment has no variable `{word}` with a value in UTF-8"),
-            },
-        };
+    for word in &args.program.env {
+        env.extend([variable(word)?]);
     }
     Ok(env)
+}
+
+/// The name and value of `--env NAME=VALUE`; of `--env NAME` the value that it has here.
+pub(in crate::command) fn variable(word: &OsStr) -> anyhow::Result<(String, String)> {
+    let word = text(word.as_encoded_bytes(), "variable")?;
+    match word.split_once('=') {
+        Some(("", _)) => bail!("`--env {word}` has no name"),
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => match std::env::var(&word) {
+            Ok(value) => Ok((word, value)),
+            Err(_) => bail!("the environment has no variable `{word}` with a value in UTF-8"),
+        },
+    }
 }
 
 type User = (u32, u32, BTreeSet<u32>);
 
 fn user(args: &Bundle, gathered: &Gathered, run: Option<&Run>) -> anyhow::Result<User> {
-    if let Some(name) = &args.user {
+    if let Some(name) = &args.program.user {
         let [passwd, group] =
             ["/etc/passwd", "/etc/group"].map(|file| read(&gathered.rootfs, file));
         return accounts::find(name, &passwd, &group)
@@ -225,16 +252,6 @@ fn user(args: &Bundle, gathered: &Gathered, run: Option<&Run>) -> anyhow::Result
     Ok((run.uid, run.gid, groups))
 }
 
-pub(in crate::command) fn home(rootfs: &Rootfs, uid: u32) -> String {
-    let passwd = read(rootfs, "/etc/passwd");
-    let home = passwd.split(|&b| b == b'\n').find_map(|line| {
-        let fields: Vec<&[u8]> = line.split(|&b| b == b':').collect();
-        let [_, _, id, _, _, home, ..] = fields.as_slice() else { return None };
-        (*id == uid.to_string().as_bytes()).then(|| String::from_utf8(home.to_vec()).ok()).flatten()
-    });
-    home.filter(|home| !home.is_empty()).unwrap_or_else(|| "/".to_owned())
-}
-
 /// The content of a file of the root, or nothing.
 pub(in crate::command) fn read(rootfs: &Rootfs, path: &str) -> Vec<u8> {
     let found = Resolver::new(rootfs).resolve(path.as_bytes()).ok();
@@ -242,7 +259,7 @@ pub(in crate::command) fn read(rootfs: &Rootfs, path: &str) -> Vec<u8> {
 }
 
 fn cwd(args: &Bundle, gathered: &Gathered, run: Option<&Run>) -> anyhow::Result<String> {
-    if let Some(cwd) = &args.cwd {
+    if let Some(cwd) = &args.program.cwd {
         let cwd = text(cwd.as_encoded_bytes(), "directory")?;
         anyhow::ensure!(cwd.starts_with('/'), "--cwd `{cwd}` does not begin with `/`");
         return Ok(cwd);

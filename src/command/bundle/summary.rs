@@ -26,9 +26,7 @@ impl Summary<'_> {
     /// Prints it: lines to standard error, JSON to standard output.
     pub(super) fn report(&self) -> anyhow::Result<()> {
         if self.args.json {
-            let mut text = serde_json::to_vec_pretty(&self.json())?;
-            text.push(b'\n');
-            return report::data(&text);
+            return report::json(&self.json());
         }
         self.say_unkept();
         if self.place.is_some() && !self.lost.is_empty() {
@@ -117,7 +115,7 @@ impl Summary<'_> {
 }
 
 /// The path as one word of a shell, so that the line can be copied.
-fn shell_word(path: &Path) -> String {
+pub(in crate::command) fn shell_word(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

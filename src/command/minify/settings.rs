@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 use tracer::record::BytePath;
 
 use crate::cli::build;
-use crate::command::bundle::program::{PATH, home, hostname, read};
+use crate::command::bundle::program::{hostname, read};
 use crate::command::strace::foreign::OF_THE_MACHINE;
 use crate::report::Advice;
 
@@ -114,7 +114,7 @@ impl Settings {
         if container.uid == 0 {
             container.capabilities = OF_DOCKER.into();
         }
-        container.env.insert("PATH".to_owned(), PATH.to_owned());
+        container.env.insert("PATH".to_owned(), bundler::config::PATH.to_owned());
         for variable in self.env.iter().flatten().chain(&args.env) {
             let (name, value) = variable
                 .split_once('=')
@@ -122,7 +122,7 @@ impl Settings {
                 .with_context(|| format!("the variable `{variable}` is not NAME=VALUE"))?;
             container.env.insert(name.to_owned(), value.to_owned());
         }
-        let of_user = || home(rootfs, container.uid);
+        let of_user = || accounts::home(&read(rootfs, "/etc/passwd"), container.uid);
         let home = container.env.get("HOME").cloned().unwrap_or_else(of_user);
         container.env.insert("HOME".to_owned(), home);
         container.hostname = hostname(&self.command(&[]));

@@ -48,14 +48,18 @@ pub(super) fn run(args: &PushArgs, ssh_args: &SshArgs) -> anyhow::Result<ExitCod
         let likely = cache.last(&job.name).filter(|id| *id != bundle.id && job.deltas.knows(id));
         if let (Some(base), false) = (likely, args.delta == Mode::Never) {
             let deltas = &job.deltas;
-            scope.spawn(move || drop(deltas.get(&base, &[])));
+            scope.spawn(move || {
+                stand_back();
+                deltas.get(&base, &[]).map(drop)
+            });
         }
         // Kept while nodes are reached, so that it costs no time.
-        let kept = scope.spawn(|| match args.plan {
-            true => Ok(()),
-            false => cache
-                .keep(&bundle.manifest, &bundle)
-                .and_then(|()| cache.note(&job.name, &bundle.id)),
+        let kept = scope.spawn(|| {
+            if args.plan {
+                return Ok(());
+            }
+            stand_back();
+            cache.keep(&bundle.manifest, &bundle).and_then(|()| cache.note(&job.name, &bundle.id))
         });
         let results = fanout::each(&nodes, args.parallel, |node| {
             let result = job.push(node);
@@ -87,6 +91,13 @@ pub(super) fn run(args: &PushArgs, ssh_args: &SshArgs) -> anyhow::Result<ExitCod
         table(&pairs);
     }
     Ok(verdict(args, &pairs).into())
+}
+
+/// Lets others go before this thread and those that it starts: each round trip of ssh
+/// waits for a little computing, which is not to wait for work that has time.
+fn stand_back() {
+    // Where that is not allowed, it only takes longer. On Linux it is of one thread.
+    let _ = rustix::process::nice(5);
 }
 
 fn verdict(args: &PushArgs, pairs: &[(&Node, anyhow::Result<Outcome>)]) -> Status {
@@ -153,6 +164,10 @@ impl Job<'_> {
             Ok(outcome) => outcome,
             Err(error) => {
                 let said = session.end();
+                if error.is::<WrongReceiver>() {
+                    // Advice would hide what it is.
+                    return Err(error);
+                }
                 let last = said.lines().map(str::trim).rfind(|line| !line.is_empty());
                 return match last.filter(|_| crate::report::hint_of(&error).is_none()) {
                     Some(last) => Err(error).hint(format!("the node said: {last}")),
@@ -189,7 +204,7 @@ fn print_plan(args: &PushArgs, outcome: &Outcome) -> anyhow::Result<()> {
             step.path
         ));
     }
-    report::data(text.as_bytes())
+    report::data(report::plain(text).as_bytes())
 }
 
 fn print_json(job: &Job<'_>, pairs: &[(&Node, anyhow::Result<Outcome>)]) -> anyhow::Result<()> {

@@ -1,8 +1,9 @@
 //! Verbs that one node answers line by line: ls, verify, gc, rollback.
 
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use serde_json::Value;
 
 use super::{receiver, ssh, targets};
@@ -11,6 +12,9 @@ use crate::push::outcome::{bytes, short};
 use crate::push::protocol::{Hello, Reply, Task, VERSION};
 use crate::push::sender::answer;
 use crate::report::{self, Status};
+
+/// Bytes of answers that are taken from a node.
+const MAX_ANSWER: u64 = 64 << 20;
 
 pub(super) fn run(text: &str, task: &Task, args: &SshArgs) -> anyhow::Result<ExitCode> {
     let node = targets::one(text)?;
@@ -25,6 +29,8 @@ pub(super) fn run(text: &str, task: &Task, args: &SshArgs) -> anyhow::Result<Exi
             break;
         }
         values.push(value);
+        let received = session.link.counters.received.load(Ordering::Relaxed);
+        ensure!(received < MAX_ANSWER, "the node answers without end");
     }
     session.end();
     let differs = values.iter().any(|value| value["whole"] == Value::Bool(false));
@@ -32,7 +38,7 @@ pub(super) fn run(text: &str, task: &Task, args: &SshArgs) -> anyhow::Result<Exi
         report::data(format!("{:#}\n", Value::Array(values)).as_bytes())?;
     } else {
         let lines: String = values.iter().map(|value| line(task, value)).collect();
-        report::data(lines.as_bytes())?;
+        report::data(report::plain(lines).as_bytes())?;
     }
     Ok(if differs { Status::No } else { Status::Done }.into())
 }
@@ -64,6 +70,9 @@ fn line(task: &Task, value: &Value) -> String {
                 let what = difference["what"].as_str().unwrap_or_default();
                 let path = difference["path"].as_str().unwrap_or_default();
                 lines.push_str(&format!("  {what:10} {}\n", path.escape_debug()));
+            }
+            if number("omitted") > 0 {
+                lines.push_str(&format!("  and {} more\n", number("omitted")));
             }
             lines
         }

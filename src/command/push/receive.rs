@@ -1,5 +1,6 @@
 //! `vzpush receive`: the node's end, started by ssh.
 
+use std::io::{Cursor, Read};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -11,7 +12,8 @@ use crate::push::receiver::{Identity, serve};
 use crate::push::store::Store;
 use crate::report::{self, Status};
 
-pub(super) fn run(args: &SshArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(greeting: &str, args: &SshArgs) -> anyhow::Result<ExitCode> {
+    let greeting = bytes(greeting).context("the greeting is not hexadecimal")?;
     let root = args.store.as_ref().context("--store is needed")?;
     let program = std::fs::File::open("/proc/self/exe").and_then(crate::tree::FileAt::whole);
     let receiver: Digest =
@@ -24,7 +26,19 @@ pub(super) fn run(args: &SshArgs) -> anyhow::Result<ExitCode> {
         let seconds = silence.as_secs_f64();
         report::abandon("vzpush", format_args!("nothing was heard for {seconds} s"));
     };
-    let mut link = Link::start(std::io::stdin(), report::output(), silence, hang_up)?;
+    let mut link = Link::start(
+        Cursor::new(greeting).chain(std::io::stdin()),
+        report::output(),
+        silence,
+        hang_up,
+    )?;
     serve(&mut link, &Store::new(root.into()), &identity)?;
     Ok(Status::Done.into())
+}
+
+/// What pairs of hexadecimal digits stand for.
+fn bytes(digits: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    pairs.iter().map(byte).collect::<Option<_>>().filter(|_| rest.is_empty())
 }

@@ -9,13 +9,16 @@ use crate::push::inventory::Inventory;
 use crate::push::target::{Node, Target};
 use crate::report::{Advice, Status};
 
+const FORMS: &str =
+    "a target is an alias of ssh_config, user@host[:port], or @group of an inventory";
+
 /// The nodes that `texts` name, each once, in order.
 pub(super) fn resolve(texts: &[String], inventory: Option<&Path>) -> anyhow::Result<Vec<Node>> {
     let usage = Status::Usage as u8;
     let mut nodes: Vec<Node> = Vec::new();
     let mut read = None;
     for text in texts {
-        let found = match Target::parse(text).status(usage)? {
+        let found = match Target::parse(text).hint(FORMS).status(usage)? {
             Target::Node(node) => vec![node],
             Target::Group(group) => {
                 if read.is_none() {
@@ -44,7 +47,7 @@ pub(super) fn resolve(texts: &[String], inventory: Option<&Path>) -> anyhow::Res
 
 /// One node, for the verbs.
 pub(super) fn one(text: &str) -> anyhow::Result<Node> {
-    match Target::parse(text).status(Status::Usage as u8)? {
+    match Target::parse(text).hint(FORMS).status(Status::Usage as u8)? {
         Target::Node(node) => Ok(node),
         Target::Group(_) => {
             Err(anyhow!("`{text}` is a group, and one node is meant")).status(Status::Usage as u8)
@@ -74,6 +77,6 @@ fn load(path: &Path) -> anyhow::Result<Inventory> {
         .status(Status::Usage as u8)?;
     let yaml = matches!(ending, "yml" | "yaml" | "json");
     Inventory::parse(&text, yaml)
-        .with_context(|| format!("`{shown}` is no inventory"))
+        .with_context(|| format!("cannot understand the inventory `{shown}`"))
         .status(Status::Usage as u8)
 }

@@ -25,8 +25,8 @@ pub(super) fn parse(text: &str) -> Result<Inventory, InventoryError> {
             if !after.trim().is_empty() && !after.trim().starts_with(['#', ';']) {
                 return Err(wrong("text after `]`"));
             }
-            section =
-                header(name).ok_or_else(|| wrong("this is no group, `:children` or `:vars`"))?;
+            section = header(name)
+                .ok_or_else(|| wrong("a section is [GROUP], [GROUP:children] or [GROUP:vars]"))?;
             let (Section::Hosts(name) | Section::Children(name) | Section::Vars(name)) = &section;
             inventory.groups.entry(name.clone()).or_default();
             continue;
@@ -35,7 +35,9 @@ pub(super) fn parse(text: &str) -> Result<Inventory, InventoryError> {
             Section::Hosts(group) => {
                 let words = words(text).ok_or_else(|| wrong("a quote is not closed"))?;
                 let (host, vars) = words.split_first().ok_or_else(|| wrong("no host"))?;
-                let hosts = expand(host).ok_or_else(|| wrong("a range is not like [01:20]"))?;
+                let hosts = expand(host).ok_or_else(|| {
+                    wrong("a range is not like [01:20], or of more than 10000 hosts")
+                })?;
                 let vars: Option<Vars> = vars.iter().map(|word| variable(word)).collect();
                 let vars = vars.ok_or_else(|| wrong("a variable is not like name=value"))?;
                 for host in hosts {

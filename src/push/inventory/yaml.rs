@@ -44,8 +44,13 @@ fn add(
         match part.as_str() {
             "hosts" => {
                 for (host, vars) in pairs(text, value, "hosts")? {
-                    let hosts = ini::expand(&host)
-                        .ok_or_else(|| wrong(text, &host, "a range is not like [01:20]"))?;
+                    let hosts = ini::expand(&host).ok_or_else(|| {
+                        wrong(
+                            text,
+                            &host,
+                            "a range is not like [01:20], or of more than 10000 hosts",
+                        )
+                    })?;
                     let vars = variables(text, vars)?;
                     for host in hosts {
                         inventory.hosts.entry(host.clone()).or_default().extend(vars.clone());

@@ -3,19 +3,18 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::thread;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use delta::{Digest, Limits, ReadAt};
 
+use super::base::{Base, Examined};
 use super::listing::receive_data;
 use super::{Push, Taken};
 use crate::push::link::Link;
 use crate::push::protocol::{Commit, Offer, Partial, Receipt};
 use crate::push::staging::{Builder, Donor, is_bundle};
-use crate::push::store::{Contents, parse_id};
-use crate::push::{plan, space, sweep, verify};
-use crate::report::Advice;
+use crate::push::store::parse_id;
+use crate::push::{sweep, verify};
 use crate::tree::FileAt;
 
 /// Memory for the records of a delta: with the base's listing and the codecs, all
@@ -34,41 +33,30 @@ pub(super) fn partial(incoming: &Path) -> io::Result<Option<Partial>> {
     Ok(Some(Partial { bytes: file.len(), prefix: verify::hash(&file)?.to_string() }))
 }
 
-/// Receives the delta that `offer` announces, and builds its target.
+/// Receives the delta that `offer` announces, and builds its target; `likely` is the
+/// base that was expected.
 pub(super) fn take(
     push: &Push<'_>,
     link: &mut Link,
     incoming: &Path,
     offer: Offer,
+    likely: Option<Base>,
 ) -> anyhow::Result<Taken> {
     let Offer::Delta { base, without, bytes, digest, offset, writes, entries } = offer else {
         bail!("no delta was offered");
     };
     let digest = parse_id(&digest).context("the delta has no digest")?;
-    let dir = push.store.revision(&push.name, &base);
-    let listing = match parse_id(&base) {
-        Some(_) => push.store.listing(&push.name, &base)?,
-        None => bail!("the base is no digest"),
-    };
-    let lack = space::check(incoming, writes.saturating_add(bytes - offset.min(bytes)), entries)?;
-    if let Some(lack) = lack {
-        sweep::delete(incoming)?;
-        return Err(lack).hint("make room on the node, or `vzpush gc` it");
-    }
-    let known = plan::without(&listing, &without)?;
-    let contents =
-        Contents::open(&dir).with_context(|| format!("cannot open `{}`", dir.display()))?;
-
-    let path = incoming.join("delta");
+    push.make_room(incoming, writes.saturating_add(bytes - offset.min(bytes)), entries)?;
     // The base is hashed while the delta is on its way.
-    let examined = {
-        let known = known.clone();
-        thread::spawn(move || Donor::examine(contents, &known))
+    let base = match likely.filter(|likely| likely.id == base && without.is_empty()) {
+        Some(likely) => likely,
+        None => Base::begin(push, &base, &without)?,
     };
+    let path = incoming.join("delta");
     let whole = receive(link, &path, bytes, offset)
         .with_context(|| format!("cannot keep `{}`", path.display()))?;
     let _: Commit = link.hear()?;
-    let (donor, damaged) = examined.join().map_err(|_| anyhow!("the base could not be hashed"))?;
+    let Examined { listing, known, donor, damaged } = base.finish()?;
     let found = verify::hash(&whole)?;
     if found != digest {
         sweep::delete(incoming)?;
@@ -84,7 +72,7 @@ pub(super) fn take(
         };
         let mut all: Vec<u32> = damaged.iter().filter_map(in_listing).chain(without).collect();
         all.sort_unstable();
-        return Ok(Taken::Damaged(all));
+        return Ok(Taken::Damaged(all, damaged.len() as u64));
     }
     build(push, link, incoming, (&whole, &known, &donor))
 }

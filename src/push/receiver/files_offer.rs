@@ -1,9 +1,8 @@
 //! A revision that comes as a listing and the contents that the node lacks.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -11,59 +10,18 @@ use anyhow::{Context, bail};
 use delta::{Digest, Entry, Kind, Manifest, Sink};
 use sha2::{Digest as _, Sha256};
 
+use super::base::{Base, Examined};
 use super::listing::receive_listing;
+use super::objects::{Objects, receive_contents};
 use super::{Push, Taken};
 use crate::push::contents::{self, Content};
-use crate::push::frame::Type;
 use crate::push::link::{Link, LinkError};
-use crate::push::pieces::Joiner;
 use crate::push::protocol::{Commit, Receipt, Reply};
 use crate::push::staging::{Builder, Donor, is_bundle};
-use crate::push::store::Contents;
-use crate::push::{space, sweep, verify};
-use crate::report::Advice;
 use crate::tree::FileAt;
 
 /// Runs in a page of [`Reply::Need`], so that a page fits into a frame.
 const PAGE: usize = 4096;
-
-/// Contents by their digest, in a folder: whole under their digest, a piece of one
-/// with `.part` behind it.
-pub(crate) struct Objects {
-    dir: PathBuf,
-}
-
-impl Objects {
-    pub(crate) fn open(dir: PathBuf) -> anyhow::Result<Self> {
-        fs::create_dir_all(&dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
-        Ok(Objects { dir })
-    }
-
-    pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
-        self.dir.join(digest.to_string())
-    }
-
-    fn part(&self, digest: &Digest) -> PathBuf {
-        self.dir.join(format!("{digest}.part"))
-    }
-
-    /// Whether the whole content is here; it is hashed again, and removed where it
-    /// is not what it should be.
-    fn has(&self, content: &Content) -> bool {
-        let path = self.path(&content.digest);
-        let Ok(file) = File::open(&path).and_then(FileAt::whole) else { return false };
-        let whole = verify::hash(&file).is_ok_and(|found| found == content.digest);
-        if !whole {
-            let _ = fs::remove_file(path);
-        }
-        whole
-    }
-
-    /// How many bytes of a content's beginning are here.
-    fn begun(&self, content: &Content) -> u64 {
-        fs::metadata(self.part(&content.digest)).map_or(0, |meta| meta.len().min(content.size))
-    }
-}
 
 /// Receives what `push` needs, and builds its target.
 pub(super) fn take(
@@ -72,6 +30,7 @@ pub(super) fn take(
     incoming: &Path,
     lengths: (u64, u64),
     ask: bool,
+    likely: Option<Base>,
 ) -> anyhow::Result<Taken> {
     let manifest = receive_listing(link, lengths, &push.target)?;
     if !is_bundle(&manifest) {
@@ -79,7 +38,7 @@ pub(super) fn take(
     }
     let wanted = contents::of(&manifest);
     let objects = Objects::open(incoming.join("objects"))?;
-    let donor = if ask { donor(push)? } else { None };
+    let donor = if ask { donor(push, likely)? } else { None };
     let mut needed = Vec::new();
     for (number, content) in (0_u32..).zip(&wanted) {
         let here = ask
@@ -90,14 +49,11 @@ pub(super) fn take(
         }
     }
     let bytes = |(number, offset): &(u32, u64)| {
-        wanted.get(*number as usize).map_or(0, |content| content.size - offset)
+        wanted.get(*number as usize).map_or(0, |content| content.size.saturating_sub(*offset))
     };
-    let copies: u64 = if ask { manifest.size() / 50 } else { 0 };
+    let (copies, inodes) = to_write(&manifest, donor.as_ref());
     let bytes = needed.iter().map(bytes).fold(copies, u64::saturating_add);
-    if let Some(lack) = space::check(incoming, bytes, manifest.entries().len() as u64)? {
-        sweep::delete(incoming)?;
-        return Err(lack).hint("make room on the node, or `vzpush gc` it");
-    }
+    push.make_room(incoming, bytes, inodes)?;
     if ask {
         let damaged = donor.as_ref().map_or(0, |donor| donor.damaged);
         say_needed(link, &needed, damaged)?;
@@ -111,6 +67,28 @@ pub(super) fn take(
     build(push, link, incoming, &manifest, &objects, donor.as_ref())
 }
 
+/// What building `manifest` takes beside the contents that are staged: bytes of
+/// copies, and inodes.
+fn to_write(manifest: &Manifest, other: Option<&Other>) -> (u64, u64) {
+    let mut staged = HashSet::new();
+    let (mut copies, mut inodes) = (0_u64, 0);
+    for entry in manifest.entries() {
+        let Some(info) = entry.file() else {
+            inodes += 1;
+            continue;
+        };
+        let copied = match other.and_then(|o| Some((o, o.paths.get(&info.digest)?))) {
+            Some((other, source)) if other.donor.stands_for(entry, &source.path) => continue,
+            Some(_) => true,
+            // The content becomes the last file that has it.
+            None => !staged.insert(info.digest),
+        };
+        inodes += 1;
+        copies = copies.saturating_add(if copied { info.size } else { 0 });
+    }
+    (copies, inodes)
+}
+
 /// Another revision, and where in it which content is.
 pub(crate) struct Other {
     donor: Donor,
@@ -118,27 +96,22 @@ pub(crate) struct Other {
     damaged: u32,
 }
 
-/// The revision that most is kept from: the current one, else any.
-fn donor(push: &Push<'_>) -> anyhow::Result<Option<Other>> {
-    let current = push.store.link(&push.name, "current");
-    let mut ids: Vec<String> = current.into_iter().collect();
-    ids.extend(push.store.ids(&push.name)?);
-    for id in ids {
-        let Ok(manifest) = push.store.listing(&push.name, &id) else { continue };
-        let contents = Contents::open(&push.store.revision(&push.name, &id))?;
-        let (donor, damaged) = Donor::examine(contents, &manifest);
-        let mut paths = HashMap::new();
-        for (number, entry) in (0_u32..).zip(manifest.entries()) {
-            if let Some(info) = entry.file()
-                && damaged.binary_search(&number).is_err()
-            {
-                paths.entry(info.digest).or_insert_with(|| entry.clone());
-            }
+/// The revision that most is kept from: the likely one, the current one, else any.
+fn donor(push: &Push<'_>, likely: Option<Base>) -> anyhow::Result<Option<Other>> {
+    let others = push.store.current(&push.name).into_iter().chain(push.store.ids(&push.name)?);
+    let mut others = others.filter_map(|id| Base::begin(push, &id, &[]).ok());
+    let Some(base) = likely.or_else(|| others.next()) else { return Ok(None) };
+    let Examined { listing, donor, damaged, .. } = base.finish()?;
+    let mut paths = HashMap::new();
+    for (number, entry) in (0_u32..).zip(listing.entries()) {
+        if let Some(info) = entry.file()
+            && damaged.binary_search(&number).is_err()
+        {
+            paths.entry(info.digest).or_insert_with(|| entry.clone());
         }
-        let damaged = u32::try_from(damaged.len()).unwrap_or(u32::MAX);
-        return Ok(Some(Other { donor, paths, damaged }));
     }
-    Ok(None)
+    let damaged = u32::try_from(damaged.len()).unwrap_or(u32::MAX);
+    Ok(Some(Other { donor, paths, damaged }))
 }
 
 fn say_needed(link: &mut Link, needed: &[(u32, u64)], damaged: u32) -> Result<(), LinkError> {
@@ -152,108 +125,6 @@ fn say_needed(link: &mut Link, needed: &[(u32, u64)], damaged: u32) -> Result<()
         link.say(&Reply::Need { runs: page.to_vec(), more, damaged })?;
     }
     Ok(())
-}
-
-/// Receives contents, each from its offset on, into `objects`. What was received of
-/// them before is hashed too: a content is kept only whole and proved.
-pub(crate) fn receive_contents(
-    link: &mut Link,
-    objects: &Objects,
-    wanted: &[(Content, u64)],
-) -> anyhow::Result<()> {
-    let counters = Arc::clone(&link.counters);
-    let mut joiner = Joiner::new()?;
-    let mut pending: &[u8] = &[];
-    let mut piece;
-    for (content, offset) in wanted {
-        let mut part = Part::begin(objects, content, *offset)?;
-        while part.left > 0 {
-            if pending.is_empty() {
-                let frame = link.receive()?;
-                if frame.kind != Type::Piece {
-                    return Err(LinkError::Unexpected(frame.kind).into());
-                }
-                piece = joiner.open(&frame.payload)?.to_vec();
-                pending = &piece;
-            }
-            let now = pending.len().min(usize::try_from(part.left).unwrap_or(usize::MAX));
-            let (bytes, rest) = pending.split_at(now);
-            part.write(bytes).with_context(|| format!("cannot keep content {}", content.digest))?;
-            pending = rest;
-            counters.verified.fetch_add(now as u64, Ordering::Relaxed);
-        }
-        part.end()?;
-    }
-    match pending {
-        [] => Ok(()),
-        _ => bail!("more content came than was asked for"),
-    }
-}
-
-/// A content on its way to the disk.
-struct Part<'a> {
-    objects: &'a Objects,
-    content: Content,
-    file: File,
-    hasher: Sha256,
-    left: u64,
-    unsynced: u64,
-}
-
-impl<'a> Part<'a> {
-    fn begin(objects: &'a Objects, content: &Content, offset: u64) -> anyhow::Result<Self> {
-        let path = objects.part(&content.digest);
-        let cannot = || format!("cannot write `{}`", path.display());
-        let mut options = File::options();
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .with_context(cannot)?;
-        file.set_len(offset).with_context(cannot)?;
-        let mut hasher = Sha256::new();
-        std::io::copy(&mut file, &mut Hashing(&mut hasher)).with_context(cannot)?;
-        let left = content.size.checked_sub(offset).context("an offset is past its content")?;
-        Ok(Part { objects, content: *content, file, hasher, left, unsynced: 0 })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.hasher.update(bytes);
-        self.left -= bytes.len() as u64;
-        self.unsynced += bytes.len() as u64;
-        if self.unsynced >= 8 << 20 {
-            self.file.sync_data()?;
-            self.unsynced = 0;
-        }
-        Ok(())
-    }
-
-    fn end(self) -> anyhow::Result<()> {
-        let part = self.objects.part(&self.content.digest);
-        let found = Digest(self.hasher.finalize().into());
-        if found != self.content.digest {
-            fs::remove_file(&part)?;
-            bail!("a content came out as {found}, not as {}", self.content.digest);
-        }
-        let path = self.objects.path(&self.content.digest);
-        fs::rename(part, &path).with_context(|| format!("cannot write `{}`", path.display()))
-    }
-}
-
-struct Hashing<'a>(&'a mut Sha256);
-
-impl Write for Hashing<'_> {
-    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-        self.0.update(buf);
-        Ok(buf.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 fn build(

@@ -7,11 +7,12 @@ use anyhow::Context;
 use bundler::staging::Staging;
 use delta::Manifest;
 
-use super::files_offer::{Objects, assemble, receive_contents};
+use super::files_offer::assemble;
 use super::listing::receive_listing;
-use crate::push::contents;
+use super::objects::{Objects, receive_contents};
 use crate::push::link::Link;
 use crate::push::staging::{Builder, is_bundle};
+use crate::push::{contents, space};
 
 /// Receives the tree `target` and puts it at `output`, where a bundle, an empty
 /// directory or nothing may be.
@@ -28,6 +29,10 @@ pub fn pull(
     anyhow::ensure!(is_bundle(&manifest), "{target} is no bundle");
     let staging = Staging::begin(output, bundler::bundle::is_bundle)?;
     let objects = Objects::open(staging.dir().join(".objects"))?;
+    let lack = space::check(staging.dir(), manifest.size(), manifest.entries().len() as u64)?;
+    if let Some(lack) = lack {
+        return Err(lack.into());
+    }
     let wanted: Vec<_> = contents::of(&manifest).into_iter().map(|content| (content, 0)).collect();
     receive_contents(link, &objects, &wanted)?;
     let progress = |_| ();

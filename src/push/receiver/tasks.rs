@@ -15,6 +15,8 @@ use crate::push::{contents, sweep, verify};
 
 /// A node's own tasks do not wait long for a push.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of JSON for the differences of one revision, so that they fit into a frame.
+const MAX_LISTED: usize = 200 << 10;
 /// Bytes of a `Data` frame.
 const CHUNK: usize = 64 << 10;
 /// What zstd level contents go back with: bundles are pulled rarely, and nodes are slow.
@@ -22,7 +24,7 @@ const LEVEL: i32 = 6;
 
 pub(super) fn ls(link: &mut Link, store: &Store) -> anyhow::Result<()> {
     for name in store.names()? {
-        let (current, previous) = (store.link(&name, "current"), store.link(&name, "previous"));
+        let (current, previous) = (store.current(&name), store.previous(&name));
         for id in store.ids(&name)? {
             let manifest = store.listing(&name, &id).ok();
             let at = std::fs::metadata(store.revision(&name, &id).join("manifest"));
@@ -56,9 +58,17 @@ pub(super) fn verify(link: &mut Link, store: &Store, only: Option<&str>) -> anyh
                 Ok(differences) => (differences.as_slice(), None),
                 Err(error) => (&[][..], Some(format!("{error:#}"))),
             };
+            let mut room = MAX_LISTED;
+            let fits = |d: &&verify::Difference| {
+                // Six bytes for one are the most that JSON makes of it.
+                let needed = 6 * d.path.len() + 40;
+                let fits = needed <= room;
+                room = room.saturating_sub(needed);
+                fits
+            };
             let listed: Vec<_> = differences
                 .iter()
-                .take(1000)
+                .take_while(fits)
                 .map(|d| json!({ "path": String::from_utf8_lossy(&d.path), "what": d.what.name() }))
                 .collect();
             let whole = differences.is_empty() && why.is_none();
@@ -66,6 +76,7 @@ pub(super) fn verify(link: &mut Link, store: &Store, only: Option<&str>) -> anyh
                 "name": name,
                 "revision": id,
                 "whole": whole,
+                "omitted": differences.len() - listed.len(),
                 "differences": listed,
                 "error": why,
             });
@@ -90,7 +101,7 @@ pub(super) fn gc(link: &mut Link, store: &Store) -> anyhow::Result<()> {
             link.say(&Reply::Answer { value, more: true })?;
         }
     }
-    let broken = sweep::incoming(store, true)?;
+    let broken = sweep::incoming(store, None, Duration::ZERO)?;
     let receivers = sweep::receivers(store)?;
     let value = json!({ "incoming": broken, "receivers": receivers });
     link.say(&Reply::Answer { value, more: true })?;
@@ -111,8 +122,8 @@ fn end(link: &mut Link) -> anyhow::Result<()> {
 }
 
 pub(super) fn pull(link: &mut Link, store: &Store, name: &str) -> anyhow::Result<()> {
-    let current = store.link(name, "current");
-    let id = current.with_context(|| format!("there is no bundle `{name}` on this node"))?;
+    let id =
+        store.current(name).with_context(|| format!("there is no bundle `{name}` on this node"))?;
     let manifest = store.listing(name, &id)?;
     let files = Contents::open(&store.revision(name, &id))?;
     let listing = manifest.to_bytes();

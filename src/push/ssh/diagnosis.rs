@@ -1,6 +1,6 @@
 //! Why a session did not begin, in words that say what to do.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -91,9 +91,7 @@ fn hint_in(error: &anyhow::Error) -> Option<()> {
 
 /// Type and fingerprint of the key that a node shows.
 pub(super) fn host_key(ssh: &mut Command) -> Option<String> {
-    ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let (running, stdin, _stdout) = process::start(ssh).ok()?;
-    drop(stdin);
+    let (running, ..) = process::start(ssh).ok()?;
     running.expect_within(PATIENCE);
     let (_, said) = running.end();
     said.lines().find_map(|line| Some(line.split_once("Server host key: ")?.1.trim().to_owned()))

@@ -1,7 +1,10 @@
 //! A running ssh: its streams, the end of what it says, and a clock that kills it.
 
 use std::io::Read;
-use std::process::{Child, ChildStdin, ChildStdout, Command};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,16 +19,32 @@ const KEPT: usize = 8 << 10;
 /// A child, and who watches it.
 pub(super) struct Running {
     child: Arc<Mutex<Child>>,
+    /// Its standard input and output.
+    streams: Arc<[UnixStream; 2]>,
     deadline: Arc<Mutex<Option<Instant>>>,
     late: Arc<AtomicBool>,
     over: Arc<AtomicBool>,
     said: Receiver<Vec<u8>>,
 }
 
-pub(super) fn start(command: &mut Command) -> anyhow::Result<(Running, ChildStdin, ChildStdout)> {
-    let mut child = command.spawn().context("cannot run ssh")?;
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (stdin, stdout) = stdin.zip(stdout).context("ssh has no standard streams")?;
+/// Starts it; returns it with its standard input and output. Those are sockets: a
+/// shared connection goes on holding them when this ssh is killed, and what waits at
+/// a pipe would wait with it.
+pub(super) fn start(command: &mut Command) -> anyhow::Result<(Running, UnixStream, UnixStream)> {
+    let (stdin, its_in) = UnixStream::pair().context("cannot make a socket for ssh")?;
+    let (stdout, its_out) = UnixStream::pair().context("cannot make a socket for ssh")?;
+    command.stdin(OwnedFd::from(its_in)).stdout(OwnedFd::from(its_out)).stderr(Stdio::piped());
+    let child = command.spawn().context("cannot run ssh");
+    // The command has ends of its own, which would keep the sockets open.
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = child?;
+    let stderr = child.stderr.take();
+    let streams = [stdin.try_clone(), stdout.try_clone()];
+    let [Ok(its_in), Ok(its_out)] = streams else {
+        let _ = child.kill();
+        let _ = child.wait();
+        anyhow::bail!("cannot keep the sockets of ssh");
+    };
     let (said_in, said) = channel();
     thread::spawn(move || {
         let mut kept = Vec::new();
@@ -41,6 +60,7 @@ pub(super) fn start(command: &mut Command) -> anyhow::Result<(Running, ChildStdi
     });
     let running = Running {
         child: Arc::new(Mutex::new(child)),
+        streams: Arc::new([its_in, its_out]),
         deadline: Arc::default(),
         late: Arc::default(),
         over: Arc::default(),
@@ -85,18 +105,23 @@ impl Running {
         self.late.load(Ordering::Relaxed)
     }
 
-    /// Something that kills it.
+    /// Something that kills it, and ends all reads and writes that wait for it.
     pub(super) fn killer(&self) -> impl Fn() + Send + 'static {
-        let child = Arc::clone(&self.child);
+        let (child, streams) = (Arc::clone(&self.child), Arc::clone(&self.streams));
         move || {
             // It may have ended by itself.
             let _ = lock(&child).kill();
+            for stream in streams.iter() {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
         }
     }
 
     /// Waits for its end, a moment only; returns its status and what it said.
     pub(super) fn end(self) -> (Option<i32>, String) {
         self.over.store(true, Ordering::Relaxed);
+        let [stdin, _] = &*self.streams;
+        let _ = stdin.shutdown(Shutdown::Write);
         let given_up = Instant::now() + Duration::from_secs(3);
         let status = loop {
             match lock(&self.child).try_wait() {

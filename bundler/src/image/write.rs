@@ -1,0 +1,278 @@
+//! Writes images: OCI image layouts, archives of them, and docker's archives.
+//!
+//! A layer goes in one pass from its files through the digest of its tar, the
+//! compressor and the digest of the blob to where it stays; only its name, which
+//! is its digest, comes afterwards. Equal images have equal bytes in all forms.
+
+mod compress;
+mod docker;
+mod index;
+mod layout;
+mod oci;
+mod place;
+mod time;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub use compress::Compression;
+use place::Place;
+pub use time::rfc3339;
+
+use super::config::{History, ImageConfig};
+use super::destination::Destination;
+use super::name::ImageName;
+use crate::assemble::{AssembleError, Sinks, assemble};
+use crate::digest::{BlobDigest, BlobHasher, DiffId};
+use crate::layer::{Layer, Node};
+use crate::rootfs::Rootfs;
+use crate::staging::StagingError;
+
+/// Why an image could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// An archive could not be made or named.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    /// A file of a layer could not be read, or the caller asked to stop.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    /// A file of the image could not be written.
+    #[error("cannot write `{}`", path.display())]
+    Io {
+        /// The layout or archive.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An image is to go where something else is.
+    #[error("`{}` is there already and is no OCI image layout", .0.display())]
+    Occupied(PathBuf),
+    /// The index of an existing layout cannot be added to.
+    #[error("`{}` is no image index", path.display())]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A document of the image has no JSON form.
+    #[error("cannot print the image's JSON")]
+    Json(#[from] serde_json::Error),
+    /// A document of the image would not be valid.
+    #[error("cannot describe the image")]
+    Spec(#[from] oci_spec::OciSpecError),
+    /// A reference that is no name for docker.
+    #[error(transparent)]
+    Name(#[from] super::name::NameError),
+}
+
+/// An image to be written.
+#[derive(Debug, Default)]
+pub struct NewImage<'a> {
+    /// The layers, the first at the bottom.
+    pub layers: Vec<NewLayer<'a>>,
+    /// Its configuration; layers, history and time are filled in.
+    pub config: ImageConfig,
+    /// Its time in seconds since 1970; else the newest of its regular files.
+    pub created: Option<i64>,
+    /// How layers are compressed.
+    pub compression: Compression,
+    /// Its name, beside the reference of the destination.
+    pub name: Option<ImageName>,
+    /// What goes with the image and refers to it; docker's archives have no place
+    /// for it.
+    pub artifacts: Vec<Artifact>,
+    /// Whether it is on the disk before it gets its name.
+    pub sync: bool,
+}
+
+/// A layer to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct NewLayer<'a> {
+    /// Its entries.
+    pub layer: &'a Layer,
+    /// Where their contents are.
+    pub rootfs: &'a Rootfs,
+    /// What the image's history is to say of it.
+    pub created_by: &'a str,
+}
+
+/// A document about an image, such as its SBOM: a manifest of its own whose
+/// subject is the image (image-spec, `manifest.md`, "Guidelines for Artifact Usage").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Artifact {
+    /// What sort of document it is, as a media type.
+    pub artifact_type: String,
+    /// Name of its file.
+    pub title: String,
+    /// Its content.
+    pub content: Vec<u8>,
+}
+
+/// Who watches the work.
+#[derive(Clone, Copy, Default)]
+pub struct Watch<'a> {
+    /// Called with the number of tar bytes that went by since the last call.
+    pub progress: Option<&'a dyn Fn(u64)>,
+    /// Ends the work with [`AssembleError::Interrupted`] once it is true.
+    pub stop: Option<&'a AtomicBool>,
+}
+
+/// An image that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Digest of its configuration, which docker and podman call the image's ID.
+    pub id: BlobDigest,
+    /// Digest of its manifest; a docker archive has none.
+    pub manifest: Option<BlobDigest>,
+    /// Its layers, the first at the bottom.
+    pub layers: Vec<WrittenLayer>,
+    /// The titles of the artifacts and the digests of their manifests.
+    pub artifacts: Vec<(String, BlobDigest)>,
+}
+
+/// A layer that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenLayer {
+    /// Digest of its tar.
+    pub diff_id: DiffId,
+    /// Bytes of its tar.
+    pub tar_bytes: u64,
+    /// Digest of the blob.
+    pub digest: BlobDigest,
+    /// Bytes of the blob.
+    pub size: u64,
+}
+
+/// Writes `image` to `destination`. In a layout that exists, it takes the place of
+/// the image with the same reference (without one, of the image that has none) and
+/// of what refers to that one; all else stays.
+///
+/// # Errors
+/// What cannot be read or written; the wish to stop. What was at the destination is
+/// then as it was, and nothing else is left.
+pub fn write(
+    destination: &Destination,
+    image: &NewImage<'_>,
+    watch: Watch<'_>,
+) -> Result<Written, WriteError> {
+    match destination {
+        Destination::Layout(dir, reference) => {
+            layout::write(dir, reference.as_deref(), image, watch)
+        }
+        Destination::OciArchive(file, reference) => {
+            oci::write_archive(file, reference.as_deref(), image, watch)
+        }
+        Destination::DockerArchive(file, reference) => {
+            docker::write(file, reference.as_deref(), image, watch)
+        }
+    }
+}
+
+/// Adds the path to what a place says.
+fn at(path: &Path) -> impl Fn(io::Error) -> WriteError {
+    let path = path.to_owned();
+    move |source| WriteError::Io { path: path.clone(), source }
+}
+
+/// Writes the layers, named by `name`, and returns the configuration that goes
+/// with them.
+fn put_layers(
+    place: &mut dyn Place,
+    path: &Path,
+    image: &NewImage<'_>,
+    watch: Watch<'_>,
+    name: impl Fn(&WrittenLayer) -> String,
+) -> Result<(ImageConfig, Vec<WrittenLayer>), WriteError> {
+    let mut written = Vec::new();
+    for layer in &image.layers {
+        place.begin().map_err(at(path))?;
+        let blob = Blob { place: &mut *place, hasher: BlobHasher::default(), size: 0 };
+        let mut encoder = image.compression.encoder(blob).map_err(at(path))?;
+        let sinks = Sinks {
+            tar: Some(&mut encoder),
+            progress: watch.progress,
+            stop: watch.stop,
+            ..Sinks::default()
+        };
+        let assembled = match assemble(layer.layer, layer.rootfs, None, sinks) {
+            Err(AssembleError::Tar(source)) => return Err(at(path)(source)),
+            other => other?,
+        };
+        let Blob { hasher, size, .. } = encoder.finish().map_err(at(path))?;
+        let (diff_id, tar_bytes) = (assembled.diff_id, assembled.tar_bytes);
+        let layer = WrittenLayer { diff_id, tar_bytes, digest: hasher.finish(), size };
+        place.end(&name(&layer)).map_err(at(path))?;
+        written.push(layer);
+    }
+    if watch.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+        return Err(AssembleError::Interrupted.into());
+    }
+    Ok((config(image, &written), written))
+}
+
+fn config(image: &NewImage<'_>, layers: &[WrittenLayer]) -> ImageConfig {
+    let created = rfc3339(image.created.unwrap_or_else(|| newest(image)));
+    let mut config = image.config.clone();
+    config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+    config.history = image
+        .layers
+        .iter()
+        .map(|layer| History {
+            created: Some(created.clone()),
+            created_by: Some(layer.created_by.to_owned()),
+            ..History::default()
+        })
+        .collect();
+    config.created = Some(created);
+    let or = |word: &mut String, default: &str| {
+        if word.is_empty() {
+            default.clone_into(word);
+        }
+    };
+    or(&mut config.os, "linux");
+    or(&mut config.architecture, architecture());
+    config
+}
+
+/// This machine's architecture, as Go calls it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "x86" => "386",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn newest(image: &NewImage<'_>) -> i64 {
+    let entries = image.layers.iter().flat_map(|layer| &layer.layer.entries);
+    let files = entries.filter(|entry| matches!(entry.node, Node::File(_)));
+    files.map(|entry| entry.mtime).max().unwrap_or(0)
+}
+
+/// A blob on its way to its place: digested and counted.
+struct Blob<'a> {
+    place: &'a mut dyn Place,
+    hasher: BlobHasher,
+    size: u64,
+}
+
+impl Write for Blob<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.place.write(bytes)?;
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! The blobs of an OCI image: layers, configuration, manifest, and what refers to
+//! it (image-spec, `manifest.md`).
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use oci_spec::image::{
+    ANNOTATION_CREATED, ANNOTATION_REF_NAME, ANNOTATION_TITLE, Arch, Descriptor, DescriptorBuilder,
+    Digest, ImageManifestBuilder, MediaType, Os, PlatformBuilder,
+};
+
+use super::place::{Archive, Place};
+use super::{Artifact, NewImage, Watch, WriteError, Written, at, index, put_layers};
+use crate::digest::BlobDigest;
+use crate::image::config::{ImageConfig, canonical};
+use crate::image::name::ImageName;
+
+/// Which version of the layout it is (image-spec, `image-layout.md`).
+pub(super) const LAYOUT_FILE: &str = "oci-layout";
+pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(super) const INDEX_FILE: &str = "index.json";
+/// The directories of a layout, outermost first.
+pub(super) const DIRECTORIES: [&str; 2] = ["blobs", "blobs/sha256"];
+/// containerd's own annotation for the whole name of an image.
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+/// Writes all blobs of `image`; returns what the index is to have of them.
+pub(super) fn put(
+    place: &mut dyn Place,
+    path: &Path,
+    reference: Option<&str>,
+    image: &NewImage<'_>,
+    watch: Watch<'_>,
+) -> Result<(Vec<Descriptor>, Written), WriteError> {
+    let (config, layers) = put_layers(place, path, image, watch, |layer| blob(&layer.digest))?;
+    let mut add = |media_type, content: &[u8]| add(place, path, media_type, content);
+
+    let config_text = config.print()?;
+    let config_descriptor = add(MediaType::ImageConfig, &config_text)?;
+    let layer_descriptors = layers
+        .iter()
+        .map(|layer| descriptor(image.compression.media_type(), &layer.digest, layer.size));
+    let manifest = ImageManifestBuilder::default()
+        .schema_version(2_u32)
+        .media_type(MediaType::ImageManifest)
+        .config(config_descriptor)
+        .layers(layer_descriptors.collect::<Result<Vec<_>, _>>()?)
+        .build()?;
+    let manifest_text = canonical(&manifest)?;
+    let mut found = add(MediaType::ImageManifest, &manifest_text)?;
+    let subject = found.clone();
+    let mut annotations = HashMap::new();
+    let name = image.name.as_ref().map(ToString::to_string);
+    if let Some(reference) = reference.map(str::to_owned).or_else(|| name.clone()) {
+        annotations.insert(ANNOTATION_REF_NAME.to_owned(), reference);
+    }
+    if let Some(name) = name.filter(|_| image.name.as_ref().is_some_and(ImageName::has_registry)) {
+        annotations.insert(CONTAINERD_NAME.to_owned(), name);
+    }
+    if !annotations.is_empty() {
+        found.set_annotations(Some(annotations));
+    }
+    let platform = PlatformBuilder::default()
+        .architecture(Arch::from(config.architecture.as_str()))
+        .os(Os::from(config.os.as_str()));
+    found.set_platform(Some(platform.build()?));
+
+    let mut entries = vec![found];
+    let mut artifacts = Vec::new();
+    if !image.artifacts.is_empty() {
+        add(MediaType::EmptyJSON, EMPTY)?;
+    }
+    for artifact in &image.artifacts {
+        add(MediaType::from(artifact.artifact_type.as_str()), &artifact.content)?;
+        let (text, annotations) = manifest_of(artifact, &subject, &config)?;
+        let mut entry = add(MediaType::ImageManifest, &text)?;
+        entry.set_artifact_type(Some(MediaType::from(artifact.artifact_type.as_str())));
+        entry.set_annotations(Some(annotations));
+        entries.push(entry);
+        artifacts.push((artifact.title.clone(), BlobDigest::of(&text)));
+    }
+    let (id, manifest) = (BlobDigest::of(&config_text), BlobDigest::of(&manifest_text));
+    Ok((entries, Written { id, manifest: Some(manifest), layers, artifacts }))
+}
+
+/// The blob that stands for no configuration, and its descriptor's `data`
+/// (image-spec, `manifest.md`, "Guidance for an Empty Descriptor").
+const EMPTY: &[u8] = b"{}";
+const EMPTY_BASE64: &str = "e30=";
+
+fn manifest_of(
+    artifact: &Artifact,
+    subject: &Descriptor,
+    config: &ImageConfig,
+) -> Result<(Vec<u8>, HashMap<String, String>), WriteError> {
+    let mut empty = descriptor(MediaType::EmptyJSON, &BlobDigest::of(EMPTY), EMPTY.len() as u64)?;
+    empty.set_data(Some(EMPTY_BASE64.to_owned()));
+    let media_type = MediaType::from(artifact.artifact_type.as_str());
+    let size = artifact.content.len() as u64;
+    let mut content = descriptor(media_type.clone(), &BlobDigest::of(&artifact.content), size)?;
+    let title = (ANNOTATION_TITLE.to_owned(), artifact.title.clone());
+    content.set_annotations(Some([title].into()));
+    let created = config.created.clone().unwrap_or_default();
+    let annotations: HashMap<_, _> = [(ANNOTATION_CREATED.to_owned(), created)].into();
+    let manifest = ImageManifestBuilder::default()
+        .schema_version(2_u32)
+        .media_type(MediaType::ImageManifest)
+        .artifact_type(media_type)
+        .config(empty)
+        .layers([content])
+        .subject(subject.clone())
+        .annotations(annotations.clone())
+        .build()?;
+    Ok((canonical(&manifest)?, annotations))
+}
+
+fn add(
+    place: &mut dyn Place,
+    path: &Path,
+    media_type: MediaType,
+    content: &[u8],
+) -> Result<Descriptor, WriteError> {
+    let digest = BlobDigest::of(content);
+    place.put(&blob(&digest), content).map_err(at(path))?;
+    descriptor(media_type, &digest, content.len() as u64)
+}
+
+fn descriptor(
+    media_type: MediaType,
+    digest: &BlobDigest,
+    size: u64,
+) -> Result<Descriptor, WriteError> {
+    let digest: Digest = digest.to_string().parse()?;
+    Ok(DescriptorBuilder::default().media_type(media_type).digest(digest).size(size).build()?)
+}
+
+/// Where a blob lies in a layout.
+pub(super) fn blob(digest: &BlobDigest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+/// Writes a tar of a layout that has only this image.
+pub(super) fn write_archive(
+    file: &Path,
+    reference: Option<&str>,
+    image: &NewImage<'_>,
+    watch: Watch<'_>,
+) -> Result<Written, WriteError> {
+    let mut archive = Archive::begin(file)?;
+    for name in DIRECTORIES {
+        archive.directory(name).map_err(at(file))?;
+    }
+    let (entries, written) = put(&mut archive, file, reference, image, watch)?;
+    let index = index::print(&index::new(), &entries)?;
+    archive.put(INDEX_FILE, &index).map_err(at(file))?;
+    archive.put(LAYOUT_FILE, LAYOUT).map_err(at(file))?;
+    archive.finish().map_err(at(file))?;
+    archive.commit(image.sync)?;
+    Ok(written)
+}

@@ -1,0 +1,100 @@
+//! `vzbuild image`: from specs, or a bundle, to a container image.
+
+mod content;
+mod flags;
+mod summary;
+
+use std::process::ExitCode;
+
+use bundler::AssembleError;
+use bundler::image::base::{self, Content};
+use bundler::image::{
+    Compression, Destination, ImageConfig, ImageName, NewImage, NewLayer, Watch, WriteError,
+};
+
+use crate::cli::build;
+use crate::report::{Advice, Status};
+use crate::{interrupt, progress, report};
+
+use super::bundle::latest_time;
+use content::Source;
+use summary::Summary;
+
+/// What the history of an image says of the layer that only it has.
+const CREATED_BY: &str = "vzbuild image";
+/// And of one that it shares with others.
+const CREATED_BY_BASE: &str = "vzbuild image (base layer)";
+
+/// Closes the specs, or reads the bundle, and writes the image.
+///
+/// # Errors
+/// As `vzbuild bundle`; a destination or a flag that is not of its form; what
+/// cannot be written.
+pub fn run(args: &build::Image) -> anyhow::Result<ExitCode> {
+    let destination = Destination::parse(&args.output).status(Status::Usage as u8)?;
+    let name = args.name.as_deref().map(str::parse).transpose();
+    let name: Option<ImageName> = name.status(Status::Usage as u8)?;
+    let created = latest_time()?;
+    let Source { rootfs, mut layer, mut execution, artifacts, not_in_image } =
+        content::open(args, created)?;
+    flags::apply(args, &mut execution)?;
+    flags::warn(args, &destination, &layer, &execution, &not_in_image);
+
+    let base = args.base_layer.as_deref().map(|base| content::open_base(base, args, created));
+    let base = base.transpose()?;
+    let (files, bytes) = (summary::files(&layer), layer.bytes());
+    if let Some(base) = &base {
+        let base = Content { layer: &base.layer, rootfs: &base.rootfs };
+        layer = base::beyond(Content { layer: &layer, rootfs: &rootfs }, base)?;
+    }
+    let below = base.as_ref().map(|base| NewLayer {
+        layer: &base.layer,
+        rootfs: &base.rootfs,
+        created_by: CREATED_BY_BASE,
+    });
+    let above = NewLayer { layer: &layer, rootfs: &rootfs, created_by: CREATED_BY };
+    let image = NewImage {
+        layers: below.into_iter().chain([above]).collect(),
+        config: ImageConfig { config: execution, ..ImageConfig::default() },
+        created,
+        compression: compression(args.compression),
+        name,
+        artifacts,
+        sync: !args.no_sync,
+    };
+    let total = image.layers.iter().map(|layer| layer.layer.bytes()).sum();
+    let bar = progress::bytes("image", total);
+    let stop = interrupt::flag()?;
+    let watch = Watch { progress: Some(&|bytes| bar.inc(bytes)), stop: Some(&stop) };
+    let written = bundler::image::write(&destination, &image, watch).map_err(explain)?;
+    bar.finish_and_clear();
+    if !image.artifacts.is_empty() && written.artifacts.is_empty() {
+        report::warn("vzbuild", "docker's archives have no place for the bundle's evidence");
+    }
+    Summary { args, destination: &destination, image: &image, written: &written, files, bytes }
+        .report()?;
+    Ok(Status::Done.into())
+}
+
+fn compression(asked: build::Compression) -> Compression {
+    match asked {
+        build::Compression::Zstd => Compression::Zstd,
+        build::Compression::Gzip => Compression::Gzip,
+        build::Compression::None => Compression::None,
+    }
+}
+
+/// Adds what the user can do about it.
+fn explain(error: WriteError) -> anyhow::Error {
+    let hint = match &error {
+        WriteError::Assemble(AssembleError::Interrupted) => {
+            return Err::<(), _>(error).status(interrupt::INTERRUPTED).unwrap_err();
+        }
+        WriteError::Assemble(AssembleError::Vanished(_) | AssembleError::Changed(_)) => {
+            "something writes to the files meanwhile (a running service, an upgrade?): stop it or try again"
+        }
+        WriteError::Occupied(_) => "give another directory with -o, or move that one away",
+        _ => return error.into(),
+    };
+    Err::<(), _>(error).hint(hint).unwrap_err()
+}

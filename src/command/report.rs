@@ -1,0 +1,46 @@
+//! `vzbuild report`: a page about a bundle, made of its evidence.
+
+mod changes;
+mod html;
+mod model;
+mod page;
+mod policy;
+
+mod tables;
+mod treemap;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::cli::build;
+use crate::report::{self, Status};
+
+use model::Model;
+
+/// Writes the page, or prints what it says as JSON.
+///
+/// # Errors
+/// A bundle without evidence, what cannot be read or written.
+pub fn run(args: &build::Report) -> anyhow::Result<ExitCode> {
+    let mut model = Model::read(&args.bundle)?;
+    if let Some(old) = &args.against {
+        model.changes = Some(changes::between(&Model::read(old)?, &model));
+    }
+    if args.json {
+        let mut text = serde_json::to_vec_pretty(&model)?;
+        text.push(b'\n');
+        report::data(&text)?;
+        return Ok(Status::Done.into());
+    }
+    let page = page::write(&model);
+    if args.output == Path::new("-") {
+        report::data(page.as_bytes())?;
+        return Ok(Status::Done.into());
+    }
+    let shown = args.output.display();
+    std::fs::write(&args.output, page).with_context(|| format!("cannot write `{shown}`"))?;
+    report::say("vzbuild", format_args!("{shown}: {}", model.summary()));
+    Ok(Status::Done.into())
+}

@@ -22,6 +22,7 @@ use self::again::{Bundle, Scenario};
 pub(super) use self::again::{open, shown};
 use self::compare::Comparison;
 pub(super) use self::fix::ROUNDS;
+pub(super) use self::output::last_line;
 pub(super) use self::show::end_in_words;
 use super::scenario::{self, Request};
 use super::source;
@@ -210,7 +211,7 @@ pub(super) fn check(
             second: report.record.runs.first().map(|run| run.end).unwrap_or_default(),
             paths: report.record.files.len(),
             trouble: report.not_started.or(report.exercise).or(other_output),
-            last_words: output::last_line(&dir.join("stderr")).unwrap_or_default(),
+            last_words: last_line(&dir.join("stderr")).unwrap_or_default(),
         });
         second = second.unite(report.record);
     }

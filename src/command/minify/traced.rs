@@ -14,7 +14,7 @@ use super::input::Input;
 use crate::cli::build;
 use crate::command::bundle::mounts;
 use crate::command::scenario::{self, Request};
-use crate::command::verify::{end_in_words, shown};
+use crate::command::verify::{end_in_words, last_line, shown};
 use crate::report::{self, Advice, Status};
 use crate::runner::around::{Around, Overlay};
 
@@ -64,7 +64,12 @@ pub(super) fn trace(
         let name =
             shown(&report.record.runs.iter().flat_map(|r| r.args.clone()).collect::<Vec<_>>());
         if let Some(trouble) = trouble {
-            return Err(anyhow::anyhow!("{trouble}"))
+            let last_words = last_line(&dir.join("stderr")).unwrap_or_default();
+            let said = match last_words.trim() {
+                "" => String::new(),
+                words => format!("; it said: {}", words.escape_debug()),
+            };
+            return Err(anyhow::anyhow!("{trouble}{said}"))
                 .with_context(|| format!("`{name}` does not run in the image itself"))
                 .hint("choose another command, or exercise it otherwise, so that it does");
         }

@@ -53,7 +53,7 @@ fn line(from: &mut impl BufRead) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// What cannot be read.
-pub(super) fn last_line(path: &Path) -> io::Result<String> {
+pub(in crate::command) fn last_line(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(4096)))?;

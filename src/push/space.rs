@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use super::outcome::bytes;
+
 /// What stays free for others whatever is pushed, in bytes: the least that keeps
 /// a node's logs and shells working.
 const RESERVE: u64 = 4 << 20;
@@ -13,7 +15,7 @@ const RESERVE_INODES: u64 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Lack {
     /// Bytes.
-    #[error("{needed} bytes are needed, and the disk has {free} free")]
+    #[error("{} are needed, and the disk has {} free", bytes(*.needed), bytes(*.free))]
     Bytes {
         /// So many are needed.
         needed: u64,
@@ -30,16 +32,16 @@ pub enum Lack {
     },
 }
 
-/// Returns what the file system of `dir` lacks for `bytes` of content in `inodes`
+/// Returns what the file system of `dir` lacks for `content` bytes in `inodes`
 /// files, each of which may fill its last block badly.
 ///
 /// # Errors
 /// As `statvfs`.
-pub fn check(dir: &Path, bytes: u64, inodes: u64) -> io::Result<Option<Lack>> {
+pub fn check(dir: &Path, content: u64, inodes: u64) -> io::Result<Option<Lack>> {
     let stat = rustix::fs::statvfs(dir)?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     let slack = inodes.saturating_mul(stat.f_frsize / 2);
-    let needed = bytes.saturating_add(slack).saturating_add(RESERVE);
+    let needed = content.saturating_add(slack).saturating_add(RESERVE);
     if needed > free {
         return Ok(Some(Lack::Bytes { needed, free }));
     }

@@ -61,22 +61,27 @@ impl Bar {
             self.bar.set_style(style);
         }
         self.bar.set_message(what);
+        self.bar.reset_elapsed();
         self.bar.enable_steady_tick(Duration::from_millis(100));
     }
 
-    /// Shows that `done` of `total` bytes are done.
-    pub fn set(&self, done: u64, total: u64) {
-        const STYLE: &str = "  {prefix}  {bar:24} {decimal_bytes:>9} of {decimal_total_bytes} {decimal_bytes_per_sec:>12}, {eta} left";
-        if !self.counts.replace(true) {
-            self.bar.disable_steady_tick();
-            if let Ok(style) = ProgressStyle::with_template(STYLE) {
-                self.bar.set_style(style);
-            }
-            // The rate is of these bytes alone.
-            self.bar.reset();
+    /// Shows that `done` of `total` bytes are done of `what`.
+    pub fn set(&self, what: &'static str, done: u64, total: u64) {
+        const STYLE: &str = "  {prefix}  {msg} {bar:20} {decimal_bytes:>9} of {decimal_total_bytes} {decimal_bytes_per_sec:>12}, {eta} left";
+        if self.counts.replace(true) {
+            self.bar.set_length(total);
+            self.bar.set_position(done);
+            return;
         }
+        self.bar.disable_steady_tick();
         self.bar.set_length(total);
         self.bar.set_position(done);
+        self.bar.set_message(what);
+        // The rate is of what comes from here on.
+        self.bar.reset_eta();
+        if let Ok(style) = ProgressStyle::with_template(STYLE) {
+            self.bar.set_style(style);
+        }
     }
 }
 

@@ -124,7 +124,7 @@ impl Job<'_> {
         let bar = self.bars.add(&node.label);
         let progress = |stage| match stage {
             Stage::Preparing => bar.wait("preparing what to send"),
-            Stage::Sending(done, all) => bar.set(done, all),
+            Stage::Sending(done, all) => bar.set("sending", done, all),
             Stage::Installing => bar.wait("the node checks it and puts it in place"),
         };
         let push = Push {
@@ -154,7 +154,7 @@ impl Job<'_> {
     ) -> anyhow::Result<Outcome> {
         let started = Instant::now();
         bar.wait("connecting");
-        let put = |done, all| bar.set(done, all);
+        let put = |done, all| bar.set("receiver", done, all);
         let mut session = self.ssh.connect(node, &self.receiver, &push.hello(), renew, &put)?;
         if let Some(rate) = self.args.bwlimit {
             session.link.limit(rate);

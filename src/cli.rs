@@ -2,4 +2,5 @@
 
 pub mod build;
 pub mod push;
+mod quantity;
 pub mod strace;

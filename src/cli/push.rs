@@ -5,16 +5,11 @@ use std::time::Duration;
 
 use clap::{Args as ArgGroup, Parser, Subcommand};
 
+use super::quantity;
 use crate::push::plan::Mode;
 
-/// Put bundles onto nodes over ssh, sending only what they lack
-#[derive(Parser, Debug, PartialEq)]
-#[command(
-    name = "vzpush",
-    version,
-    arg_required_else_help = true,
-    subcommand_negates_reqs = true,
-    after_help = "TARGET is an alias of ssh_config, user@host[:port], or @group of an Ansible inventory.
+const EXAMPLES: &str =
+    "TARGET is an alias of ssh_config, user@host[:port], or @group of an Ansible inventory.
 
 Examples:
   vzpush --delta ./bundle user@node
@@ -26,7 +21,40 @@ Examples:
 A bundle whose directory is called as a verb is written ./ls.
 
 Exit status: 0 done; 1 no (verify found differences); 2 wrong command line; 3 could not
-be done; 4 done on some nodes only."
+be done; 4 done on some nodes only.";
+
+const JSON: &str = "\
+With --json a push prints one object: `name` of the bundle, `revision` (digest of its
+tree), `plan` (whether nothing was done), and `nodes`. Each of these has `node`, `done`,
+and either `error` and `hint` or `outcome`:
+  way       present, delta or files
+  base      revision that the delta is against, or null
+  full      bytes of content of the whole bundle
+  payload   bytes of delta, listing and contents that were sent
+  sent      all bytes sent inside ssh's channel: the command, frames and heartbeats too
+  received  all bytes that came back
+  receiver  bytes of the receiver, where it had to be put on the node first
+  damaged   files on the node that were not as they should be, and were sent anew
+  seconds   from the start of ssh to the receipt
+  receipt   what the node did: target (digest that it found), previous (revision that was
+            current), linked (files shared with it), written (bytes), unkept (files whose
+            owner or device an ordinary user cannot give), swept (revisions removed),
+            unswept (why others could not be); null for a plan
+  files     for a plan, of each file: path, how, size, bytes (null: only the node can tell)
+The verbs print a list. ls: name, revision, current, previous, size, files, pushed
+(seconds since 1970). verify: name, revision, whole, differences (path, what), error.
+gc: removed (NAME/REVISION each), then incoming and receivers (how many). rollback: name,
+current, previous. pull: name, revision, size, path.";
+
+/// Put bundles onto nodes over ssh, sending only what they lack
+#[derive(Parser, Debug, PartialEq)]
+#[command(
+    name = "vzpush",
+    version,
+    arg_required_else_help = true,
+    subcommand_negates_reqs = true,
+    after_help = EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{JSON}")
 )]
 pub struct Args {
     /// What else to do with a node
@@ -64,7 +92,7 @@ pub struct Push {
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub parallel: usize,
     /// Most bytes a second to each node; K, M and G are powers of 1000
-    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    #[arg(long, value_name = "RATE", value_parser = quantity::rate)]
     pub bwlimit: Option<u64>,
     /// How many revisions a node keeps; the current, the previous and any in use always stay
     #[arg(long, value_name = "N", default_value_t = 3)]
@@ -86,11 +114,11 @@ pub struct SshArgs {
     /// Option for ssh, as in ssh_config(5)
     #[arg(short = 'o', value_name = "OPTION", global = true)]
     pub options: Vec<String>,
-    /// Seconds to wait for a node that does not answer
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds, global = true)]
+    /// How long to wait for a node that does not answer
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = quantity::patience, global = true)]
     pub connect_timeout: Duration,
-    /// Seconds of silence after which either end gives up
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds, global = true)]
+    /// After how long a silence either end gives up
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = quantity::patience, global = true)]
     pub silence: Duration,
     /// Folder of the store on the node [default: /var/lib/vz, or ~/.local/share/vz where not root]
     #[arg(long, value_name = "DIR", global = true)]
@@ -133,9 +161,9 @@ pub enum Verb {
     /// The end of a push that runs on the node
     #[command(hide = true)]
     Receive {
-        /// What the sender says first, in hexadecimal
-        #[arg(long, value_name = "HEX")]
-        greeting: String,
+        /// What the sender says first
+        #[arg(long, value_name = "MESSAGE")]
+        hello: String,
     },
 }
 
@@ -197,26 +225,6 @@ fn parse_require(text: &str) -> Result<Require, String> {
     }
 }
 
-fn parse_rate(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.trim_end_matches(['B', 'b']).char_indices().last() {
-        Some((at, 'k' | 'K')) => (text.get(..at), 1000.0),
-        Some((at, 'm' | 'M')) => (text.get(..at), 1e6),
-        Some((at, 'g' | 'G')) => (text.get(..at), 1e9),
-        _ => (Some(text), 1.0),
-    };
-    match digits.unwrap_or_default().parse::<f64>() {
-        Ok(number) if number * unit >= 1.0 && number.is_finite() => Ok((number * unit) as u64),
-        _ => Err(format!("`{text}` is not a rate like 500K or 2M bytes a second")),
-    }
-}
-
-fn parse_seconds(text: &str) -> Result<Duration, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.05..=86400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err(format!("`{text}` is not a number of seconds")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,16 +264,6 @@ mod tests {
         assert_eq!(parse_require("all").unwrap().of(3), 3);
         for bad in ["0", "0%", "101%", "most", ""] {
             assert!(parse_require(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn rates_have_units_of_1000() {
-        assert_eq!(parse_rate("500K"), Ok(500_000));
-        assert_eq!(parse_rate("1.5M"), Ok(1_500_000));
-        assert_eq!(parse_rate("900"), Ok(900));
-        for bad in ["", "K", "-1", "0", "fast"] {
-            assert!(parse_rate(bad).is_err(), "{bad}");
         }
     }
 }

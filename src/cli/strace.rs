@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use super::quantity;
+
 /// Run a command and write down every file that the run uses
 ///
 /// CMD and all its descendants are traced. Every path that a call used with
@@ -71,7 +73,7 @@ pub struct Args {
     #[arg(long)]
     pub isolate: bool,
     /// Keep at most so much of the originals of what the run changes (bytes, or with K, M, G)
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = quantity::size)]
     pub originals_limit: u64,
     /// Also stop at the end of each call and record which ones failed, and how
     #[arg(long)]
@@ -96,7 +98,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "until")]
     pub ready_file: Option<PathBuf>,
     /// End CMD with SIGTERM after so long, and with SIGKILL 10 s later (30, 1.5s, 2m, 1h)
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = quantity::duration)]
     pub timeout: Option<Duration>,
     /// Let programs use io_uring, whose file accesses no tracer sees
     #[arg(long)]
@@ -120,31 +122,6 @@ pub struct Args {
     pub command: Vec<OsString>,
 }
 
-/// Reads `4096`, `64K`, `256M`, `1G` (powers of 1024), in bytes.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.trim_end_matches(['B', 'b', 'i']) {
-        t if t.ends_with(['K', 'k']) => (&t[..t.len() - 1], 1 << 10),
-        t if t.ends_with(['M', 'm']) => (&t[..t.len() - 1], 1 << 20),
-        t if t.ends_with(['G', 'g']) => (&t[..t.len() - 1], 1 << 30),
-        t => (t, 1),
-    };
-    let number = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
-    number.ok_or_else(|| "give bytes, or a number with K, M or G".to_owned())
-}
-
-/// Reads `30`, `1.5s`, `2m`, `1h`.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let (number, seconds) = match text {
-        t if t.ends_with('s') => (&t[..t.len() - 1], 1.0),
-        t if t.ends_with('m') => (&t[..t.len() - 1], 60.0),
-        t if t.ends_with('h') => (&t[..t.len() - 1], 3600.0),
-        t => (t, 1.0),
-    };
-    let wrong = || "give seconds, or a number with s, m or h".to_owned();
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,14 +137,5 @@ mod tests {
         let args = Args::parse_from(["smith-strace", "-o", "x", "perl", "-o", "y", "--help"]);
         assert_eq!(args.output, PathBuf::from("x"));
         assert_eq!(args.command, ["perl", "-o", "y", "--help"]);
-    }
-
-    #[test]
-    fn sizes_and_times_have_units() {
-        assert_eq!(parse_size("64K"), Ok(65536));
-        assert_eq!(parse_size("2GiB"), Ok(2 << 30));
-        assert!(parse_size("99999999999G").is_err());
-        assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
-        assert!(parse_duration("-1").is_err());
     }
 }

@@ -23,7 +23,7 @@ use crate::push::ssh::{self, Receiver, Ssh};
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.verb {
         None => deploy::run(&args.push, &args.ssh),
-        Some(Verb::Receive { greeting }) => receive::run(greeting, &args.ssh),
+        Some(Verb::Receive { hello }) => receive::run(hello, &args.ssh),
         Some(Verb::Ls(one)) => node::run(&one.node, &Task::Ls, &args.ssh),
         Some(Verb::Gc(one)) => node::run(&one.node, &Task::Gc, &args.ssh),
         Some(Verb::Verify { node, name }) => {

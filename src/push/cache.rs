@@ -7,7 +7,9 @@
 //! last/NAME             the revision that was pushed last
 //! ```
 //!
-//! All of it can be deleted at any time; then files go whole.
+//! Kept are the newest trees, at most 8 and 4 GB of contents, but always the last, and
+//! the newest deltas, at most 32 and 256 MB. All of it can be deleted at any time; then
+//! files go whole.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -23,10 +25,14 @@ use super::store::parse_id;
 use super::verify;
 use crate::tree::FileAt;
 
-/// Trees that are kept.
-const TREES: usize = 8;
-/// Deltas that are kept.
-const DELTAS: usize = 32;
+/// How much is kept of a kind, the newest first: so many, and so many bytes.
+struct Bound {
+    count: usize,
+    bytes: u64,
+}
+
+const TREES: Bound = Bound { count: 8, bytes: 4_000_000_000 };
+const DELTAS: Bound = Bound { count: 32, bytes: 256_000_000 };
 
 /// The cache of this user.
 #[derive(Clone, Debug)]
@@ -129,26 +135,40 @@ impl Cache {
 
     /// Removes what is old, and contents that no tree has.
     fn sweep(&self) -> io::Result<()> {
-        for path in newest(&self.root.join("deltas"))?.into_iter().skip(DELTAS) {
-            remove(&path)?;
+        let (mut count, mut bytes) = (0, 0_u64);
+        for path in newest(&self.root.join("deltas"))? {
+            (count, bytes) = (count + 1, bytes.saturating_add(fs::metadata(&path)?.len()));
+            if count > DELTAS.count || bytes > DELTAS.bytes {
+                remove(&path)?;
+            }
         }
-        let listings = newest(&self.root.join("listings"))?;
-        if listings.len() <= TREES {
+        self.sweep_trees(&TREES)
+    }
+
+    fn sweep_trees(&self, bound: &Bound) -> io::Result<()> {
+        let (mut used, mut bytes) = (BTreeSet::new(), 0_u64);
+        let mut swept = false;
+        for (number, path) in newest(&self.root.join("listings"))?.into_iter().enumerate() {
+            let manifest = fs::read(&path).ok().and_then(|bytes| Manifest::from_bytes(&bytes).ok());
+            let mut contents = manifest.as_ref().map(contents::of).unwrap_or_default();
+            contents.retain(|content| !used.contains(&content.digest));
+            let more = contents.iter().map(|content| content.size).fold(bytes, u64::saturating_add);
+            if number > 0 && (number >= bound.count || more > bound.bytes) {
+                remove(&path)?;
+                swept = true;
+                continue;
+            }
+            bytes = more;
+            used.extend(contents.iter().map(|content| content.digest));
+        }
+        if !swept {
             return Ok(());
-        }
-        let mut used = BTreeSet::new();
-        for path in listings.iter().take(TREES) {
-            let manifest = fs::read(path).ok().and_then(|bytes| Manifest::from_bytes(&bytes).ok());
-            let contents = manifest.as_ref().map(contents::of).unwrap_or_default();
-            used.extend(contents.iter().map(|content| content.digest.to_string()));
-        }
-        for path in listings.into_iter().skip(TREES) {
-            remove(&path)?;
         }
         for dir in fs::read_dir(self.root.join("objects"))? {
             for object in fs::read_dir(dir?.path())? {
                 let object = object?;
-                if !used.contains(&*object.file_name().to_string_lossy()) {
+                let digest = object.file_name().to_str().and_then(parse_id);
+                if digest.is_none_or(|digest| !used.contains(&digest)) {
                     remove(&object.path())?;
                 }
             }
@@ -240,5 +260,35 @@ mod tests {
         write(&path, |file| file.write_all(b"x")).unwrap();
         let mode = fs::metadata(dir.path().join("vz")).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0);
+    }
+
+    #[test]
+    fn the_newest_trees_stay_within_bounds_and_the_last_always() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::new(dir.path().join("cache"));
+        let ids = [1_u8, 2, 3].map(|number| {
+            let tree = dir.path().join(format!("{number}"));
+            fs::create_dir(&tree).unwrap();
+            fs::write(tree.join("common"), [0; 100]).unwrap();
+            fs::write(tree.join("own"), [number; 50]).unwrap();
+            let tree = crate::tree::Directory::open(&tree).unwrap();
+            cache.keep(tree.manifest(), &tree).unwrap();
+            let id = tree.manifest().digest().to_string();
+            let listing = File::open(cache.root.join("listings").join(&id)).unwrap();
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(number.into());
+            listing.set_modified(time).unwrap();
+            id
+        });
+        let check = |count, bytes, expected: [bool; 3]| {
+            cache.sweep_trees(&Bound { count, bytes }).unwrap();
+            assert_eq!(ids.each_ref().map(|id| cache.tree(id).is_some()), expected);
+        };
+        let objects = || walkdir::WalkDir::new(cache.root.join("objects")).min_depth(2).into_iter();
+        check(8, 250, [true; 3]);
+        check(8, 200, [false, true, true]);
+        assert_eq!(objects().count(), 3);
+        check(1, 200, [false, false, true]);
+        check(1, 1, [false, false, true]);
+        assert_eq!(objects().count(), 2);
     }
 }

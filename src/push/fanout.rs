@@ -181,4 +181,27 @@ mod tests {
         assert_eq!(results, [30, 0, 10]);
         assert!(each(&[0_u8; 0], 4, |n| *n).is_empty());
     }
+
+    #[test]
+    fn nodes_at_once_share_one_delta_and_later_pushes_take_it_from_the_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = |name: &str, text: &[u8]| {
+            let bundle = dir.path().join(name);
+            std::fs::create_dir_all(bundle.join("rootfs")).unwrap();
+            std::fs::write(bundle.join("config.json"), r#"{"root":{"path":"rootfs"}}"#).unwrap();
+            std::fs::write(bundle.join("rootfs/text"), text).unwrap();
+            Bundle::open(&bundle).unwrap()
+        };
+        let text = (0..5000_u32).flat_map(u32::to_le_bytes).collect::<Vec<u8>>();
+        let (old, new) = (bundle("old", &text), bundle("new", &[&text[..], b"more"].concat()));
+        let cache = Cache::new(dir.path().join("cache"));
+        cache.keep(&old.manifest, &old).unwrap();
+        let deltas = Deltas::new(&new, &cache);
+        let shared = each(&[1, 2, 3], 3, |_| deltas.get(&old.id, &[]).unwrap());
+        assert!(shared.iter().all(|delta| Arc::ptr_eq(delta, &shared[0])));
+        // Without the old files, it can only come from the cache.
+        std::fs::remove_dir_all(dir.path().join("cache/objects")).unwrap();
+        let again = Deltas::new(&new, &cache).get(&old.id, &[]).unwrap();
+        assert_eq!(again.bytes, shared[0].bytes);
+    }
 }

@@ -78,10 +78,11 @@ impl Outcome {
     pub fn line(&self) -> String {
         let saved = self.full.saturating_sub(self.payload);
         let mut line = format!(
-            "{} {}: full {}, sent {}, saved {}, {:.2} s",
+            "{} {}: full {}, {} {}, saved {}, {:.2} s",
             short(&self.target),
             self.way,
             bytes(self.full),
+            if self.receipt.is_some() { "sent" } else { "to send" },
             bytes(self.payload),
             bytes(saved),
             self.time.as_secs_f64(),

@@ -19,9 +19,9 @@ use crate::report::Advice;
 
 /// Bytes of a `Data` frame.
 const CHUNK: usize = 32 << 10;
-/// An answer sooner than this comes over a fast network, where compressing hard
-/// costs more time than it saves.
-const NEAR: Duration = Duration::from_millis(20);
+/// A session that begins sooner than this, ten round trips included, goes over a fast
+/// network, where compressing hard costs more time than it saves.
+const NEAR: Duration = Duration::from_millis(400);
 
 /// What is to be pushed, and how.
 pub struct Push<'a> {
@@ -39,8 +39,19 @@ pub struct Push<'a> {
     pub plan: bool,
     /// SHA-256 of the receiver that should answer, in hexadecimal.
     pub receiver: &'a str,
-    /// Called with bytes sent and bytes to send, as they change.
-    pub progress: &'a dyn Fn(u64, u64),
+    /// Called when another stage begins, and as bytes are sent.
+    pub progress: &'a dyn Fn(Stage),
+}
+
+/// What a push is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// A delta is made, or the files that are to be sent are chosen.
+    Preparing,
+    /// So many bytes were sent, of so many.
+    Sending(u64, u64),
+    /// The node has all of it, checks it and puts it in place.
+    Installing,
 }
 
 /// The node answered with another receiver than it should.
@@ -56,14 +67,13 @@ impl Push<'_> {
         Hello { version: VERSION, task }
     }
 
-    /// Goes through a session whose `Hello` was sent at `asked`; the link's counters
-    /// and the time go into the outcome elsewhere.
+    /// Goes through a session that took `begun` to begin; the link's counters and the
+    /// time go into the outcome elsewhere.
     ///
     /// # Errors
     /// When the node refuses, or the link breaks; the node is as before then.
-    pub fn run(&self, link: &mut Link, asked: Instant) -> anyhow::Result<Outcome> {
+    pub fn run(&self, link: &mut Link, begun: Duration) -> anyhow::Result<Outcome> {
         let Reply::Have(have) = answer(link)? else { bail!("the node did not say what it has") };
-        let near = asked.elapsed() < NEAR;
         if have.version != VERSION || have.receiver != self.receiver {
             return Err(WrongReceiver.into());
         }
@@ -75,6 +85,7 @@ impl Push<'_> {
         if self.plan {
             return self.planned(way, outcome);
         }
+        (self.progress)(Stage::Preparing);
         let mut without = Vec::new();
         let mut mended = false;
         loop {
@@ -82,6 +93,7 @@ impl Push<'_> {
                 Way::Present => {
                     (outcome.way, outcome.base) = ("present", None);
                     link.say(&Offer::Present)?;
+                    (self.progress)(Stage::Installing);
                     answer(link)?
                 }
                 Way::Delta(base) => match self.delta(base, &without) {
@@ -97,7 +109,7 @@ impl Push<'_> {
                 },
                 Way::Files { ask } => {
                     (outcome.way, outcome.base) = ("files", None);
-                    let level = if near { 3 } else { 12 };
+                    let level = if begun < NEAR { 3 } else { 9 };
                     self.offer_files(link, *ask, level, &mut outcome)?
                 }
             };
@@ -192,7 +204,7 @@ impl Push<'_> {
             }
             self.told(link, Type::Data, chunk)?;
             done += chunk.len() as u64;
-            (self.progress)(done, bytes.len() as u64);
+            (self.progress)(Stage::Sending(done, bytes.len() as u64));
         }
         outcome.payload += (bytes.len() - offset) as u64;
         self.commit(link)
@@ -210,6 +222,7 @@ impl Push<'_> {
     /// Ends an offer; returns what the node answers.
     fn commit(&self, link: &mut Link) -> anyhow::Result<Reply> {
         self.told(link, Type::Message, &serde_json::to_vec(&Commit::Commit)?)?;
+        (self.progress)(Stage::Installing);
         answer(link)
     }
 
@@ -249,7 +262,7 @@ impl Push<'_> {
             self.told(link, Type::Piece, frame)?;
             payload += frame.len() as u64;
             done += content;
-            (self.progress)(done, total);
+            (self.progress)(Stage::Sending(done, total));
             Ok(())
         };
         let sent = send_contents(self.bundle, &self.bundle.manifest, &wanted, &mut send, level);

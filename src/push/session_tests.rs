@@ -109,7 +109,7 @@ impl World {
             keep: 3,
             plan: false,
             receiver: "r",
-            progress: &|_, _| (),
+            progress: &|_| (),
         };
         let (near, far) = UnixStream::pair()?;
         let store = self.store.clone();
@@ -123,7 +123,7 @@ impl World {
             let mut link = link(&near, output);
             let started = Instant::now();
             link.say(&push.hello()).map_err(anyhow::Error::from).and_then(|()| {
-                let mut outcome = push.run(&mut link, started)?;
+                let mut outcome = push.run(&mut link, Duration::ZERO)?;
                 sender::count(&mut outcome, &link, started);
                 Ok(outcome)
             })

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use super::outcome::bytes;
+
 /// What stays free for others whatever is pushed, in bytes: the least that keeps
 /// a node's logs and shells working.
 const RESERVE: u64 = 4 << 20;
@@ -15,7 +17,7 @@ const RESERVE_INODES: u64 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Lack {
     /// Bytes.
-    #[error("{needed} bytes are needed, and the disk has {free} free")]
+    #[error("{} are needed, and the disk has {} free", bytes(*.needed), bytes(*.free))]
     Bytes {
         /// So many are needed.
         needed: u64,

@@ -13,17 +13,18 @@ use std::io::{BufReader, Cursor, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 
-use super::frame::{self, MAGIC};
+use super::frame::MAGIC;
 use super::link::Link;
 use super::protocol::Hello;
 use super::target::Node;
 use crate::process::command;
 use crate::report::Advice;
 use process::Running;
+pub(crate) use script::greeting;
 
 /// Bytes of noise of a login shell that are skipped.
 const MAX_NOISE: usize = 64 << 10;
@@ -66,6 +67,8 @@ pub struct Session {
     pub link: Link,
     /// Bytes of the receiver, where it had to be sent.
     pub uploaded: u64,
+    /// From the start of ssh to the first answer of the node.
+    pub begun: Duration,
     running: Running,
     ssh: Ssh,
     node: Node,
@@ -109,7 +112,8 @@ impl Ssh {
     }
 
     /// Starts a session on `node` with `hello`. With `renew`, or where the one
-    /// that is there does not answer, the receiver is put in place anew.
+    /// that is there does not answer, the receiver is put in place anew; `progress` is
+    /// told how many bytes of it are there, of how many.
     ///
     /// # Errors
     /// When the node cannot be reached, logged in to, or cannot run the receiver.
@@ -119,13 +123,14 @@ impl Ssh {
         receiver: &Receiver,
         hello: &Hello,
         renew: bool,
+        progress: &dyn Fn(u64, u64),
     ) -> anyhow::Result<Session> {
-        let mut tried = self.attempt(node, receiver, hello, renew);
+        let mut tried = self.attempt(node, receiver, hello, renew, progress);
         if tried.as_ref().is_err_and(anyhow::Error::is::<Stale>) {
-            tried = self.attempt(node, receiver, hello, renew);
+            tried = self.attempt(node, receiver, hello, renew, progress);
         }
         match tried {
-            Err(error) if error.is::<Mute>() => self.attempt(node, receiver, hello, true),
+            Err(error) if error.is::<Mute>() => self.attempt(node, receiver, hello, true, progress),
             other => other,
         }
     }
@@ -136,19 +141,30 @@ impl Ssh {
         receiver: &Receiver,
         hello: &Hello,
         renew: bool,
+        progress: &dyn Fn(u64, u64),
     ) -> anyhow::Result<Session> {
-        let mut greeting = MAGIC.to_vec();
-        frame::write(&mut greeting, frame::Type::Message, &serde_json::to_vec(hello)?)?;
-        let script =
-            script::start(receiver, self.store.as_deref(), &greeting, self.silence, renew)?;
+        let hello = serde_json::to_string(hello)?;
+        let script = script::start(receiver, self.store.as_deref(), &hello, self.silence, renew)?;
         let mut ssh = self.command(node, &script, &[]);
         let shared = self.control_command(node, "check");
+        let started = Instant::now();
         let (running, mut stdin, stdout) = process::start(&mut ssh)?;
         let mut stdout = BufReader::new(stdout);
         let login = if shared { Duration::ZERO } else { LOGIN };
         running.expect_within(self.connect_timeout + login);
-        let begun = self.begin(&running, receiver, &mut stdin, &mut stdout);
-        let uploaded = match begun {
+        let mut begun = Duration::ZERO;
+        let answered = first_answer(&mut stdout, || ()).and_then(|answer| {
+            begun = started.elapsed();
+            match answer {
+                Answer::Needs(arch) => {
+                    let io = (&mut stdin, &mut stdout);
+                    self.install(&running, receiver, &arch, io, progress)
+                }
+                Answer::Greeting => Ok(0),
+                Answer::OtherVersion => Err(Mute.into()),
+            }
+        });
+        let uploaded = match answered {
             Ok(uploaded) => uploaded,
             Err(error) => {
                 let error = self.diagnose(node, running, error, renew);
@@ -161,7 +177,7 @@ impl Ssh {
         let input = Cursor::new(MAGIC).chain(stdout);
         let hang_up = running.killer();
         let link = Link::resume(input, stdin, script.len() as u64, self.silence, hang_up);
-        Ok(Session { link, uploaded, running, ssh: self.clone(), node: node.clone() })
+        Ok(Session { link, uploaded, begun, running, ssh: self.clone(), node: node.clone() })
     }
 
     /// Asks the process that shares its connection to `node`, if there is one, to do
@@ -181,18 +197,16 @@ impl Ssh {
         })
     }
 
-    fn begin(
+    /// Sends the receiver to a node of this architecture that waits for it; returns how
+    /// many bytes that took.
+    fn install(
         &self,
         running: &Running,
         receiver: &Receiver,
-        stdin: &mut UnixStream,
-        stdout: &mut BufReader<UnixStream>,
+        arch: &str,
+        (stdin, stdout): (&mut UnixStream, &mut BufReader<UnixStream>),
+        progress: &dyn Fn(u64, u64),
     ) -> anyhow::Result<u64> {
-        let arch = match first_answer(stdout, || ())? {
-            Answer::Needs(arch) => arch,
-            Answer::Greeting => return Ok(0),
-            Answer::OtherVersion => return Err(Mute.into()),
-        };
         if arch != std::env::consts::ARCH {
             return Err(anyhow!(
                 "the node is of architecture {arch}, this vzpush of {}",
@@ -208,8 +222,14 @@ impl Ssh {
         }
         running.expect_within(self.silence);
         // Much of it is still on its way; each part that arrives is told.
-        match first_answer(stdout, || running.expect_within(self.silence))? {
-            Answer::Greeting => Ok(receiver.program.len() as u64),
+        let (all, mut there) = (receiver.program.len() as u64, 0);
+        let arrived = || {
+            running.expect_within(self.silence);
+            there += script::CHUNK as u64;
+            progress(all.min(there), all);
+        };
+        match first_answer(stdout, arrived)? {
+            Answer::Greeting => Ok(all),
             _ => bail!("the receiver was put in place, but is not there"),
         }
     }
@@ -294,7 +314,7 @@ enum Answer {
 
 /// Reads up to the greeting or the line that asks for the receiver, whatever a
 /// login shell prints before; calls `alive` for each byte.
-fn first_answer(stdout: &mut impl Read, alive: impl Fn()) -> anyhow::Result<Answer> {
+fn first_answer(stdout: &mut impl Read, mut alive: impl FnMut()) -> anyhow::Result<Answer> {
     let mut line = Vec::new();
     for _ in 0..MAX_NOISE {
         let mut byte = [0];

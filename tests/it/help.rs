@@ -15,8 +15,10 @@ fn help_has_examples() {
         let help = sandbox.run("vzbuild", args).success().stdout();
         assert!(help.contains("Examples:"), "vzbuild {args:?}:\n{help}");
     }
-    let help = sandbox.run("smith-strace", ["--help"]).success().stdout();
-    assert!(help.contains("Examples:"), "{help}");
+    for tool in ["smith-strace", "vzpush"] {
+        let help = sandbox.run(tool, ["--help"]).success().stdout();
+        assert!(help.contains("Examples:"), "{help}");
+    }
 }
 
 #[test]
@@ -35,6 +37,7 @@ fn manual_pages_and_completions_are_complete() {
         ("share/man/man1/vzbuild.1", "Examples:"),
         ("share/man/man1/vzbuild-bundle.1", "volume"),
         ("share/man/man1/vzbuild-image.1", "SPEC|BUNDLE"),
+        ("share/man/man1/vzpush.1", "inside ssh"),
         ("share/man/man5/vz-spec.5", "one absolute path a line"),
         ("share/bash-completion/completions/vzbuild", "--allow-missing"),
         ("share/zsh/site-functions/_smith-strace", "--isolate"),

@@ -137,7 +137,7 @@ fn a_host_key_that_is_unknown_or_changed_is_refused() {
         .status(3)
         .says("has changed")
         .says(fingerprint)
-        .says("ssh-keygen -R");
+        .says("ssh-keygen -f ");
 }
 
 #[test]

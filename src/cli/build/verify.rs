@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args as ArgGroup;
 
-use crate::cli::strace::parse_duration;
+use crate::cli::quantity::duration;
 
 /// `vzbuild verify`
 #[derive(ArgGroup, Debug, PartialEq)]
@@ -57,7 +57,7 @@ pub struct Exercise {
     #[arg(long, value_name = "FILE", requires = "until")]
     pub ready_file: Option<PathBuf>,
     /// End the command with SIGTERM after so long, and with SIGKILL 10 s later (30, 1.5s, 2m, 1h)
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
     pub timeout: Option<Duration>,
 }
 

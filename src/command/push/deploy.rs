@@ -9,14 +9,14 @@ use serde_json::json;
 
 use super::{receiver, ssh, targets};
 use crate::cli::push::{Push as PushArgs, SshArgs};
-use crate::progress::Bars;
+use crate::progress::{Bar, Bars};
 use crate::push::bundle::Bundle;
 use crate::push::cache::Cache;
 use crate::push::fanout::{self, Deltas};
 use crate::push::outcome::{Outcome, bytes, short};
 use crate::push::plan::Mode;
 use crate::push::protocol::valid_name;
-use crate::push::sender::{self, Push, WrongReceiver};
+use crate::push::sender::{self, Push, Stage, WrongReceiver};
 use crate::push::ssh::{Receiver, Ssh};
 use crate::push::target::Node;
 use crate::report::{self, Advice, Status};
@@ -40,25 +40,21 @@ pub(super) fn run(args: &PushArgs, ssh_args: &SshArgs) -> anyhow::Result<ExitCod
     let cache = Cache::new(cache_dir()?);
     let receiver = receiver()?;
     let deltas = Deltas::new(&bundle, &cache);
-    let bars = Bars::new();
+    let bars = Bars::new(nodes.iter().map(|node| node.label.chars().count()).max().unwrap_or(0));
     let job = Job { args, ssh: ssh(ssh_args), receiver, bundle: &bundle, name, deltas, bars };
 
     let results = std::thread::scope(|scope| {
-        // The likely delta is made while ssh connects; where it is another one, no harm.
-        let likely = cache.last(&job.name).filter(|id| *id != bundle.id && job.deltas.knows(id));
-        if let (Some(base), false) = (likely, args.delta == Mode::Never) {
-            let deltas = &job.deltas;
-            scope.spawn(move || {
-                stand_back();
-                deltas.get(&base, &[]).map(drop)
-            });
-        }
-        // Kept while nodes are reached, so that it costs no time.
+        // While nodes are reached: the likely delta, where it is another one no harm, and
+        // then what the next push needs. In one thread, since ssh computes meanwhile too.
         let kept = scope.spawn(|| {
+            let wanted = |id: &String| *id != bundle.id && args.delta != Mode::Never;
+            let likely = cache.last(&job.name).filter(wanted).filter(|id| job.deltas.knows(id));
+            if let Some(base) = likely {
+                drop(job.deltas.get(&base, &[]));
+            }
             if args.plan {
                 return Ok(());
             }
-            stand_back();
             cache.keep(&bundle.manifest, &bundle).and_then(|()| cache.note(&job.name, &bundle.id))
         });
         let results = fanout::each(&nodes, args.parallel, |node| {
@@ -88,16 +84,9 @@ pub(super) fn run(args: &PushArgs, ssh_args: &SshArgs) -> anyhow::Result<ExitCod
         return Ok(Status::Done.into());
     }
     if !ssh_args.json {
-        table(&pairs);
+        table(&job, &pairs);
     }
     Ok(verdict(args, &pairs).into())
-}
-
-/// Lets others go before this thread and those that it starts: each round trip of ssh
-/// waits for a little computing, which is not to wait for work that has time.
-fn stand_back() {
-    // Where that is not allowed, it only takes longer. On Linux it is of one thread.
-    let _ = rustix::process::nice(5);
 }
 
 fn verdict(args: &PushArgs, pairs: &[(&Node, anyhow::Result<Outcome>)]) -> Status {
@@ -133,7 +122,11 @@ fn cache_dir() -> anyhow::Result<PathBuf> {
 impl Job<'_> {
     fn push(&self, node: &Node) -> anyhow::Result<Outcome> {
         let bar = self.bars.add(&node.label);
-        let progress = |done, total| bar.set(done, total);
+        let progress = |stage| match stage {
+            Stage::Preparing => bar.wait("preparing what to send"),
+            Stage::Sending(done, all) => bar.set("sending", done, all),
+            Stage::Installing => bar.wait("the node checks it and puts it in place"),
+        };
         let push = Push {
             bundle: self.bundle,
             name: &self.name,
@@ -144,22 +137,29 @@ impl Job<'_> {
             receiver: &self.receiver.digest,
             progress: &progress,
         };
-        match self.session(node, &push, false) {
+        match self.session(node, &push, &bar, false) {
             Err(error) if error.downcast_ref::<WrongReceiver>().is_some() => {
-                self.session(node, &push, true)
+                self.session(node, &push, &bar, true)
             }
             other => other,
         }
     }
 
-    fn session(&self, node: &Node, push: &Push<'_>, renew: bool) -> anyhow::Result<Outcome> {
+    fn session(
+        &self,
+        node: &Node,
+        push: &Push<'_>,
+        bar: &Bar,
+        renew: bool,
+    ) -> anyhow::Result<Outcome> {
         let started = Instant::now();
-        let mut session = self.ssh.connect(node, &self.receiver, &push.hello(), renew)?;
+        bar.wait("connecting");
+        let put = |done, all| bar.set("receiver", done, all);
+        let mut session = self.ssh.connect(node, &self.receiver, &push.hello(), renew, &put)?;
         if let Some(rate) = self.args.bwlimit {
             session.link.limit(rate);
         }
-        let asked = Instant::now();
-        let result = push.run(&mut session.link, asked);
+        let result = push.run(&mut session.link, session.begun);
         let mut outcome = match result {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -223,23 +223,32 @@ fn print_json(job: &Job<'_>, pairs: &[(&Node, anyhow::Result<Outcome>)]) -> anyh
 }
 
 /// The table at the end: each node, and how it went.
-fn table(pairs: &[(&Node, anyhow::Result<Outcome>)]) {
+fn table(job: &Job<'_>, pairs: &[(&Node, anyhow::Result<Outcome>)]) {
     let width = pairs.iter().map(|(node, _)| node.label.chars().count()).max().unwrap_or(0);
-    let mut text = String::from("summary\n");
+    let mut text = format!(
+        "summary of {} {}, full {}\n  {:width$}  {:7} {:>9} {:>9} {:>9}  base\n",
+        job.name,
+        short(&job.bundle.id),
+        bytes(job.bundle.manifest.size()),
+        "node",
+        "way",
+        "sent",
+        "saved",
+        "time",
+    );
     for (node, result) in pairs {
-        let label = &node.label;
         let line = match result {
             Ok(o) => format!(
-                "done    {} {:>9} of {:>9} {:>7.2} s {}",
+                "{:7} {:>9} {:>9} {:>7.2} s  {}",
                 o.way,
                 bytes(o.payload),
-                bytes(o.full),
+                bytes(o.full.saturating_sub(o.payload)),
                 o.time.as_secs_f64(),
-                o.base.as_deref().map(short).unwrap_or_default()
+                o.base.as_deref().map_or("-", short)
             ),
             Err(error) => format!("FAILED  {error:#}"),
         };
-        text.push_str(&format!("  {label:width$}  {line}\n"));
+        text.push_str(&format!("  {:width$}  {line}\n", node.label));
     }
     let done = pairs.iter().filter(|(_, result)| result.is_ok()).count();
     text.push_str(&format!("  {done} of {} nodes done", pairs.len()));

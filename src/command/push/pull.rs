@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use serde_json::json;
 
 use super::{receiver, ssh, targets};
 use crate::cli::push::SshArgs;
@@ -23,14 +24,20 @@ pub(super) fn run(
     let output = output.map_or_else(|| PathBuf::from(name), Path::to_owned);
     let task = Task::Pull { name: name.to_owned() };
     let hello = Hello { version: VERSION, task };
-    let mut session = ssh(args).connect(&node, &receiver()?, &hello, false)?;
+    let mut session = ssh(args).connect(&node, &receiver()?, &hello, false, &|_, _| ())?;
     let Reply::Listing { target, bytes: packed, listing } = answer(&mut session.link)? else {
         bail!("the node answered something else");
     };
     let manifest = pull(&mut session.link, (packed, listing), &target, &output)
         .with_context(|| format!("cannot pull `{name}` into `{}`", output.display()))?;
     session.end();
-    let size = bytes(manifest.size());
-    report::say("vzpush", format!("{}: {}, {size}", output.display(), short(&target)));
+    let size = manifest.size();
+    if args.json {
+        let value = json!([{ "name": name, "revision": target, "size": size, "path": output }]);
+        report::data(format!("{value:#}\n").as_bytes())?;
+    } else {
+        let line = format!("{}: {}, {}", output.display(), short(&target), bytes(size));
+        report::say("vzpush", line);
+    }
     Ok(Status::Done.into())
 }

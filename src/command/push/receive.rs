@@ -9,11 +9,12 @@ use delta::Digest;
 use crate::cli::push::SshArgs;
 use crate::push::link::Link;
 use crate::push::receiver::{Identity, serve};
+use crate::push::ssh;
 use crate::push::store::Store;
 use crate::report::{self, Status};
 
-pub(super) fn run(greeting: &str, args: &SshArgs) -> anyhow::Result<ExitCode> {
-    let greeting = bytes(greeting).context("the greeting is not hexadecimal")?;
+pub(super) fn run(hello: &str, args: &SshArgs) -> anyhow::Result<ExitCode> {
+    let greeting = ssh::greeting(hello)?;
     let root = args.store.as_ref().context("--store is needed")?;
     let program = std::fs::File::open("/proc/self/exe").and_then(crate::tree::FileAt::whole);
     let receiver: Digest =
@@ -34,11 +35,4 @@ pub(super) fn run(greeting: &str, args: &SshArgs) -> anyhow::Result<ExitCode> {
     )?;
     serve(&mut link, &Store::new(root.into()), &identity)?;
     Ok(Status::Done.into())
-}
-
-/// What pairs of hexadecimal digits stand for.
-fn bytes(digits: &str) -> Option<Vec<u8>> {
-    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
-    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    pairs.iter().map(byte).collect::<Option<_>>().filter(|_| rest.is_empty())
 }

@@ -37,13 +37,16 @@ pub(super) fn explain(
     let (message, hint) = if said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") {
         let shown = key().unwrap_or_else(|| "unknown".to_owned());
         let offending = said.lines().find(|line| line.contains("Offending")).unwrap_or_default();
+        // ssh names the file and the host as they stand there.
+        let remove = said.lines().map(str::trim).find(|line| line.starts_with("ssh-keygen -f"));
+        let remove = remove.unwrap_or("ssh-keygen -R HOST");
         (
             format!(
                 "the host key of `{node}` has changed: it is now {shown} ({})",
                 offending.trim()
             ),
             format!(
-                "if the node was set up anew, compare the fingerprint with the node's own (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` there), remove the old key (`ssh-keygen -R HOST`), and pin the new one: {pin}"
+                "if the node was set up anew, compare the fingerprint with the node's own (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` there), remove the old key (`{remove}`), and pin the new one: {pin}"
             ),
         )
     } else if said.contains("Host key verification failed") {
@@ -67,6 +70,12 @@ pub(super) fn explain(
         (
             format!("the node cannot run the receiver: {end}"),
             "is its store on a file system mounted noexec, or its C library older than this one's? `cargo static` builds a vzpush that needs none".to_owned(),
+        )
+    } else if facts.status == Some(70) {
+        (
+            format!("the receiver could not be put on the node: {end}"),
+            "the store needs room, and a user who may write there; --store names another folder"
+                .to_owned(),
         )
     } else if said.is_empty() {
         return error;
@@ -117,7 +126,9 @@ mod tests {
         let unknown = "No ED25519 host key is known for x\nHost key verification failed.\n";
         check(255, unknown, "is not known: ssh-ed25519 SHA256:abc", "ssh -o X node-a true");
         let changed = "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nOffending ED25519 key in f:1\nHost key verification failed.";
-        check(255, changed, "has changed: it is now ssh-ed25519 SHA256:abc", "ssh-keygen -R");
+        check(255, changed, "has changed: it is now ssh-ed25519 SHA256:abc", "ssh-keygen -R HOST");
+        let advised = format!("{changed}\n  remove with:\n  ssh-keygen -f \"f\" -R \"x\"\n");
+        check(255, &advised, "f:1", "`ssh-keygen -f \"f\" -R \"x\"`");
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use super::Receiver;
+use crate::push::frame::{self, MAGIC};
 
 /// What the node prints before its architecture when it lacks the receiver.
 pub(super) const NEEDS: &str = "VZPUSH-NEEDS ";
@@ -20,40 +21,81 @@ pub(super) fn is_own(status: Option<i32>) -> bool {
 
 /// Returns the command for `ssh`. It runs under any login shell, since all but
 /// `exec sh -c` is between single quotes; it needs sh and id. The receiver hears
-/// `greeting` before all that comes over the connection, so that it can answer without
+/// `hello` before all that comes over the connection, so that it can answer without
 /// waiting for that. Where it is not there, or with `renew`, the line says so and does
 /// what it reads then, which is to be [`install`].
 pub(super) fn start(
     receiver: &Receiver,
     store: Option<&str>,
-    greeting: &[u8],
+    hello: &str,
     silence: Duration,
     renew: bool,
 ) -> anyhow::Result<String> {
     let plain = |c: u8| c.is_ascii_alphanumeric() || b"/._-".contains(&c);
-    let store = store.unwrap_or_default();
-    if !store.bytes().all(plain) || !(store.is_empty() || store.starts_with('/')) {
-        bail!(
+    let store = match store {
+        None => "if [ $(id -u) = 0 ]; then d=/var/lib/vz; \
+                 else d=${XDG_DATA_HOME:-$HOME/.local/share}/vz; fi"
+            .to_owned(),
+        Some(store) if store.starts_with('/') && store.bytes().all(plain) => format!("d={store}"),
+        Some(store) => bail!(
             "`{}` cannot be the store: it must be an absolute path of letters, digits, `.`, `_`, `-`",
             store.escape_debug()
-        );
-    }
+        ),
+    };
     let (digest, silence) = (&receiver.digest, silence.as_secs_f64());
     let there = if renew { "false" } else { "[ -x \"$b\" ]" };
-    // In hexadecimal, since names that users give are in it.
-    let greeting: String = greeting.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hello = quote(hello);
     // A link that died without a word must leave no reader on the node: `dd` takes
     // exactly what it is told to, unlike `head` of busybox, and not for longer.
     let (wait, line) = ((silence as u64).max(1), install(receiver).len());
     Ok(format!(
-        "exec sh -c 'umask 022; d={store}; \
-         if [ -z \"$d\" ]; then if [ \"$(id -u)\" = 0 ]; then d=/var/lib/vz; \
-         else d=${{XDG_DATA_HOME:-$HOME/.local/share}}/vz; fi; fi; b=$d/bin/vzpush-{digest}; \
-         r() {{ exec \"$b\" receive --store \"$d\" --silence {silence} --greeting {greeting}; }}; \
+        "exec sh -c 'umask 022; {store}; b=$d/bin/vzpush-{digest}; \
+         r() {{ exec \"$b\" receive --store \"$d\" --silence {silence} --hello \"{hello}\"; }}; \
          {there} && r; w=; timeout 9 true 2>/dev/null && w=\"timeout {wait}\"; \
          get() {{ $w dd bs=$1 count=1 iflag=fullblock status=none; }}; \
          echo \"{NEEDS}$(uname -m)\"; eval \"$(get {line})\"'"
     ))
+}
+
+/// Writes text so that it means nothing to a shell, even between double quotes: what
+/// is not plain as `%` and two hexadecimal digits.
+fn quote(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "{}:,._-".contains(c);
+    let mut quoted = String::new();
+    for c in text.chars() {
+        match plain(c) {
+            true => quoted.push(c),
+            false => {
+                let bytes = c.to_string().into_bytes();
+                quoted.extend(bytes.iter().map(|byte| format!("%{byte:02x}")));
+            }
+        }
+    }
+    quoted
+}
+
+/// Reads what [`quote`] wrote.
+fn unquote(quoted: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = quoted;
+    while let Some((before, after)) = rest.split_once('%') {
+        bytes.extend_from_slice(before.as_bytes());
+        bytes.push(u8::from_str_radix(after.get(..2)?, 16).ok()?);
+        rest = after.get(2..)?;
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8(bytes).ok()
+}
+
+/// What the receiver is given as `--hello`, as the bytes that a sender would begin with.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn greeting(quoted: &str) -> anyhow::Result<Vec<u8>> {
+    let hello = unquote(quoted).context("the greeting cannot be read")?;
+    let mut bytes = MAGIC.to_vec();
+    frame::write(&mut bytes, frame::Type::Message, hello.as_bytes())?;
+    Ok(bytes)
 }
 
 /// Returns the line that puts the receiver in place and starts it; its bytes follow,
@@ -78,13 +120,25 @@ mod tests {
     #[test]
     fn nothing_in_the_script_ends_its_quotes() {
         let receiver = Receiver { program: vec![0; 10], digest: "ab".repeat(32) };
-        let start = |store| start(&receiver, store, b"\x0f'", Duration::from_millis(1500), false);
+        let start = |store| start(&receiver, store, "a\"'$b", Duration::from_millis(1500), false);
         let script = start(Some("/srv/vz")).unwrap();
         assert_eq!(script.matches('\'').count(), 2);
-        assert!(script.contains("--silence 1.5 --greeting 0f27;"), "{script}");
+        assert!(script.contains("--silence 1.5 --hello \"a%22%27%24b\";"), "{script}");
         assert_eq!(install(&receiver).find('\n'), Some(install(&receiver).len() - 1));
         for bad in ["/a b", "/x';rm", "/$(x)", "relative"] {
             assert!(start(Some(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_quoted_comes_back() {
+        for text in ["", "{\"name\":\"a\"}", "'; rm $(x) `y` \\ 100% \n é"] {
+            let quoted = quote(text);
+            assert!(!quoted.contains(['\'', '"', '$', '`', '\\', '\n', ' ']), "{quoted}");
+            assert_eq!(unquote(&quoted).as_deref(), Some(text));
+        }
+        for bad in ["%", "%4", "%zz", "%ff"] {
+            assert_eq!(unquote(bad), None, "{bad}");
         }
     }
 }

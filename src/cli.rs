@@ -1,5 +1,6 @@
 //! The command lines as plain data; their doc comments are the help.
 
 pub mod build;
+pub mod master;
 pub mod push;
 pub mod strace;

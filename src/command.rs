@@ -8,6 +8,7 @@ pub mod diff;
 pub mod explain;
 pub mod init;
 pub mod manual;
+pub mod master;
 pub mod patch;
 pub mod push;
 pub mod run;

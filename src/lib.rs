@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod command;
+pub mod fleet;
 pub mod interrupt;
 pub mod process;
 pub mod progress;

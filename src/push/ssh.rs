@@ -6,6 +6,7 @@
 
 mod diagnosis;
 mod process;
+mod run;
 mod script;
 
 use std::io::{BufReader, Cursor, Read, Write};

@@ -16,6 +16,7 @@ mod explain;
 mod help;
 mod layer;
 mod ldd;
+mod master;
 mod programs;
 mod push;
 mod push_faults;

@@ -42,6 +42,7 @@ impl Sandbox {
         let mut command = match program.to_str() {
             Some("smith-strace") => Command::new(env!("CARGO_BIN_EXE_smith-strace")),
             Some("vzbuild") => Command::new(env!("CARGO_BIN_EXE_vzbuild")),
+            Some("vzmaster") => Command::new(env!("CARGO_BIN_EXE_vzmaster")),
             Some("vzpush") => Command::new(env!("CARGO_BIN_EXE_vzpush")),
             _ => Command::new(program),
         };

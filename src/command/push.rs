@@ -1,9 +1,9 @@
 //! `vzpush`: from the command line to a push or a verb.
 
-mod deploy;
+pub(super) mod deploy;
 mod node;
 mod pull;
-mod receive;
+pub(super) mod receive;
 pub(super) mod targets;
 
 use std::path::PathBuf;
@@ -55,5 +55,5 @@ pub(super) fn ssh(args: &SshArgs) -> Ssh {
 pub(super) fn receiver() -> anyhow::Result<Receiver> {
     let program = std::fs::read("/proc/self/exe").context("cannot read this program")?;
     let digest = Digest::of(&program).to_string();
-    Ok(Receiver { program, digest })
+    Ok(Receiver { program, digest, verb: "receive" })
 }

@@ -15,10 +15,10 @@ use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use serde::Serialize;
 
 use super::frame::{self, MAGIC};
 use super::link::Link;
-use super::protocol::Hello;
 use super::target::Node;
 use crate::process::command;
 use crate::report::Advice;
@@ -54,6 +54,8 @@ pub struct Receiver {
     pub program: Vec<u8>,
     /// Their SHA-256, in hexadecimal.
     pub digest: String,
+    /// The verb with which it serves a session.
+    pub verb: &'static str,
 }
 
 /// A session with a receiver that has the `Hello`.
@@ -111,7 +113,7 @@ impl Ssh {
         &self,
         node: &Node,
         receiver: &Receiver,
-        hello: &Hello,
+        hello: &impl Serialize,
         renew: bool,
     ) -> anyhow::Result<Session> {
         match self.attempt(node, receiver, hello, renew) {
@@ -126,7 +128,7 @@ impl Ssh {
         &self,
         node: &Node,
         receiver: &Receiver,
-        hello: &Hello,
+        hello: &impl Serialize,
         renew: bool,
     ) -> anyhow::Result<Session> {
         let mut greeting = MAGIC.to_vec();

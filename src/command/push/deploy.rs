@@ -37,43 +37,17 @@ pub(super) fn run(args: &PushArgs, ssh_args: &SshArgs) -> anyhow::Result<ExitCod
     let nodes = targets::resolve(&args.targets, args.inventory.as_deref())?;
     let bundle = Bundle::open(dir)?;
     let name = name(args, &bundle)?;
-    let cache = Cache::new(cache_dir()?);
-    let receiver = receiver()?;
-    let deltas = Deltas::new(&bundle, &cache);
-    let bars = Bars::new();
-    let job = Job { args, ssh: ssh(ssh_args), receiver, bundle: &bundle, name, deltas, bars };
-
-    let results = std::thread::scope(|scope| {
-        // The likely delta is made while ssh connects; where it is another one, no harm.
-        let likely = cache.last(&job.name).filter(|id| *id != bundle.id && job.deltas.knows(id));
-        if let (Some(base), false) = (likely, args.delta == Mode::Never) {
-            let deltas = &job.deltas;
-            scope.spawn(move || drop(deltas.get(&base, &[])));
+    let alone = nodes.len() == 1;
+    let results = each_node((args, ssh_args), &bundle, &name, &nodes, &|node, result| {
+        if !alone && !ssh_args.json {
+            say(node, result);
         }
-        // Kept while nodes are reached, so that it costs no time.
-        let kept = scope.spawn(|| match args.plan {
-            true => Ok(()),
-            false => cache
-                .keep(&bundle.manifest, &bundle)
-                .and_then(|()| cache.note(&job.name, &bundle.id)),
-        });
-        let results = fanout::each(&nodes, args.parallel, |node| {
-            let result = job.push(node);
-            if nodes.len() > 1 && !ssh_args.json {
-                job.bars.suspend(|| say(node, &result));
-            }
-            result
-        });
-        if let Ok(Err(error)) = kept.join() {
-            report::warn("vzpush", format!("the next push can make no delta: {error:#}"));
-        }
-        results
-    });
+    })?;
     let mut pairs: Vec<_> = nodes.iter().zip(results).collect();
     if ssh_args.json {
-        print_json(&job, &pairs)?;
+        print_json((&name, &bundle.id, args.plan), &pairs)?;
     }
-    if nodes.len() == 1
+    if alone
         && !ssh_args.json
         && let Some((node, result)) = pairs.pop()
     {
@@ -87,6 +61,50 @@ pub(super) fn run(args: &PushArgs, ssh_args: &SshArgs) -> anyhow::Result<ExitCod
         table(&pairs);
     }
     Ok(verdict(args, &pairs).into())
+}
+
+/// Pushes a bundle to `nodes`, as `name` there, and returns what became of each;
+/// `told` hears of each as soon as it is known.
+///
+/// # Errors
+/// When there is no cache, or this program cannot be read.
+pub(in crate::command) fn each_node(
+    (args, ssh_args): (&PushArgs, &SshArgs),
+    bundle: &Bundle,
+    name: &str,
+    nodes: &[Node],
+    told: &(dyn Fn(&Node, &anyhow::Result<Outcome>) + Sync),
+) -> anyhow::Result<Vec<anyhow::Result<Outcome>>> {
+    let cache = Cache::new(cache_dir()?);
+    let receiver = receiver()?;
+    let deltas = Deltas::new(bundle, &cache);
+    let bars = Bars::new();
+    let name = name.to_owned();
+    let job = Job { args, ssh: ssh(ssh_args), receiver, bundle, name, deltas, bars };
+    Ok(std::thread::scope(|scope| {
+        // The likely delta is made while ssh connects; where it is another one, no harm.
+        let likely = cache.last(&job.name).filter(|id| *id != bundle.id && job.deltas.knows(id));
+        if let (Some(base), false) = (likely, args.delta == Mode::Never) {
+            let deltas = &job.deltas;
+            scope.spawn(move || drop(deltas.get(&base, &[])));
+        }
+        // Kept while nodes are reached, so that it costs no time.
+        let kept = scope.spawn(|| match args.plan {
+            true => Ok(()),
+            false => cache
+                .keep(&bundle.manifest, bundle)
+                .and_then(|()| cache.note(&job.name, &bundle.id)),
+        });
+        let results = fanout::each(nodes, args.parallel, |node| {
+            let result = job.push(node);
+            job.bars.suspend(|| told(node, &result));
+            result
+        });
+        if let Ok(Err(error)) = kept.join() {
+            report::warn("vzpush", format!("the next push can make no delta: {error:#}"));
+        }
+        results
+    }))
 }
 
 fn verdict(args: &PushArgs, pairs: &[(&Node, anyhow::Result<Outcome>)]) -> Status {
@@ -192,7 +210,10 @@ fn print_plan(args: &PushArgs, outcome: &Outcome) -> anyhow::Result<()> {
     report::data(text.as_bytes())
 }
 
-fn print_json(job: &Job<'_>, pairs: &[(&Node, anyhow::Result<Outcome>)]) -> anyhow::Result<()> {
+fn print_json(
+    (name, id, plan): (&str, &str, bool),
+    pairs: &[(&Node, anyhow::Result<Outcome>)],
+) -> anyhow::Result<()> {
     let nodes: Vec<_> = pairs
         .iter()
         .map(|(node, result)| match result {
@@ -203,7 +224,7 @@ fn print_json(job: &Job<'_>, pairs: &[(&Node, anyhow::Result<Outcome>)]) -> anyh
             }
         })
         .collect();
-    let value = json!({ "name": job.name, "revision": job.bundle.id, "plan": job.args.plan, "nodes": nodes });
+    let value = json!({ "name": name, "revision": id, "plan": plan, "nodes": nodes });
     report::data(format!("{value:#}\n").as_bytes())
 }
 

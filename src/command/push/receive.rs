@@ -11,7 +11,7 @@ use crate::push::receiver::{Identity, serve};
 use crate::push::store::Store;
 use crate::report::{self, Status};
 
-pub(super) fn run(args: &SshArgs) -> anyhow::Result<ExitCode> {
+pub(in crate::command) fn run(args: &SshArgs) -> anyhow::Result<ExitCode> {
     let root = args.store.as_ref().context("--store is needed")?;
     let program = std::fs::File::open("/proc/self/exe").and_then(crate::tree::FileAt::whole);
     let receiver: Digest =

@@ -1,7 +1,7 @@
 //! A script of `sh` on a node, without the receiver.
 
 use std::io::{Read, Write};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -13,6 +13,13 @@ use crate::push::target::Node;
 const MAX_OUTPUT: u64 = 1 << 20;
 
 impl Ssh {
+    /// A command that runs `remote`, a line for the login shell, on `node` with this
+    /// program's own standard streams, or those that it is given; with a terminal
+    /// where `tty` says so.
+    pub fn attached(&self, node: &Node, remote: &str, tty: bool) -> Command {
+        self.command(node, remote, if tty { &["-t"] } else { &[] })
+    }
+
     /// Runs `script` on `node` by `sh`, whatever the login shell is, and returns what
     /// it printed. It may take `patience`, once the user is logged in.
     ///

@@ -35,7 +35,8 @@ pub(super) fn start(
     }
     let (digest, size) = (&receiver.digest, receiver.program.len());
     let there = if renew { "false" } else { "[ -x \"$b\" ]" };
-    let run = format!("exec \"$b\" receive --store \"$d\" --silence {}", silence.as_secs_f64());
+    let run =
+        format!("exec \"$b\" {} --store \"$d\" --silence {}", receiver.verb, silence.as_secs_f64());
     Ok(format!(
         "exec sh -c 'umask 022; d={store}; \
          if [ -z \"$d\" ]; then if [ \"$(id -u)\" = 0 ]; then d=/var/lib/vz; \
@@ -55,7 +56,7 @@ mod tests {
 
     #[test]
     fn nothing_in_the_script_ends_its_quotes() {
-        let receiver = Receiver { program: vec![0; 10], digest: "ab".repeat(32) };
+        let receiver = Receiver { program: vec![0; 10], digest: "ab".repeat(32), verb: "receive" };
         let start = |store| start(&receiver, store, 99, Duration::from_millis(1500), false);
         let script = start(Some("/srv/vz")).unwrap();
         assert_eq!(script.matches('\'').count(), 2);

@@ -2,10 +2,17 @@
 //!
 //! Reading, planning and comparing are pure; what acts is named so.
 
+pub mod config;
 pub mod deployment;
 pub mod fields;
 pub mod groups;
+pub mod on_node;
+pub mod plan;
 pub mod pod;
 pub mod preflight;
 pub mod quantity;
+pub mod render;
+pub mod revision;
+pub mod state;
+pub mod unit;
 pub mod yaml;

@@ -158,6 +158,11 @@ pub fn data(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
+/// Whether standard output is a terminal.
+pub fn to_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
 /// Standard output as it is, for those who speak a protocol over it: not gathered
 /// into lines.
 pub fn output() -> std::fs::File {

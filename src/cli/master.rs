@@ -19,6 +19,12 @@ Examples:
   vzmaster validate
   vzmaster preflight root@node-a
   vzmaster preflight --script > trial.sh     # for a provider's trial machine
+  vzmaster plan
+  vzmaster deploy -y
+  vzmaster ps
+  vzmaster logs -f web
+  vzmaster exec node-a web -- nginx -T
+  vzmaster rollback web
 
 Exit status: 0 done; 1 no (violations, differences); 2 wrong command line; 3 could not be
 done; 4 done on some nodes only."
@@ -45,6 +51,126 @@ pub enum Verb {
     Validate,
     /// Find out whether nodes can run pods, how, and what to do where they cannot
     Preflight(Preflight),
+    /// Say what a deployment would do, and change nothing
+    Plan(Plan),
+    /// Push bundles, start what is wished, and go back where that fails
+    Deploy(Deploy),
+    /// Say where nodes differ from what is wished; status 1 where they do
+    Diff(Select),
+    /// List the containers that are on the nodes
+    Ps(Select),
+    /// Print what a pod logged
+    Logs(Logs),
+    /// Run a command in a container
+    Exec(Exec),
+    /// Start a pod that was stopped
+    Start(OnePod),
+    /// Stop a pod until it is started again or the node boots
+    Stop(OnePod),
+    /// Kill a pod without grace and leave it stopped
+    Kill(OnePod),
+    /// Stop and start a pod
+    Restart(OnePod),
+    /// Run an earlier revision of a pod again
+    Rollback(Rollback),
+    /// List what was done to a pod
+    History(OnePod),
+    /// The end of a push that runs on the node
+    #[command(hide = true)]
+    Receive,
+    /// The end of a deployment that runs on the node
+    #[command(hide = true)]
+    Node,
+}
+
+/// Which hosts.
+#[derive(ArgGroup, Clone, Debug, Default, PartialEq)]
+pub struct Select {
+    /// Only this host or group of the inventory; can be given several times
+    #[arg(short, long, value_name = "HOST")]
+    pub limit: Vec<String>,
+}
+
+/// `plan`.
+#[derive(ArgGroup, Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub select: Select,
+    /// Remove pods that are on a node and that nothing wishes there
+    #[arg(long)]
+    pub prune: bool,
+}
+
+/// `deploy`.
+#[derive(ArgGroup, Clone, Debug, Default, PartialEq)]
+pub struct Deploy {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub plan: Plan,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// How many nodes at a time, after the first one
+    #[arg(short = 'P', long, value_name = "N", default_value_t = 5,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    pub parallel: usize,
+}
+
+/// A pod, on all hosts or some.
+#[derive(ArgGroup, Clone, Debug, PartialEq)]
+pub struct OnePod {
+    /// The pod
+    #[arg(value_name = "POD")]
+    pub pod: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub select: Select,
+}
+
+/// `logs`.
+#[derive(ArgGroup, Clone, Debug, PartialEq)]
+pub struct Logs {
+    /// The pod, or one of its containers as POD/CONTAINER
+    #[arg(value_name = "POD")]
+    pub pod: String,
+    /// Go on as it logs more
+    #[arg(short, long)]
+    pub follow: bool,
+    /// How many of the last lines
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
+    pub lines: u32,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub select: Select,
+}
+
+/// `exec`.
+#[derive(ArgGroup, Clone, Debug, PartialEq)]
+pub struct Exec {
+    /// The host
+    #[arg(value_name = "HOST")]
+    pub host: String,
+    /// The pod, or one of its containers as POD/CONTAINER
+    #[arg(value_name = "POD")]
+    pub pod: String,
+    /// The command
+    #[arg(value_name = "CMD", required = true, last = true)]
+    pub command: Vec<String>,
+}
+
+/// `rollback`.
+#[derive(ArgGroup, Clone, Debug, PartialEq)]
+pub struct Rollback {
+    /// The pod
+    #[arg(value_name = "POD")]
+    pub pod: String,
+    /// The beginning of a revision's digest [default: the previous one of each host]
+    #[arg(value_name = "REV")]
+    pub revision: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub select: Select,
 }
 
 /// `preflight`.

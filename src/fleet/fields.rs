@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::yaml::{Key, Node, Value, not_a_string};
+use super::yaml::{self, Key, Node, Value, not_a_string};
 
 /// One thing that is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +87,14 @@ impl<'a> Fields<'a> {
 }
 
 impl Check {
+    /// The documents of `text`; none, and a violation, where it is no YAML.
+    pub fn documents(&mut self, text: &str) -> Vec<Node> {
+        yaml::parse(text).unwrap_or_else(|error| {
+            self.note(error.line, "", error.what);
+            Vec::new()
+        })
+    }
+
     /// Notes that something is wrong with `at`.
     pub fn wrong(&mut self, at: &At<'_>, what: impl Into<String>) {
         self.note(at.node.line, &at.path, what);

@@ -7,7 +7,6 @@
 //! ```
 
 use super::fields::{At, Check, Fields, Violation};
-use super::yaml;
 
 /// A group, and what runs on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,14 +34,8 @@ pub struct Named {
 
 /// Reads the groups of a file.
 pub fn read(text: &str) -> (Vec<Group>, Vec<Violation>) {
-    let documents = match yaml::parse(text) {
-        Ok(documents) => documents,
-        Err(error) => {
-            let path = String::new();
-            return (Vec::new(), vec![Violation { line: error.line, path, what: error.what }]);
-        }
-    };
     let mut check = Check::default();
+    let documents = check.documents(text);
     if let Some(second) = documents.get(1) {
         check.note(second.line, "", "only one document is read");
     }

@@ -10,8 +10,10 @@ fn help_has_examples() {
         let help = sandbox.run("vzbuild", args).success().stdout();
         assert!(help.contains("Examples:"), "vzbuild {args:?}:\n{help}");
     }
-    let help = sandbox.run("smith-strace", ["--help"]).success().stdout();
-    assert!(help.contains("Examples:"), "{help}");
+    for tool in ["smith-strace", "vzmaster"] {
+        let help = sandbox.run(tool, ["--help"]).success().stdout();
+        assert!(help.contains("Examples:"), "{help}");
+    }
 }
 
 #[test]
@@ -28,6 +30,7 @@ fn manual_pages_and_completions_are_complete() {
     for (file, text) in [
         ("share/man/man1/smith-strace.1", "originals"),
         ("share/man/man1/vzbuild.1", "Examples:"),
+        ("share/man/man1/vzmaster-deploy.1", "prune"),
         ("share/man/man1/vzbuild-bundle.1", "volume"),
         ("share/man/man5/vz-spec.5", "one absolute path a line"),
         ("share/bash-completion/completions/vzbuild", "--allow-missing"),

@@ -17,6 +17,7 @@ mod help;
 mod layer;
 mod ldd;
 mod master;
+mod master_nodes;
 mod programs;
 mod push;
 mod push_faults;

@@ -179,6 +179,11 @@ pub fn count(test: &str, full: u32, reduced: u32) -> u32 {
     reduced
 }
 
+/// Says that a test does less than it can, and why.
+pub fn reduced(test: &str, why: &str) {
+    say(&format!("REDUCED {test}: {why}\n"));
+}
+
 /// Past the test harness's capture, so that it is seen in every run.
 fn say(line: &str) {
     let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());

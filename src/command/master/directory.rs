@@ -1,5 +1,6 @@
 //! The fleet's directory: inventory, `groups.yaml`, `pods/*.yaml`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ const PODS: &str = "pods";
 pub(super) struct Fleet {
     /// What is to run where, as far as the files could be read.
     pub(super) deployment: Deployment,
+    /// The inventory.
+    pub(super) inventory: Inventory,
     /// How many pods there are.
     pub(super) pods: usize,
     /// Everything that is wrong, by file and line.
@@ -77,13 +80,37 @@ pub(super) fn read(args: &Args) -> anyhow::Result<Fleet> {
     // A pod that could not be read is not one that is missing.
     findings.extend(more.into_iter().filter(|finding| !broken || !follows(finding)));
     findings.sort();
-    Ok(Fleet { deployment, pods: sources.len(), findings })
+    Ok(Fleet { deployment, inventory, pods: sources.len(), findings })
 }
 
 /// Whether a finding may only follow from another file that could not be read.
 fn follows(finding: &Finding) -> bool {
     let what = &finding.violation.what;
     what.starts_with("there is no pod") || what.starts_with("the inventory has no")
+}
+
+/// Reads all files, of which nothing may be wrong, and keeps the hosts that `limit`
+/// names, or all.
+///
+/// # Errors
+/// As [`read`]; where anything is wrong with the files, or `limit` names no host.
+pub(super) fn read_right(args: &Args, limit: &[String]) -> anyhow::Result<Fleet> {
+    let mut fleet = read(args)?;
+    if let Some(first) = fleet.findings.first() {
+        return Err(anyhow!("{first}"))
+            .context("something is wrong with the files")
+            .hint("`vzmaster validate` names everything that is wrong")
+            .status(Status::No as u8);
+    }
+    let mut kept = BTreeSet::new();
+    for name in limit {
+        let nodes = fleet.inventory.nodes(name).status(Status::Usage as u8)?;
+        kept.extend(nodes.into_iter().map(|node| node.label));
+    }
+    if !limit.is_empty() {
+        fleet.deployment.hosts.retain(|name, _| kept.contains(name));
+    }
+    Ok(fleet)
 }
 
 fn inventory(args: &Args) -> anyhow::Result<PathBuf> {

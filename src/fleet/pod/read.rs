@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::container;
 use super::{Pod, Restart, Volume};
 use crate::fleet::fields::{At, Check, Fields, Violation};
-use crate::fleet::yaml::{self, Node};
+use crate::fleet::yaml::Node;
 
 /// Seconds of grace that Kubernetes gives by default.
 const GRACE: u32 = 30;
@@ -16,15 +16,9 @@ const SIGNALS: [&str; 8] =
 
 /// Reads the pods of a file, one a document. Those with violations are left out.
 pub fn read(text: &str) -> (Vec<Pod>, Vec<Violation>) {
-    let documents = match yaml::parse(text) {
-        Ok(documents) => documents,
-        Err(error) => {
-            let path = String::new();
-            return (Vec::new(), vec![Violation { line: error.line, path, what: error.what }]);
-        }
-    };
     let mut check = Check::default();
-    if documents.is_empty() {
+    let documents = check.documents(text);
+    if documents.is_empty() && check.violations.is_empty() {
         check.note(1, "", "has no pod in it");
     }
     let mut pods = Vec::new();

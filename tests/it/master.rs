@@ -81,6 +81,35 @@ fn a_directory_without_an_inventory_is_a_wrong_command_line() {
     fleet.run("vzmaster", ["-i", "hosts.ini", "validate"]).success();
 }
 
+/// The whole way but for what a pod needs: files, bundle, ssh, the node's own end.
+#[test]
+fn a_node_says_what_it_has_or_why_it_cannot_have_it() {
+    let test = "a_node_says_what_it_has_or_why_it_cannot_have_it";
+    if !wanted(test) {
+        return;
+    }
+    let node = Sshd::start();
+    let port = node.port;
+    let inventory = format!("[web]\nnode-a ansible_host=127.0.0.1 ansible_port={port}\n");
+    node.sandbox.write("hosts.ini", inventory);
+    node.sandbox.write("groups.yaml", "web:\n  pods: [web]\n");
+    node.sandbox.write("pods/web.yaml", POD);
+    let plan = |args: &[&str]| Finished::of(node.vzmaster(&["plan"]).args(args));
+    plan(&[]).status(3).says("cannot use the bundle `bundles/app`");
+    node.bundle("bundles/app", 1, 1000);
+    // As root on a machine of systemd with crun the answer is a plan, elsewhere a reason.
+    let planned = plan(&[]);
+    let said = planned.stdout();
+    let is_plan = said.contains("create  web ");
+    let known = is_plan
+        || said.contains("the node cannot run pods: ")
+        || said.contains("its root file system can be written to");
+    assert!(known, "{said}{}", planned.stderr());
+    plan(&["-l", "node-z"]).status(2).says("no group or host `node-z`");
+    node.sandbox.write("pods/web.yaml", format!("{POD}    lifecycle: {{}}\n"));
+    plan(&[]).status(1).says("pods/web.yaml:9: ").says("hint: `vzmaster validate`");
+}
+
 #[test]
 fn the_preflight_script_is_plain_posix_shell() {
     let needs = [Need::Program("dash", "dash"), Need::Program("shellcheck", "shellcheck")];

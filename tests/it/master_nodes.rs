@@ -195,6 +195,49 @@ fn verbs_reach_the_pod_and_drift_is_seen() {
     one(&["diff"]).success();
 }
 
+/// A unit of `Type=forking` whose process is not systemd's own child is killed at
+/// once when it is stopped, and does not come back when it is killed.
+#[test]
+fn a_program_has_its_time_of_grace_and_comes_back_when_it_is_killed() {
+    let test = "a_program_has_its_time_of_grace_and_comes_back_when_it_is_killed";
+    let Some(nodes) = nodes(test) else { return };
+    let script = "trap 'for n in 1 2 3 4 5 6 7 8 9 10; do echo grace $n; busybox sleep 0.1; done; exit 0' TERM; echo up; while :; do busybox sleep 0.1; done";
+    let pod = fs::read_to_string(nodes.sandbox.path("pods/test.yaml")).unwrap();
+    let pod = pod.lines().filter(|line| !line.contains("startupProbe")).collect::<Vec<_>>();
+    let command = format!("    command: [/bin/busybox, sh, -c, \"{script}\"]\n");
+    let pod = pod.join("\n").replace("PeriodSeconds: 1", "PeriodSeconds: 20");
+    nodes.sandbox.write("pods/test.yaml", format!("{pod}\n{command}"));
+    let first = nodes.names[0].clone();
+    let one = |args: &[&str]| nodes.vzmaster(&[args, &["-l", &first]].concat());
+    one(&["deploy", "-y"]).success();
+    let unit = "vz-vz-test.httpd.service";
+    let log = |since: &str, text: &str| {
+        let line = format!(
+            "journalctl --cursor-file=/run/vz-test.cursor -o cat -u {unit} | grep -c '{text}' || true"
+        );
+        let shown = nodes.on(&first, &line).success().stdout();
+        (since.to_owned(), shown.trim().parse::<u32>().unwrap())
+    };
+    log("the deployment", "up");
+    for round in 1..=5 {
+        one(&["stop", "vz-test"]).success();
+        assert_eq!(log(&format!("round {round}"), "grace"), (format!("round {round}"), 10));
+        one(&["start", "vz-test"]).success();
+        // The program has to be up before it is stopped again.
+        let up = format!(
+            "until journalctl --cursor-file=/run/vz-test.cursor -o cat -u {unit} | grep -q up; do sleep 0.1; done"
+        );
+        nodes.on(&first, &up).success();
+    }
+    let kill = format!(
+        "kill -9 $(systemctl show -p MainPID --value {unit}); sleep 8; systemctl is-active {unit}"
+    );
+    let active = nodes.on(&first, &kill).success().stdout();
+    assert_eq!(active, "active\n");
+    let ps = one(&["ps", "--json"]).success().stdout();
+    assert!(ps.contains("\"restarts\": 1"), "{ps}");
+}
+
 #[test]
 fn a_dead_node_is_left_out_and_said() {
     let Some(nodes) = nodes("a_dead_node_is_left_out_and_said") else { return };

@@ -50,6 +50,10 @@ impl Nodes {
                 Some(hint) => Err(anyhow!(why)).hint(hint),
                 None => Err(anyhow!(why)),
             },
+            // It has the order, and carries it out whether it is heard of or not.
+            Err(error) if matches!(order, Order::Apply(_) | Order::Rollback { .. }) => {
+                Err(error).hint("the node goes on to its own end: `vzmaster diff` says which")
+            }
             Err(error) => match said.lines().rfind(|line| !line.trim().is_empty()) {
                 Some(last) => Err(error).hint(format!("the node said: {last}")),
                 None => Err(error),

@@ -1,7 +1,7 @@
 //! Putting a revision in place: stop, switch, start, judge; and back where it fails.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
@@ -74,7 +74,9 @@ pub(super) fn apply(
         now => now.clone(),
     };
     let back = back.filter(|back| back != id);
-    fs::create_dir_all(site.places.pods.join(pod).join("revs"))
+    // Environments may have what is nobody else's business.
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&site.places.pods);
+    made.and_then(|()| fs::create_dir_all(site.places.pods.join(pod).join("revs")))
         .with_context(|| format!("cannot make the folder of `{pod}`"))?;
     pods.write(pod, id, &wished.files)?;
     pods.pin()?;

@@ -165,6 +165,9 @@ fn a_revision_that_works_replaces_the_one_before() {
     let applied = node.apply(&one, None).unwrap();
     assert_eq!((applied.current.as_ref(), applied.failure), (Some(&one.id), None));
     assert_eq!(node.runs(), "good, good");
+    // Whoever else is on the node cannot read its environment.
+    let mode = fs::metadata(node.places().pods).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
     node.apply(&two, Some(&one)).unwrap();
     assert_eq!(node.runs(), "better, better");
     let pods = node.pods();

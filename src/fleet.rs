@@ -6,6 +6,7 @@ pub mod config;
 pub mod deployment;
 pub mod fields;
 pub mod groups;
+pub mod missing;
 pub mod on_node;
 pub mod plan;
 pub mod pod;

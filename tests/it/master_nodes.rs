@@ -146,6 +146,14 @@ fn a_pod_is_deployed_updated_and_taken_back_on_real_nodes() {
     for node in &nodes.names {
         assert_eq!(nodes.page(node), "two");
     }
+    // A file that is not in the bundle: its name is found in the log.
+    let pod = fs::read_to_string(nodes.sandbox.path("pods/test.yaml")).unwrap();
+    let command = "    command: [/bin/busybox, cat, /etc/absent.conf]\n";
+    nodes.sandbox.write("pods/test.yaml", format!("{pod}{command}"));
+    let failed = nodes.vzmaster(&["deploy", "-y"]).status(3).stderr();
+    assert!(failed.contains("was started again"), "{failed}");
+    assert!(failed.contains("it misses /etc/absent.conf"), "{failed}");
+
     nodes.serve("two", 8381);
     nodes.vzmaster(&["diff"]).success();
     nodes.vzmaster(&["rollback", "vz-test"]).success();
@@ -153,7 +161,7 @@ fn a_pod_is_deployed_updated_and_taken_back_on_real_nodes() {
     let first = nodes.names.iter().min().unwrap();
     assert_eq!(nodes.page(first), "one");
     let history = nodes.vzmaster(&["history", "vz-test", "-l", first]).success().stdout();
-    assert_eq!(history.lines().count(), 5, "{history}");
+    assert_eq!(history.lines().count(), 6, "{history}");
 }
 
 #[test]

@@ -14,9 +14,11 @@ use super::session::Nodes;
 use crate::cli::master::{Args, Deploy};
 use crate::cli::push::{Push, Require};
 use crate::command::push::deploy;
+use crate::fleet::missing::inferred;
 use crate::fleet::plan::{Action, Step};
-use crate::fleet::revision::{RECORD, Record};
+use crate::fleet::revision::{RECORD, Record, Revision};
 use crate::fleet::state::{Answer, Applied, Apply, Order};
+use crate::push::bundle::Bundle;
 use crate::push::fanout;
 use crate::push::outcome::{bytes, short};
 use crate::push::plan::Mode;
@@ -39,6 +41,7 @@ enum Outcome {
 
 struct Job<'a> {
     nodes: &'a Nodes,
+    bundles: &'a BTreeMap<String, Bundle>,
     parallel: usize,
     by: String,
 }
@@ -66,7 +69,8 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
         bail!("nothing was done");
     }
     let unpushed = push(args, wish, &gathered, &tasks)?;
-    let job = Job { nodes: &nodes, parallel: wish.parallel, by: by() };
+    let bundles = &gathered.bundles;
+    let job = Job { nodes: &nodes, bundles, parallel: wish.parallel, by: by() };
     let mut outcomes: Vec<(String, String, Outcome)> = Vec::new();
     for (host, error) in &unpushed {
         outcomes.push((host.clone(), String::new(), Outcome::Lost(anyhow!("{error}"))));
@@ -231,13 +235,36 @@ impl Job<'_> {
             }
             Ok(applied) => {
                 say_failure(node, pod, &applied);
+                for path in self.missing(revision, &applied.log) {
+                    report::say(
+                        "vzmaster",
+                        format!(
+                            "{node}: {pod}: inferred from its log: it misses {path}, which is in none of its bundles"
+                        ),
+                    );
+                }
                 Outcome::Failed(applied)
             }
             Err(error) => {
-                report::say("vzmaster", format!("{node}: {pod}: FAILED: {error:#}"));
+                let hint = hint_of(&error).map(|hint| format!("\n    hint: {hint}"));
+                let hint = hint.unwrap_or_default();
+                report::say("vzmaster", format!("{node}: {pod}: FAILED: {error:#}{hint}"));
                 Outcome::Lost(error)
             }
         }
+    }
+
+    /// Files that its log says are missing, and that no bundle of it has.
+    fn missing(&self, revision: &Revision, log: &[String]) -> Vec<String> {
+        let record = revision.files.get(RECORD).map(|text| serde_json::from_str::<Record>(text));
+        let Some(Ok(record)) = record else { return Vec::new() };
+        let ids: Vec<&String> = record.containers.iter().map(|placed| &placed.bundle_id).collect();
+        let has = |path: &str| {
+            let path = format!("rootfs{path}");
+            let mut bundles = self.bundles.values().filter(|bundle| ids.contains(&&bundle.id));
+            bundles.any(|bundle| bundle.manifest.get(path.as_bytes()).is_some())
+        };
+        inferred(log, &has)
     }
 
     fn apply(&self, node: &Node, pod: &str, order: &Order) -> anyhow::Result<Applied> {

@@ -23,7 +23,7 @@ pub use systemd::{Systemctl, Systemd, UnitState};
 pub use watch::Patience;
 
 use super::fields::is_label;
-use super::state::{Answer, Control, Order};
+use super::state::{Answer, Control, Order, Start, VERSION};
 use crate::push::link::{Link, LinkError};
 use crate::push::lock::{self, Lock};
 use crate::report::hint_of;
@@ -79,6 +79,10 @@ pub fn serve(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Re
 }
 
 fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Result<()> {
+    let start: Start = link.hear()?;
+    if start.version != VERSION {
+        bail!("this node's end speaks version {VERSION}, not {}", start.version);
+    }
     let order: Order = link.hear()?;
     ordered();
     let pod = match &order {

@@ -4,6 +4,17 @@ use serde::{Deserialize, Serialize};
 
 use super::revision::Files;
 
+/// Version of orders and answers.
+pub const VERSION: u32 = 1;
+
+/// How a session begins. The order follows by itself, once the node's end is there: it
+/// must not be given twice, nor be seen in the words of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// [`VERSION`].
+    pub version: u32,
+}
+
 /// What a session with a node is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

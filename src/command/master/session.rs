@@ -4,7 +4,7 @@ use anyhow::{Context, anyhow, bail};
 
 use crate::cli::master::Args;
 use crate::command::push;
-use crate::fleet::state::{Answer, Order, State};
+use crate::fleet::state::{Answer, Order, Start, State, VERSION};
 use crate::push::ssh::{Receiver, Ssh};
 use crate::push::target::Node;
 use crate::report::Advice;
@@ -36,7 +36,9 @@ impl Nodes {
         order: &Order,
         told: &mut dyn FnMut(Answer),
     ) -> anyhow::Result<Answer> {
-        let mut session = self.ssh.connect(node, &self.receiver, order, false)?;
+        let start = Start { version: VERSION };
+        let mut session = self.ssh.connect(node, &self.receiver, &start, false)?;
+        session.link.say(order).with_context(|| format!("cannot give `{node}` its order"))?;
         let answer = loop {
             match session.link.hear::<Answer>() {
                 Ok(more @ (Answer::Progress(_) | Answer::Pod(_))) => told(more),

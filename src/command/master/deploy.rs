@@ -110,9 +110,10 @@ fn confirmed(count: usize) -> anyhow::Result<bool> {
 
 /// Who deploys, as far as this machine knows.
 pub(super) fn by() -> String {
-    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
+    let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    let user = user.unwrap_or_else(|| nix::unistd::geteuid().to_string());
     let host = nix::unistd::gethostname().unwrap_or_default();
-    format!("{}@{}", user.map_or_else(|| "?".to_owned(), |user| user.name), host.to_string_lossy())
+    format!("{user}@{}", host.to_string_lossy())
 }
 
 /// Pushes each bundle to the hosts that need it; returns the hosts where that failed.

@@ -1,6 +1,7 @@
 //! The command lines as plain data; their doc comments are the help.
 
 pub mod build;
+pub mod master;
 pub mod push;
 mod quantity;
 pub mod strace;

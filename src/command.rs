@@ -9,6 +9,7 @@ pub mod explain;
 pub mod image;
 pub mod init;
 pub mod manual;
+pub mod master;
 pub mod minify;
 pub mod patch;
 pub mod push;

@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod command;
 pub mod evidence;
+pub mod fleet;
 pub mod image;
 pub mod interrupt;
 pub mod process;

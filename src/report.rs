@@ -171,6 +171,11 @@ pub fn json(value: &serde_json::Value) -> anyhow::Result<()> {
     data(&text)
 }
 
+/// Whether standard output is a terminal.
+pub fn to_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
 /// Standard output as it is, for those who speak a protocol over it: not gathered
 /// into lines.
 pub fn output() -> std::fs::File {

@@ -25,8 +25,12 @@ const COMPLETIONS: [(Shell, &str); 3] = [
 /// # Errors
 /// When a file cannot be written.
 pub fn run(args: &cli::build::Manual) -> anyhow::Result<ExitCode> {
-    let tools =
-        [cli::strace::Args::command(), cli::build::Args::command(), cli::push::Args::command()];
+    let tools = [
+        cli::strace::Args::command(),
+        cli::build::Args::command(),
+        cli::push::Args::command(),
+        cli::master::Args::command(),
+    ];
     for tool in tools {
         write_pages(&args.dir.join("man/man1"), tool.clone())?;
         for (shell, dir) in COMPLETIONS {

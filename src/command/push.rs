@@ -1,10 +1,10 @@
 //! `vzpush`: from the command line to a push or a verb.
 
-mod deploy;
+pub(super) mod deploy;
 mod node;
 mod pull;
-mod receive;
-mod targets;
+pub(super) mod receive;
+pub(super) mod targets;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// How ssh is called, by the command line and the environment.
-fn ssh(args: &SshArgs) -> Ssh {
+pub(super) fn ssh(args: &SshArgs) -> Ssh {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     Ssh {
         config: args.config.clone(),
@@ -52,8 +52,8 @@ fn ssh(args: &SshArgs) -> Ssh {
 }
 
 /// This very program, to run on nodes.
-fn receiver() -> anyhow::Result<Receiver> {
+pub(super) fn receiver() -> anyhow::Result<Receiver> {
     let program = std::fs::read("/proc/self/exe").context("cannot read this program")?;
     let digest = Digest::of(&program).to_string();
-    Ok(Receiver { program, digest })
+    Ok(Receiver { program, digest, verb: "receive" })
 }

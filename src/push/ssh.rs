@@ -7,6 +7,7 @@
 
 mod diagnosis;
 mod process;
+mod run;
 mod script;
 
 use std::io::{BufReader, Cursor, Read, Write};
@@ -16,10 +17,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use serde::Serialize;
 
 use super::frame::MAGIC;
 use super::link::Link;
-use super::protocol::Hello;
 use super::target::Node;
 use crate::process::command;
 use crate::report::Advice;
@@ -59,6 +60,8 @@ pub struct Receiver {
     pub program: Vec<u8>,
     /// Their SHA-256, in hexadecimal.
     pub digest: String,
+    /// The verb with which it serves a session.
+    pub verb: &'static str,
 }
 
 /// A session with a receiver that has the `Hello`.
@@ -121,7 +124,7 @@ impl Ssh {
         &self,
         node: &Node,
         receiver: &Receiver,
-        hello: &Hello,
+        hello: &impl Serialize,
         renew: bool,
         progress: &dyn Fn(u64, u64),
     ) -> anyhow::Result<Session> {
@@ -139,7 +142,7 @@ impl Ssh {
         &self,
         node: &Node,
         receiver: &Receiver,
-        hello: &Hello,
+        hello: &impl Serialize,
         renew: bool,
         progress: &dyn Fn(u64, u64),
     ) -> anyhow::Result<Session> {

@@ -7,12 +7,14 @@
 //! NAME/lock                                       locked while NAME is changed
 //! incoming/NAME.ID/                               a push under way, or broken off
 //! bin/vzpush-DIGEST                               the receiver
+//! .pinned                                         revisions that pods need, `NAME ID` a line
 //! ```
 //!
 //! ID is the tree digest of the bundle, and the SHA-256 of the file `manifest`
 //! (a listing, [`delta::Manifest::to_bytes`]); so `sha256sum` proves a listing, and a
 //! listing proves a tree.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -31,6 +33,8 @@ use crate::tree::FileAt;
 const PENDING: &str = ".previous";
 /// A link before it takes its name.
 const ASIDE: &str = ".link";
+/// The file of the revisions that are needed however old they are.
+const PINNED: &str = ".pinned";
 
 /// A node's store.
 #[derive(Clone, Debug)]
@@ -136,6 +140,25 @@ impl Store {
         let id = target.file_name()?.to_str()?.to_owned();
         parse_id(&id)?;
         self.revision(name, &id).is_dir().then_some(id)
+    }
+
+    /// Notes which revisions are needed however old they are, by name and digest, in
+    /// place of those noted before.
+    ///
+    /// # Errors
+    /// When it cannot be noted.
+    pub fn pin(&self, needed: &BTreeSet<(String, String)>) -> anyhow::Result<()> {
+        let path = self.root.join(PINNED);
+        let aside = self.root.join(format!("{PINNED}.new"));
+        let text: String = needed.iter().map(|(name, id)| format!("{name} {id}\n")).collect();
+        let written = fs::write(&aside, text).and_then(|()| fs::rename(&aside, &path));
+        written.with_context(|| format!("cannot write `{}`", path.display()))
+    }
+
+    /// Whether [`Store::pin`] noted this revision.
+    pub fn is_pinned(&self, name: &str, id: &str) -> bool {
+        let text = fs::read_to_string(self.root.join(PINNED)).unwrap_or_default();
+        text.lines().any(|line| line.split_once(' ') == Some((name, id)))
     }
 
     /// The listing of a revision, checked against its digest.

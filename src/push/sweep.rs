@@ -25,7 +25,7 @@ const GONE: &str = ".gone.";
 const RECEIVERS: usize = 3;
 
 /// Removes the oldest revisions of `name` beyond `keep`, but never the current or
-/// previous one, nor one whose files are in use; returns those removed.
+/// previous one, nor one that is pinned or whose files are in use; returns those removed.
 ///
 /// # Errors
 /// When the store cannot be read or a revision not removed.
@@ -43,7 +43,7 @@ pub fn revisions(store: &Store, name: &str, keep: u32) -> anyhow::Result<Vec<Str
     let spared = (keep as usize).saturating_sub(linked.iter().flatten().count());
     for id in old.into_iter().skip(spared) {
         let dir = store.revision(name, &id);
-        if in_use(&dir) {
+        if store.is_pinned(name, &id) || in_use(&dir) {
             continue;
         }
         remove(store, &dir)?;
@@ -284,7 +284,10 @@ mod tests {
         }
         store.switch("web", &ids[0]).unwrap();
         store.switch("web", &ids[1]).unwrap();
-        assert_eq!(revisions(&store, "web", 1).unwrap().len(), 3);
+        store.pin(&[("web".to_owned(), ids[4].clone())].into()).unwrap();
+        assert_eq!(revisions(&store, "web", 1).unwrap().len(), 2);
+        store.pin(&std::collections::BTreeSet::new()).unwrap();
+        assert_eq!(revisions(&store, "web", 1).unwrap().len(), 1);
         assert_eq!(store.ids("web").unwrap(), ids[..2]);
     }
 

@@ -15,7 +15,7 @@ fn help_has_examples() {
         let help = sandbox.run("vzbuild", args).success().stdout();
         assert!(help.contains("Examples:"), "vzbuild {args:?}:\n{help}");
     }
-    for tool in ["smith-strace", "vzpush"] {
+    for tool in ["smith-strace", "vzpush", "vzmaster"] {
         let help = sandbox.run(tool, ["--help"]).success().stdout();
         assert!(help.contains("Examples:"), "{help}");
     }
@@ -35,6 +35,7 @@ fn manual_pages_and_completions_are_complete() {
     for (file, text) in [
         ("share/man/man1/smith-strace.1", "originals"),
         ("share/man/man1/vzbuild.1", "Examples:"),
+        ("share/man/man1/vzmaster-deploy.1", "prune"),
         ("share/man/man1/vzbuild-bundle.1", "volume"),
         ("share/man/man1/vzbuild-image.1", "SPEC|BUNDLE"),
         ("share/man/man1/vzpush.1", "inside ssh"),

@@ -21,6 +21,8 @@ mod image_in;
 mod image_out;
 mod layer;
 mod ldd;
+mod master;
+mod master_nodes;
 mod minify;
 mod programs;
 mod push;

@@ -42,6 +42,7 @@ impl Sandbox {
         let mut command = match program.to_str() {
             Some("smith-strace") => Command::new(env!("CARGO_BIN_EXE_smith-strace")),
             Some("vzbuild") => Command::new(env!("CARGO_BIN_EXE_vzbuild")),
+            Some("vzmaster") => Command::new(env!("CARGO_BIN_EXE_vzmaster")),
             Some("vzpush") => Command::new(env!("CARGO_BIN_EXE_vzpush")),
             _ => Command::new(program),
         };
@@ -185,6 +186,11 @@ pub fn count(test: &str, full: u32, reduced: u32) -> u32 {
     }
     say(&format!("REDUCED {test}: {reduced} of {full}; VZ_TEST_FULL=1 does all\n"));
     reduced
+}
+
+/// Says that a test does less than it can, and why.
+pub fn reduced(test: &str, why: &str) {
+    say(&format!("REDUCED {test}: {why}\n"));
 }
 
 /// Past the test harness's capture, so that it is seen in every run.

@@ -134,7 +134,16 @@ impl Sshd {
 
     /// The same with another store.
     pub fn vzpush_to(&self, store: &Path, args: &[&str]) -> Command {
-        let mut command = self.sandbox.command("vzpush");
+        self.tool("vzpush", store, args)
+    }
+
+    /// `vzmaster`, likewise.
+    pub fn vzmaster(&self, args: &[&str]) -> Command {
+        self.tool("vzmaster", &self.store(), args)
+    }
+
+    fn tool(&self, program: &str, store: &Path, args: &[&str]) -> Command {
+        let mut command = self.sandbox.command(program);
         command.arg("-F").arg(self.sandbox.path("ssh_config"));
         // No connection outlives its push, so that none outlives its test.
         command.args(["-o", "ControlPersist=no", "--store"]).arg(store).args(args);

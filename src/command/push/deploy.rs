@@ -37,13 +37,51 @@ pub(super) fn run(args: &PushArgs, ssh_args: &SshArgs) -> anyhow::Result<ExitCod
     let nodes = targets::resolve(&args.targets, args.inventory.as_deref())?;
     let bundle = Bundle::open(dir)?;
     let name = name(args, &bundle)?;
+    let alone = nodes.len() == 1;
+    let results = each_node((args, ssh_args), &bundle, &name, &nodes, &|node, result| {
+        if !alone && !ssh_args.json {
+            say(node, result);
+        }
+    })?;
+    let mut pairs: Vec<_> = nodes.iter().zip(results).collect();
+    if ssh_args.json {
+        print_json((&name, &bundle.id, args.plan), &pairs)?;
+    }
+    if alone
+        && !ssh_args.json
+        && let Some((node, result)) = pairs.pop()
+    {
+        let outcome =
+            result.with_context(|| format!("cannot push `{}` to `{node}`", dir.display()))?;
+        print_plan(args, &outcome)?;
+        report::say("vzpush", format!("{node}: {}", outcome.line()));
+        return Ok(Status::Done.into());
+    }
+    if !ssh_args.json {
+        table(&name, &bundle, &pairs);
+    }
+    Ok(verdict(args, &pairs).into())
+}
+
+/// Pushes a bundle to `nodes`, as `name` there, and returns what became of each;
+/// `told` hears of each as soon as it is known.
+///
+/// # Errors
+/// When there is no cache, or this program cannot be read.
+pub(in crate::command) fn each_node(
+    (args, ssh_args): (&PushArgs, &SshArgs),
+    bundle: &Bundle,
+    name: &str,
+    nodes: &[Node],
+    told: &(dyn Fn(&Node, &anyhow::Result<Outcome>) + Sync),
+) -> anyhow::Result<Vec<anyhow::Result<Outcome>>> {
     let cache = Cache::new(cache_dir()?);
     let receiver = receiver()?;
-    let deltas = Deltas::new(&bundle, &cache);
+    let deltas = Deltas::new(bundle, &cache);
     let bars = Bars::new(nodes.iter().map(|node| node.label.chars().count()).max().unwrap_or(0));
-    let job = Job { args, ssh: ssh(ssh_args), receiver, bundle: &bundle, name, deltas, bars };
-
-    let results = std::thread::scope(|scope| {
+    let name = name.to_owned();
+    let job = Job { args, ssh: ssh(ssh_args), receiver, bundle, name, deltas, bars };
+    Ok(std::thread::scope(|scope| {
         // While nodes are reached: the likely delta, where it is another one no harm, and
         // then what the next push needs. In one thread, since ssh computes meanwhile too.
         let kept = scope.spawn(|| {
@@ -55,38 +93,18 @@ pub(super) fn run(args: &PushArgs, ssh_args: &SshArgs) -> anyhow::Result<ExitCod
             if args.plan {
                 return Ok(());
             }
-            cache.keep(&bundle.manifest, &bundle).and_then(|()| cache.note(&job.name, &bundle.id))
+            cache.keep(&bundle.manifest, bundle).and_then(|()| cache.note(&job.name, &bundle.id))
         });
-        let results = fanout::each(&nodes, args.parallel, |node| {
+        let results = fanout::each(nodes, args.parallel, |node| {
             let result = job.push(node);
-            if nodes.len() > 1 && !ssh_args.json {
-                job.bars.suspend(|| say(node, &result));
-            }
+            job.bars.suspend(|| told(node, &result));
             result
         });
         if let Ok(Err(error)) = kept.join() {
             report::warn("vzpush", format!("the next push can make no delta: {error:#}"));
         }
         results
-    });
-    let mut pairs: Vec<_> = nodes.iter().zip(results).collect();
-    if ssh_args.json {
-        print_json(&job, &pairs)?;
-    }
-    if nodes.len() == 1
-        && !ssh_args.json
-        && let Some((node, result)) = pairs.pop()
-    {
-        let outcome =
-            result.with_context(|| format!("cannot push `{}` to `{node}`", dir.display()))?;
-        print_plan(args, &outcome)?;
-        report::say("vzpush", format!("{node}: {}", outcome.line()));
-        return Ok(Status::Done.into());
-    }
-    if !ssh_args.json {
-        table(&job, &pairs);
-    }
-    Ok(verdict(args, &pairs).into())
+    }))
 }
 
 fn verdict(args: &PushArgs, pairs: &[(&Node, anyhow::Result<Outcome>)]) -> Status {
@@ -207,7 +225,10 @@ fn print_plan(args: &PushArgs, outcome: &Outcome) -> anyhow::Result<()> {
     report::data(report::plain(text).as_bytes())
 }
 
-fn print_json(job: &Job<'_>, pairs: &[(&Node, anyhow::Result<Outcome>)]) -> anyhow::Result<()> {
+fn print_json(
+    (name, id, plan): (&str, &str, bool),
+    pairs: &[(&Node, anyhow::Result<Outcome>)],
+) -> anyhow::Result<()> {
     let nodes: Vec<_> = pairs
         .iter()
         .map(|(node, result)| match result {
@@ -218,18 +239,18 @@ fn print_json(job: &Job<'_>, pairs: &[(&Node, anyhow::Result<Outcome>)]) -> anyh
             }
         })
         .collect();
-    let value = json!({ "name": job.name, "revision": job.bundle.id, "plan": job.args.plan, "nodes": nodes });
+    let value = json!({ "name": name, "revision": id, "plan": plan, "nodes": nodes });
     report::data(format!("{value:#}\n").as_bytes())
 }
 
 /// The table at the end: each node, and how it went.
-fn table(job: &Job<'_>, pairs: &[(&Node, anyhow::Result<Outcome>)]) {
+fn table(name: &str, bundle: &Bundle, pairs: &[(&Node, anyhow::Result<Outcome>)]) {
     let width = pairs.iter().map(|(node, _)| node.label.chars().count()).max().unwrap_or(0);
     let mut text = format!(
         "summary of {} {}, full {}\n  {:width$}  {:7} {:>9} {:>9} {:>9}  base\n",
-        job.name,
-        short(&job.bundle.id),
-        bytes(job.bundle.manifest.size()),
+        name,
+        short(&bundle.id),
+        bytes(bundle.manifest.size()),
         "node",
         "way",
         "sent",

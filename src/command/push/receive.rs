@@ -1,6 +1,6 @@
 //! `vzpush receive`: the node's end, started by ssh.
 
-use std::io::{Cursor, Read};
+use std::io::Read;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -13,8 +13,8 @@ use crate::push::ssh;
 use crate::push::store::Store;
 use crate::report::{self, Status};
 
-pub(super) fn run(hello: &str, args: &SshArgs) -> anyhow::Result<ExitCode> {
-    let greeting = ssh::greeting(hello)?;
+pub(in crate::command) fn run(hello: &str, args: &SshArgs) -> anyhow::Result<ExitCode> {
+    let input = ssh::greeting(hello)?.chain(std::io::stdin());
     let root = args.store.as_ref().context("--store is needed")?;
     let program = std::fs::File::open("/proc/self/exe").and_then(crate::tree::FileAt::whole);
     let receiver: Digest =
@@ -27,12 +27,7 @@ pub(super) fn run(hello: &str, args: &SshArgs) -> anyhow::Result<ExitCode> {
         let seconds = silence.as_secs_f64();
         report::abandon("vzpush", format_args!("nothing was heard for {seconds} s"));
     };
-    let mut link = Link::start(
-        Cursor::new(greeting).chain(std::io::stdin()),
-        report::output(),
-        silence,
-        hang_up,
-    )?;
+    let mut link = Link::start(input, report::output(), silence, hang_up)?;
     serve(&mut link, &Store::new(root.into()), &identity)?;
     Ok(Status::Done.into())
 }

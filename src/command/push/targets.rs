@@ -13,7 +13,10 @@ const FORMS: &str =
     "a target is an alias of ssh_config, user@host[:port], or @group of an inventory";
 
 /// The nodes that `texts` name, each once, in order.
-pub(super) fn resolve(texts: &[String], inventory: Option<&Path>) -> anyhow::Result<Vec<Node>> {
+pub(in crate::command) fn resolve(
+    texts: &[String],
+    inventory: Option<&Path>,
+) -> anyhow::Result<Vec<Node>> {
     let usage = Status::Usage as u8;
     let mut nodes: Vec<Node> = Vec::new();
     let mut read = None;
@@ -57,7 +60,7 @@ pub(super) fn one(text: &str) -> anyhow::Result<Node> {
 
 /// Reads an inventory: with Ansible's own reader where it is installed and the file
 /// is one that only it understands, else here.
-fn load(path: &Path) -> anyhow::Result<Inventory> {
+pub(in crate::command) fn load(path: &Path) -> anyhow::Result<Inventory> {
     let shown = path.display();
     let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let executable = nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok();

@@ -1,5 +1,6 @@
 //! The line of `sh` that starts the receiver on a node.
 
+use std::io::Cursor;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -44,13 +45,13 @@ pub(super) fn start(
     };
     let (digest, silence) = (&receiver.digest, silence.as_secs_f64());
     let there = if renew { "false" } else { "[ -x \"$b\" ]" };
-    let hello = quote(hello);
+    let (verb, hello) = (receiver.verb, quote(hello));
     // A link that died without a word must leave no reader on the node: `dd` takes
     // exactly what it is told to, unlike `head` of busybox, and not for longer.
     let (wait, line) = ((silence as u64).max(1), install(receiver).len());
     Ok(format!(
         "exec sh -c 'umask 022; {store}; b=$d/bin/vzpush-{digest}; \
-         r() {{ exec \"$b\" receive --store \"$d\" --silence {silence} --hello \"{hello}\"; }}; \
+         r() {{ exec \"$b\" {verb} --store \"$d\" --silence {silence} --hello \"{hello}\"; }}; \
          {there} && r; w=; timeout 9 true 2>/dev/null && w=\"timeout {wait}\"; \
          get() {{ $w dd bs=$1 count=1 iflag=fullblock status=none; }}; \
          echo \"{NEEDS}$(uname -m)\"; eval \"$(get {line})\"'"
@@ -87,15 +88,15 @@ fn unquote(quoted: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// What the receiver is given as `--hello`, as the bytes that a sender would begin with.
+/// What the receiver is given as `--hello`, as a sender would begin with it.
 ///
 /// # Errors
 /// When it is none.
-pub(crate) fn greeting(quoted: &str) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn greeting(quoted: &str) -> anyhow::Result<Cursor<Vec<u8>>> {
     let hello = unquote(quoted).context("the greeting cannot be read")?;
     let mut bytes = MAGIC.to_vec();
     frame::write(&mut bytes, frame::Type::Message, hello.as_bytes())?;
-    Ok(bytes)
+    Ok(Cursor::new(bytes))
 }
 
 /// Returns the line that puts the receiver in place and starts it; its bytes follow,
@@ -119,7 +120,7 @@ mod tests {
 
     #[test]
     fn nothing_in_the_script_ends_its_quotes() {
-        let receiver = Receiver { program: vec![0; 10], digest: "ab".repeat(32) };
+        let receiver = Receiver { program: vec![0; 10], digest: "ab".repeat(32), verb: "receive" };
         let start = |store| start(&receiver, store, "a\"'$b", Duration::from_millis(1500), false);
         let script = start(Some("/srv/vz")).unwrap();
         assert_eq!(script.matches('\'').count(), 2);

@@ -1,0 +1,46 @@
+//! `vzmaster`: one file a verb.
+
+mod control;
+mod deploy;
+mod directory;
+mod exec;
+mod gather;
+mod logs;
+mod node;
+mod plan;
+mod preflight;
+mod ps;
+mod rollback;
+mod session;
+mod validate;
+
+use std::process::ExitCode;
+
+use crate::cli::master::{Args, Verb};
+use crate::command::push::receive;
+use crate::fleet::state::Control;
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// As the verb's own pipeline.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    match &args.verb {
+        Verb::Validate => validate::run(args),
+        Verb::Preflight(preflight) => preflight::run(args, preflight),
+        Verb::Plan(plan) => plan::plan(args, plan),
+        Verb::Diff(select) => plan::diff(args, select),
+        Verb::Deploy(deploy) => deploy::run(args, deploy),
+        Verb::Ps(select) => ps::run(args, select),
+        Verb::Logs(logs) => logs::run(args, logs),
+        Verb::Exec(exec) => exec::run(args, exec),
+        Verb::Start(pod) => control::run(args, pod, Control::Start),
+        Verb::Stop(pod) => control::run(args, pod, Control::Stop),
+        Verb::Kill(pod) => control::run(args, pod, Control::Kill),
+        Verb::Restart(pod) => control::run(args, pod, Control::Restart),
+        Verb::Rollback(rollback) => rollback::run(args, rollback),
+        Verb::History(pod) => rollback::history(args, pod),
+        Verb::Receive(greeted) => receive::run(&greeted.hello, &args.ssh),
+        Verb::Node(greeted) => node::run(&greeted.hello, &args.ssh),
+    }
+}

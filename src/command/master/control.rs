@@ -1,0 +1,85 @@
+//! `vzmaster start|stop|kill|restart POD`.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::directory;
+use super::gather::PARALLEL;
+use super::session::Nodes;
+use crate::cli::master::{Args, OnePod, Select};
+use crate::fleet::state::{Answer, Control, Order};
+use crate::push::fanout;
+use crate::push::target::Node;
+use crate::report::{self, Advice, Status};
+
+pub(super) fn run(args: &Args, one: &OnePod, verb: Control) -> anyhow::Result<ExitCode> {
+    let order = Order::Control { pod: one.pod.clone(), verb };
+    let answers = everywhere(args, &one.pod, &one.select, &order)?;
+    print(args, &one.pod, &answers, |_| "done".to_owned())
+}
+
+/// The hosts that are to have a pod.
+///
+/// # Errors
+/// When none is.
+pub(super) fn hosts(args: &Args, pod: &str, select: &Select) -> anyhow::Result<Vec<Node>> {
+    let fleet = directory::read_right(args, &select.limit)?;
+    let hosts = fleet.deployment.hosts.into_values();
+    let hosts: Vec<Node> =
+        hosts.filter(|host| host.pods.contains_key(pod)).map(|host| host.node).collect();
+    if hosts.is_empty() {
+        return Err(anyhow::anyhow!("no host is to have the pod `{pod}`"))
+            .hint("groups.yaml says which hosts have which pods")
+            .status(Status::Usage as u8);
+    }
+    Ok(hosts)
+}
+
+/// What each host answered.
+pub(super) type Answers = Vec<(Node, anyhow::Result<Answer>)>;
+
+/// Gives an order to all hosts that are to have `pod`.
+///
+/// # Errors
+/// When none is.
+pub(super) fn everywhere(
+    args: &Args,
+    pod: &str,
+    select: &Select,
+    order: &Order,
+) -> anyhow::Result<Answers> {
+    let hosts = hosts(args, pod, select)?;
+    let nodes = Nodes::new(args)?;
+    let answers = fanout::each(&hosts, PARALLEL, |node| nodes.order(node, order, &mut |_| ()));
+    Ok(hosts.into_iter().zip(answers).collect())
+}
+
+/// Prints what became of each host, by `line` where it answered.
+pub(super) fn print(
+    args: &Args,
+    pod: &str,
+    answers: &Answers,
+    line: impl Fn(&Answer) -> String,
+) -> anyhow::Result<ExitCode> {
+    let failed = answers.iter().filter(|(_, answer)| answer.is_err()).count();
+    if args.ssh.json {
+        let value = |(node, answer): &(Node, anyhow::Result<Answer>)| match answer {
+            Ok(answer) => json!({ "node": node.label, "pod": pod, "answer": answer }),
+            Err(error) => json!({ "node": node.label, "pod": pod, "error": format!("{error:#}") }),
+        };
+        let values: Vec<Value> = answers.iter().map(value).collect();
+        report::data(format!("{:#}\n", Value::Array(values)).as_bytes())?;
+    } else {
+        for (node, answer) in answers {
+            let line = answer.as_ref().map_or_else(|error| format!("FAILED: {error:#}"), &line);
+            report::data(format!("{node}: {pod}: {line}\n").as_bytes())?;
+        }
+    }
+    Ok(match failed {
+        0 => Status::Done,
+        all if all == answers.len() => Status::Failed,
+        _ => Status::Partly,
+    }
+    .into())
+}

@@ -1,0 +1,367 @@
+//! `vzmaster deploy`: plan, ask, push, then pod by pod: one host first, the others in
+//! batches; and back everywhere where a revision does not do its work.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, IsTerminal};
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow, bail};
+use serde_json::{Value, json};
+
+use super::gather::{Gathered, Known, gather};
+use super::plan::{reached, text};
+use super::session::Nodes;
+use crate::cli::master::{Args, Deploy};
+use crate::cli::push::{Push, Require};
+use crate::command::push::deploy;
+use crate::fleet::missing::inferred;
+use crate::fleet::plan::{Action, Step};
+use crate::fleet::revision::{RECORD, Record, Revision};
+use crate::fleet::state::{Answer, Applied, Apply, Order};
+use crate::push::bundle::Bundle;
+use crate::push::fanout;
+use crate::push::outcome::{bytes, short};
+use crate::push::plan::Mode;
+use crate::push::target::Node;
+use crate::report::{self, Advice, Status, hint_of};
+
+/// What became of one pod on one host.
+enum Outcome {
+    /// It is as wished.
+    Done(Applied),
+    /// It does not do its work; the node went back.
+    Failed(Applied),
+    /// It was taken back since it failed elsewhere; with the failure, if that failed.
+    TakenBack(Option<String>),
+    /// It was removed.
+    Removed,
+    /// The node could not be reached, or refused.
+    Lost(anyhow::Error),
+}
+
+struct Job<'a> {
+    nodes: &'a Nodes,
+    bundles: &'a BTreeMap<String, Bundle>,
+    parallel: usize,
+    by: String,
+}
+
+/// A step on its host.
+type Task<'a> = (&'a Node, &'a Known, &'a Step);
+
+pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
+    let nodes = Nodes::new(args)?;
+    let gathered = gather(args, &wish.plan.select, wish.plan.prune, &nodes)?;
+    if !args.ssh.json {
+        report::data(text(&gathered, true).as_bytes())?;
+    }
+    let mut tasks: Vec<Task<'_>> = Vec::new();
+    for (node, known) in &gathered.hosts {
+        let Ok(known) = known else { continue };
+        let todo = |step: &&Step| !matches!(step.action, Action::Keep | Action::Leave);
+        tasks.extend(known.steps.iter().filter(todo).map(|step| (node, known, step)));
+    }
+    if tasks.is_empty() {
+        report::say("vzmaster", "there is nothing to do");
+        return finish(args, &gathered, &[], false);
+    }
+    if !wish.yes && !confirmed(tasks.len())? {
+        bail!("nothing was done");
+    }
+    let unpushed = push(args, wish, &gathered, &tasks)?;
+    let bundles = &gathered.bundles;
+    let job = Job { nodes: &nodes, bundles, parallel: wish.parallel, by: by() };
+    let mut outcomes: Vec<(String, String, Outcome)> = Vec::new();
+    for (host, error) in &unpushed {
+        outcomes.push((host.clone(), String::new(), Outcome::Lost(anyhow!("{error}"))));
+    }
+    // What goes, goes first: it may hold a port that something else waits for.
+    let kept = |step: &Step| step.action != Action::Remove;
+    let names: BTreeSet<(bool, &String)> =
+        tasks.iter().map(|(_, _, step)| (kept(step), &step.pod)).collect();
+    let mut failed = false;
+    for (keep, name) in names {
+        let of_pod = |(node, _, step): &&Task<'_>| {
+            step.pod == *name && kept(step) == keep && !unpushed.contains_key(&node.label)
+        };
+        let of_pod: Vec<Task<'_>> = tasks.iter().filter(of_pod).copied().collect();
+        failed = job.deploy(name, &of_pod, &mut outcomes);
+        if failed {
+            report::say("vzmaster", format!("{name} failed; what comes after it was not tried"));
+            break;
+        }
+    }
+    finish(args, &gathered, &outcomes, failed)
+}
+
+/// Asks on the terminal.
+fn confirmed(count: usize) -> anyhow::Result<bool> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Err(anyhow!("nobody can be asked: standard input is no terminal"))
+            .hint("-y deploys without asking")
+            .status(Status::Usage as u8);
+    }
+    report::say("vzmaster", format!("do these {count} steps? [y/N]"));
+    let mut line = String::new();
+    stdin.lock().read_line(&mut line).context("cannot read the answer")?;
+    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}
+
+/// Who deploys, as far as this machine knows.
+pub(super) fn by() -> String {
+    let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    let user = user.unwrap_or_else(|| nix::unistd::geteuid().to_string());
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    format!("{user}@{}", host.to_string_lossy())
+}
+
+/// Pushes each bundle to the hosts that need it; returns the hosts where that failed.
+fn push(
+    args: &Args,
+    wish: &Deploy,
+    gathered: &Gathered,
+    tasks: &[Task<'_>],
+) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut needed: BTreeMap<String, Vec<Node>> = BTreeMap::new();
+    for (node, known, step) in tasks {
+        let Some(revision) = known.wished.get(&step.pod) else { continue };
+        let record = revision.files.get(RECORD).map(|text| serde_json::from_str::<Record>(text));
+        for placed in record.context("a revision has no record")??.containers {
+            let hosts = needed.entry(placed.bundle_id).or_default();
+            if !hosts.contains(node) {
+                hosts.push((*node).clone());
+            }
+        }
+    }
+    let options = Push {
+        bundle: None,
+        targets: Vec::new(),
+        delta: Mode::Auto,
+        plan: false,
+        inventory: None,
+        parallel: wish.parallel,
+        bwlimit: None,
+        keep: 3,
+        require: Require::All,
+        name: None,
+    };
+    let mut failed = BTreeMap::new();
+    for bundle in gathered.bundles.values() {
+        let Some(hosts) = needed.get(&bundle.id) else { continue };
+        let name = bundle.name().context("a bundle's directory has no name")?;
+        let told = |node: &Node, result: &anyhow::Result<_>| {
+            let line = match result {
+                Ok(crate::push::outcome::Outcome { way, payload, full, .. }) => {
+                    format!("{way}, sent {} of {}", bytes(*payload), bytes(*full))
+                }
+                Err(error) => format!("FAILED: {error:#}"),
+            };
+            report::say("vzmaster", format!("{node}: push {name}: {line}"));
+        };
+        let results = deploy::each_node((&options, &args.ssh), bundle, &name, hosts, &told)?;
+        for (node, result) in hosts.iter().zip(results) {
+            if let Err(error) = result {
+                failed.insert(node.label.clone(), format!("cannot push `{name}`: {error:#}"));
+            }
+        }
+    }
+    Ok(failed)
+}
+
+impl Job<'_> {
+    /// Deploys one pod to its hosts: the first alone, then batches. Returns whether it
+    /// failed, and was taken back where it had gone.
+    fn deploy(
+        &self,
+        pod: &str,
+        tasks: &[Task<'_>],
+        outcomes: &mut Vec<(String, String, Outcome)>,
+    ) -> bool {
+        let mut done: Vec<Task<'_>> = Vec::new();
+        let mut rest = tasks;
+        let mut proved = false;
+        while !rest.is_empty() {
+            let count = if proved { self.parallel } else { 1 };
+            let (batch, later) = rest.split_at(count.min(rest.len()));
+            rest = later;
+            let results = fanout::each(batch, self.parallel, |task| self.step(task));
+            let mut failed = false;
+            for (task, outcome) in batch.iter().zip(results) {
+                match &outcome {
+                    Outcome::Done(_) => {
+                        proved = true;
+                        done.push(*task);
+                    }
+                    Outcome::Failed(_) => failed = true,
+                    _ => {}
+                }
+                outcomes.push((task.0.label.clone(), pod.to_owned(), outcome));
+            }
+            if failed {
+                let back = fanout::each(&done, self.parallel, |task| self.take_back(task));
+                for (task, outcome) in done.iter().zip(back) {
+                    outcomes.push((task.0.label.clone(), pod.to_owned(), outcome));
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    fn step(&self, (node, known, step): &Task<'_>) -> Outcome {
+        let pod = &step.pod;
+        let Some(revision) = known.wished.get(pod) else {
+            let removed = self.nodes.order(node, &Order::Remove { pod: pod.clone() }, &mut |_| ());
+            return match removed {
+                Ok(_) => Outcome::Removed,
+                Err(error) => Outcome::Lost(error),
+            };
+        };
+        let order = Order::Apply(Apply {
+            pod: pod.clone(),
+            id: revision.id.clone(),
+            files: revision.files.clone(),
+            expected: step.from.clone(),
+            by: self.by.clone(),
+        });
+        match self.apply(node, pod, &order) {
+            Ok(applied) if applied.failure.is_none() => {
+                let id = short(&revision.id);
+                let gap = applied.gap;
+                let gap =
+                    if step.from.is_some() { format!(", after {gap} ms") } else { String::new() };
+                report::say("vzmaster", format!("{node}: {pod}: {id} runs{gap}"));
+                Outcome::Done(applied)
+            }
+            Ok(applied) => {
+                say_failure(node, pod, &applied);
+                for path in self.missing(revision, &applied.log) {
+                    report::say(
+                        "vzmaster",
+                        format!(
+                            "{node}: {pod}: inferred from its log: it misses {path}, which is in none of its bundles"
+                        ),
+                    );
+                }
+                Outcome::Failed(applied)
+            }
+            Err(error) => {
+                let hint = hint_of(&error).map(|hint| format!("\n    hint: {hint}"));
+                let hint = hint.unwrap_or_default();
+                report::say("vzmaster", format!("{node}: {pod}: FAILED: {error:#}{hint}"));
+                Outcome::Lost(error)
+            }
+        }
+    }
+
+    /// Files that its log says are missing, and that no bundle of it has.
+    fn missing(&self, revision: &Revision, log: &[String]) -> Vec<String> {
+        let record = revision.files.get(RECORD).map(|text| serde_json::from_str::<Record>(text));
+        let Some(Ok(record)) = record else { return Vec::new() };
+        let ids: Vec<&String> = record.containers.iter().map(|placed| &placed.bundle_id).collect();
+        let has = |path: &str| {
+            let path = format!("rootfs{path}");
+            let mut bundles = self.bundles.values().filter(|bundle| ids.contains(&&bundle.id));
+            bundles.any(|bundle| bundle.manifest.get(path.as_bytes()).is_some())
+        };
+        inferred(log, &has)
+    }
+
+    fn apply(&self, node: &Node, pod: &str, order: &Order) -> anyhow::Result<Applied> {
+        let mut told = |answer| {
+            if let Answer::Progress(what) = answer {
+                report::say("vzmaster", format!("{node}: {pod}: {what}"));
+            }
+        };
+        match self.nodes.order(node, order, &mut told)? {
+            Answer::Applied(applied) => Ok(applied),
+            _ => bail!("the node answered something else"),
+        }
+    }
+
+    /// Makes a host run again what ran before this deployment.
+    fn take_back(&self, (node, _, step): &Task<'_>) -> Outcome {
+        let pod = step.pod.clone();
+        let by = format!("{}, since it failed elsewhere", self.by);
+        let result = match &step.from {
+            Some(from) if Some(from) != step.to.as_ref() => {
+                let order = Order::Rollback { pod, revision: Some(from.clone()), by };
+                self.apply(node, &step.pod, &order).map(|applied| applied.failure)
+            }
+            Some(_) => Ok(None),
+            None => self.nodes.order(node, &Order::Remove { pod }, &mut |_| ()).map(|_| None),
+        };
+        let failure = result.unwrap_or_else(|error| Some(format!("{error:#}")));
+        let line = failure.as_ref().map_or_else(
+            || "taken back".to_owned(),
+            |why| format!("FAILED to be taken back: {why}"),
+        );
+        report::say("vzmaster", format!("{node}: {}: {line}", step.pod));
+        Outcome::TakenBack(failure)
+    }
+}
+
+/// Why a revision failed, what the node did about it, and what the pod said last.
+pub(super) fn say_failure(node: &Node, pod: &str, applied: &Applied) {
+    let why = applied.failure.as_deref().unwrap_or_default();
+    let current = applied.current.as_deref().map(short).unwrap_or_default();
+    let then = match applied.restored {
+        Some(true) => format!("{current} runs again"),
+        Some(false) => format!("{current} was started again, and does NOT do its work"),
+        None => "nothing ran before, and nothing does now".to_owned(),
+    };
+    let mut text = format!("{node}: {pod}: FAILED: {why}; {then}");
+    for line in &applied.log {
+        text.push_str(&format!("\n    {line}"));
+    }
+    report::say("vzmaster", text);
+}
+
+/// The result as JSON where it is asked for, and the exit status: 3 where a revision
+/// failed, 4 where hosts could not be reached.
+fn finish(
+    args: &Args,
+    gathered: &Gathered,
+    outcomes: &[(String, String, Outcome)],
+    failed: bool,
+) -> anyhow::Result<ExitCode> {
+    let down =
+        gathered.hosts.iter().filter_map(|(node, known)| Some((node, known.as_ref().err()?)));
+    if args.ssh.json {
+        let mut values: Vec<Value> = outcomes.iter().map(value).collect();
+        values.extend(down.map(|(node, error)| {
+            json!({ "node": node.label, "done": false, "error": format!("{error:#}"), "hint": hint_of(error) })
+        }));
+        report::data(format!("{:#}\n", Value::Array(values)).as_bytes())?;
+    } else {
+        for (node, error) in down {
+            report::warn("vzmaster", format_args!("{node} was left out: {error:#}"));
+        }
+    }
+    let lost =
+        outcomes.iter().filter(|(_, _, outcome)| matches!(outcome, Outcome::Lost(_))).count();
+    Ok(match reached(gathered) {
+        _ if failed => Status::Failed,
+        Status::Done if lost == 0 => Status::Done,
+        Status::Failed => Status::Failed,
+        _ if lost > 0 && lost == outcomes.len() => Status::Failed,
+        _ => Status::Partly,
+    }
+    .into())
+}
+
+fn value((host, pod, outcome): &(String, String, Outcome)) -> Value {
+    let mut value = json!({ "node": host, "pod": pod, "done": false });
+    let more = match outcome {
+        Outcome::Done(applied) => json!({ "done": true, "applied": applied }),
+        Outcome::Failed(applied) => json!({ "applied": applied }),
+        Outcome::TakenBack(failure) => json!({ "taken-back": failure.is_none(), "error": failure }),
+        Outcome::Removed => json!({ "done": true, "removed": true }),
+        Outcome::Lost(error) => json!({ "error": format!("{error:#}") }),
+    };
+    if let (Some(value), Some(more)) = (value.as_object_mut(), more.as_object()) {
+        value.extend(more.clone());
+    }
+    value
+}

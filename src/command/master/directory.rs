@@ -1,0 +1,195 @@
+//! The fleet's directory: inventory, `groups.yaml`, `pods/*.yaml`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+
+use crate::cli::master::Args;
+use crate::command::push::targets;
+use crate::fleet::deployment::{self, Deployment, Finding, Source};
+use crate::fleet::fields::Violation;
+use crate::fleet::{groups, pod};
+use crate::push::inventory::Inventory;
+use crate::push::target::Node;
+use crate::report::{Advice, Status};
+
+/// Where an inventory is looked for.
+const INVENTORIES: [&str; 6] =
+    ["hosts.ini", "hosts.yml", "hosts.yaml", "inventory.ini", "inventory.yml", "inventory.yaml"];
+/// The file of the groups.
+const GROUPS: &str = "groups.yaml";
+/// The folder of the pods.
+const PODS: &str = "pods";
+
+/// What the files say, and what is wrong with them.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    /// What is to run where, as far as the files could be read.
+    pub(super) deployment: Deployment,
+    /// The inventory.
+    pub(super) inventory: Inventory,
+    /// How many pods there are.
+    pub(super) pods: usize,
+    /// Everything that is wrong, by file and line.
+    pub(super) findings: Vec<Finding>,
+}
+
+/// Reads all files.
+///
+/// # Errors
+/// When there is no such directory, or no inventory, or two; what is wrong inside of
+/// the files is a finding.
+pub(super) fn read(args: &Args) -> anyhow::Result<Fleet> {
+    let dir = &args.directory;
+    let found = inventory(args)?;
+    let shown = |path: &Path| path.strip_prefix(dir).unwrap_or(path).display().to_string();
+    let mut findings = Vec::new();
+    let name = shown(&found);
+    let inventory = match targets::load(&found) {
+        Ok(inventory) => inventory,
+        Err(error) => {
+            findings.push(unread(&name, &error));
+            Inventory::default()
+        }
+    };
+    let mut sources = Vec::new();
+    for path in pod_files(&dir.join(PODS))? {
+        let name = shown(&path);
+        let Some(text) = text(&path, &name, &mut findings) else { continue };
+        let (pods, violations) = pod::read(&text);
+        findings
+            .extend(violations.into_iter().map(|v| Finding { file: name.clone(), violation: v }));
+        sources.extend(pods.into_iter().map(|pod| Source { file: name.clone(), pod }));
+    }
+    let groups = match text(&dir.join(GROUPS), GROUPS, &mut findings) {
+        Some(text) => {
+            let (groups, violations) = groups::read(&text);
+            let file = GROUPS.to_owned();
+            findings.extend(
+                violations.into_iter().map(|v| Finding { file: file.clone(), violation: v }),
+            );
+            groups
+        }
+        None => Vec::new(),
+    };
+    let broken = !findings.is_empty();
+    let (deployment, more) = deployment::resolve((&name, &inventory), (GROUPS, &groups), &sources);
+    // A pod that could not be read is not one that is missing.
+    findings.extend(more.into_iter().filter(|finding| !broken || !follows(finding)));
+    findings.sort();
+    Ok(Fleet { deployment, inventory, pods: sources.len(), findings })
+}
+
+/// Whether a finding may only follow from another file that could not be read.
+fn follows(finding: &Finding) -> bool {
+    let what = &finding.violation.what;
+    what.starts_with("there is no pod") || what.starts_with("the inventory has no")
+}
+
+/// Reads all files, of which nothing may be wrong, and keeps the hosts that `limit`
+/// names, or all.
+///
+/// # Errors
+/// As [`read`]; where anything is wrong with the files, or `limit` names no host.
+pub(super) fn read_right(args: &Args, limit: &[String]) -> anyhow::Result<Fleet> {
+    let mut fleet = read(args)?;
+    if let Some(first) = fleet.findings.first() {
+        return Err(anyhow!("{first}"))
+            .context("something is wrong with the files")
+            .hint("`vzmaster validate` names everything that is wrong")
+            .status(Status::No as u8);
+    }
+    let mut kept = BTreeSet::new();
+    for name in limit {
+        let nodes = fleet.inventory.nodes(name).status(Status::Usage as u8)?;
+        kept.extend(nodes.into_iter().map(|node| node.label));
+    }
+    if !limit.is_empty() {
+        fleet.deployment.hosts.retain(|name, _| kept.contains(name));
+    }
+    Ok(fleet)
+}
+
+fn inventory(args: &Args) -> anyhow::Result<PathBuf> {
+    if let Some(path) = &args.inventory {
+        return Ok(path.clone());
+    }
+    let dir = &args.directory;
+    let there: Vec<PathBuf> =
+        INVENTORIES.iter().map(|name| dir.join(name)).filter(|path| path.exists()).collect();
+    match there.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(anyhow!("`{}` has no inventory", dir.display())),
+        [first, second, ..] => {
+            Err(anyhow!("both `{}` and `{}` are there", first.display(), second.display()))
+        }
+    }
+    .hint(format!(
+        "say which with -i, or where the files are with -C; known are {}",
+        INVENTORIES.join(", ")
+    ))
+    .status(Status::Usage as u8)
+}
+
+/// The nodes that `texts` name: a host of the inventory, `@group`, or what ssh
+/// understands. Without an inventory, only the latter.
+///
+/// # Errors
+/// What names no node.
+pub(super) fn nodes(args: &Args, texts: &[String]) -> anyhow::Result<Vec<Node>> {
+    let path = inventory(args).ok();
+    let known = path.as_deref().map(targets::load).transpose()?.unwrap_or_default();
+    let as_target = |text: &String| match known.nodes(text).is_ok() && text != "all" {
+        true => format!("@{text}"),
+        false => text.clone(),
+    };
+    let texts: Vec<String> = texts.iter().map(as_target).collect();
+    targets::resolve(&texts, path.as_deref())
+}
+
+/// The YAML files of a folder, sorted; none where there is no folder.
+fn pod_files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let cannot = || format!("cannot list `{}`", dir.display());
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.with_context(cannot)?,
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(cannot)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|x| x == "yaml" || x == "yml") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn text(path: &Path, name: &str, findings: &mut Vec<Finding>) -> Option<String> {
+    match fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            findings.push(unread(name, &error.into()));
+            None
+        }
+    }
+}
+
+fn unread(name: &str, error: &anyhow::Error) -> Finding {
+    let line = error.chain().find_map(|cause| {
+        let text = cause.to_string();
+        let number = text.strip_prefix("line ")?.split(':').next()?.parse().ok()?;
+        Some((number, text))
+    });
+    let (line, what) = match line {
+        Some((line, text)) => {
+            (line, text.split_once(": ").map_or(text.clone(), |(_, rest)| rest.to_owned()))
+        }
+        None => (1, format!("{error:#}")),
+    };
+    Finding { file: name.to_owned(), violation: Violation { line, path: String::new(), what } }
+}

@@ -1,0 +1,164 @@
+//! Wish and state of all hosts, put side by side.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context, anyhow, bail};
+use bundler::resolve::Resolver;
+use bundler::{Kind, Rootfs};
+
+use super::directory;
+use super::session::Nodes;
+use crate::cli::master::{Args, Select};
+use crate::fleet::deployment::{Deployment, Host};
+use crate::fleet::plan::{Step, plan};
+use crate::fleet::pod::Pod;
+use crate::fleet::preflight::{Facts, Grade, judge};
+use crate::fleet::render::{Built, Machine, render};
+use crate::fleet::revision::Revision;
+use crate::fleet::state::State;
+use crate::push::bundle::Bundle;
+use crate::push::fanout;
+use crate::push::target::Node;
+use crate::report::Advice;
+
+/// Where bundles lie on nodes, unless asked for otherwise.
+const STORE: &str = "/var/lib/vz";
+/// How many nodes are asked at a time.
+pub(super) const PARALLEL: usize = 20;
+
+/// All that a deployment is decided from.
+pub(super) struct Gathered {
+    /// The bundles of all pods, by directory.
+    pub(super) bundles: BTreeMap<String, Bundle>,
+    /// The hosts, by name.
+    pub(super) hosts: Vec<(Node, anyhow::Result<Known>)>,
+}
+
+/// What is known of a host that answered.
+pub(super) struct Known {
+    /// What is wished there.
+    pub(super) wished: BTreeMap<String, Revision>,
+    /// What is to be done.
+    pub(super) steps: Vec<Step>,
+    /// What cannot be kept there, such as limits.
+    pub(super) lost: Vec<String>,
+}
+
+/// Reads the files, hashes the bundles, asks the nodes.
+///
+/// # Errors
+/// When anything is wrong with the files or the bundles; a node that does not answer
+/// is a value.
+pub(super) fn gather(
+    args: &Args,
+    select: &Select,
+    prune: bool,
+    nodes: &Nodes,
+) -> anyhow::Result<Gathered> {
+    let fleet = directory::read_right(args, &select.limit)?;
+    let bundles = open_bundles(&args.directory, &fleet.deployment)?;
+    let built: BTreeMap<String, Built> = bundles
+        .iter()
+        .map(|(dir, (bundle, built))| {
+            (dir.clone(), Built { id: bundle.id.clone(), ..built.clone() })
+        })
+        .collect();
+    let hosts: Vec<&Host> = fleet.deployment.hosts.values().collect();
+    let store = args.ssh.store.as_deref().unwrap_or(STORE);
+    let known = fanout::each(&hosts, PARALLEL, |host| {
+        let state = nodes.state(&host.node)?;
+        know(host, &built, &state, store, prune)
+    });
+    let hosts = hosts.iter().map(|host| host.node.clone()).zip(known).collect();
+    let bundles = bundles.into_iter().map(|(dir, (bundle, _))| (dir, bundle)).collect();
+    Ok(Gathered { bundles, hosts })
+}
+
+fn know(
+    host: &Host,
+    built: &BTreeMap<String, Built>,
+    state: &State,
+    store: &str,
+    prune: bool,
+) -> anyhow::Result<Known> {
+    let facts = Facts::parse(&state.facts)?;
+    let verdict = judge(&facts, None);
+    let (Some(runtime), true) = (verdict.runtime, verdict.grade != Grade::Unusable) else {
+        let reason = verdict.reasons.first();
+        let reason = reason.context("the node cannot run pods")?;
+        return Err(anyhow!("the node cannot run pods: {}", reason.what)).hint(&reason.fix);
+    };
+    let systemd = facts.number("systemd").unwrap_or(0);
+    let machine = Machine { runtime, systemd, store: store.to_owned() };
+    let mut wished = BTreeMap::new();
+    for (name, pod) in &host.pods {
+        let revision =
+            render(pod, built, &machine).with_context(|| format!("cannot run the pod `{name}`"))?;
+        wished.insert(name.clone(), revision);
+    }
+    let steps = plan(&wished, state, prune);
+    // Limits that cannot be kept are no loss to who asks for none.
+    let limits = || host.pods.values().flat_map(|pod| &pod.containers).map(|c| c.limits);
+    let lost = verdict.reasons.into_iter().filter(|reason| {
+        reason.grade == Grade::Degraded
+            && (!reason.what.starts_with("limits of memory")
+                || limits().any(|l| l.memory.is_some()))
+            && (!reason.what.starts_with("limits of CPU")
+                || limits().any(|l| l.milli_cpus.is_some()))
+    });
+    Ok(Known { wished, steps, lost: lost.map(|reason| reason.what).collect() })
+}
+
+type Opened = BTreeMap<String, (Bundle, Built)>;
+
+/// Opens and hashes each bundle that a pod of a host needs, once.
+fn open_bundles(dir: &Path, deployment: &Deployment) -> anyhow::Result<Opened> {
+    let pods: BTreeMap<&String, &Pod> =
+        deployment.hosts.values().flat_map(|host| &host.pods).collect();
+    let names: BTreeSet<&String> =
+        pods.values().flat_map(|pod| &pod.containers).map(|c| &c.bundle).collect();
+    let names: Vec<&String> = names.into_iter().collect();
+    let parallel = std::thread::available_parallelism().map_or(1, usize::from);
+    let opened = fanout::each(&names, parallel, |name| open(&dir.join(name)));
+    let mut bundles = Opened::new();
+    for (name, opened) in names.iter().zip(opened) {
+        let opened = opened.with_context(|| format!("cannot use the bundle `{name}`"))?;
+        bundles.insert((*name).clone(), opened);
+    }
+    for pod in pods.values() {
+        for container in &pod.containers {
+            for mount in &container.mounts {
+                mount_point(&dir.join(&container.bundle), &mount.path).with_context(|| {
+                    format!("cannot run container `{}` of the pod `{}`", container.name, pod.name)
+                })?;
+            }
+        }
+    }
+    Ok(bundles)
+}
+
+fn open(dir: &Path) -> anyhow::Result<(Bundle, Built)> {
+    let bundle = Bundle::open(dir)?;
+    let name = bundle.name().context("its directory has no name")?;
+    if !crate::push::protocol::valid_name(&name) {
+        bail!("`{}` cannot be the name of a bundle on a node", name.escape_debug());
+    }
+    let config = std::fs::read(dir.join("config.json")).context("cannot read its config.json")?;
+    let config = serde_json::from_slice(&config).context("its config.json is none")?;
+    let built = Built { name, id: bundle.id.clone(), config };
+    Ok((bundle, built))
+}
+
+/// Runtimes make what is missing for a mount in the root file system itself, which is
+/// a revision and never written to. So it has to be there.
+fn mount_point(bundle: &Path, path: &str) -> anyhow::Result<()> {
+    let rootfs = Rootfs::open(&bundle.join("rootfs")).context("its rootfs cannot be read")?;
+    let found = Resolver::new(&rootfs).resolve(path.as_bytes());
+    if found.is_ok_and(|found| matches!(found.meta.kind, Kind::Directory | Kind::File)) {
+        return Ok(());
+    }
+    Err(anyhow!("its bundle has nothing at `{path}`, where a volume is to be mounted")).hint(
+        format!("bundle it with `vzbuild bundle --volume /srv:{path}`, which makes the place"),
+    )
+}

@@ -1,0 +1,84 @@
+//! `vzmaster logs [-f] POD[/CONTAINER]`: the journal of each host that has it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{ExitCode, Stdio};
+
+use anyhow::Context;
+
+use super::control::hosts;
+use super::session::Nodes;
+use crate::cli::master::{Args, Logs};
+use crate::fleet::fields::is_label;
+use crate::fleet::unit;
+use crate::push::target::Node;
+use crate::report::{self, Advice, Status};
+
+pub(super) fn run(args: &Args, logs: &Logs) -> anyhow::Result<ExitCode> {
+    let (pod, container) = split(&logs.pod)?;
+    let hosts = hosts(args, pod, &logs.select)?;
+    let nodes = Nodes::new(args)?;
+    // A pattern: journalctl takes it as systemd does.
+    let unit = unit::name(pod, container.unwrap_or("*"));
+    let follow = if logs.follow { " --follow" } else { "" };
+    let remote = format!(
+        "exec journalctl --no-pager --output=short-iso --lines={}{follow} --unit='{unit}'",
+        logs.lines
+    );
+    let alone = hosts.len() == 1;
+    let results: Vec<anyhow::Result<bool>> = std::thread::scope(|scope| {
+        let (nodes, remote) = (&nodes, &remote);
+        let start = |node| scope.spawn(move || copy(nodes, node, remote, alone));
+        let running: Vec<_> = hosts.iter().map(start).collect();
+        let end = |thread: std::thread::ScopedJoinHandle<'_, anyhow::Result<bool>>| {
+            thread.join().unwrap_or(Ok(false))
+        };
+        running.into_iter().map(end).collect()
+    });
+    let mut failed = 0;
+    for (node, result) in hosts.iter().zip(results) {
+        match result {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => report::warn("vzmaster", format_args!("{node}: {error:#}")),
+        }
+        failed += 1;
+    }
+    Ok(match failed {
+        0 => Status::Done,
+        all if all == hosts.len() => Status::Failed,
+        _ => Status::Partly,
+    }
+    .into())
+}
+
+/// `POD` or `POD/CONTAINER`.
+///
+/// # Errors
+/// What is neither.
+pub(super) fn split(text: &str) -> anyhow::Result<(&str, Option<&str>)> {
+    let (pod, container) = match text.split_once('/') {
+        Some((pod, container)) => (pod, Some(container)),
+        None => (text, None),
+    };
+    match is_label(pod) && container.is_none_or(is_label) {
+        true => Ok((pod, container)),
+        false => Err(anyhow::anyhow!("`{}` is no pod, and no POD/CONTAINER", text.escape_debug()))
+            .status(Status::Usage as u8),
+    }
+}
+
+/// Copies a host's lines, with its name before each unless it is alone. Returns
+/// whether all went well.
+fn copy(nodes: &Nodes, node: &Node, remote: &str, alone: bool) -> anyhow::Result<bool> {
+    let mut ssh = nodes.ssh.attached(node, remote, false);
+    let mut child =
+        ssh.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run ssh")?;
+    for line in child.stdout.take().map(BufReader::new).into_iter().flat_map(|out| out.split(b'\n'))
+    {
+        let mut line = line.context("cannot read the log")?;
+        line.push(b'\n');
+        let head = if alone { String::new() } else { format!("{node}: ") };
+        report::data(&[head.as_bytes(), &line].concat())?;
+    }
+    Ok(child.wait().context("cannot wait for ssh")?.success())
+}

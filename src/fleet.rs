@@ -1,0 +1,19 @@
+//! The fleet: which pods run on which nodes, and how they get there.
+//!
+//! Reading, planning and comparing are pure; what acts is named so.
+
+pub mod config;
+pub mod deployment;
+pub mod fields;
+pub mod groups;
+pub mod missing;
+pub mod on_node;
+pub mod plan;
+pub mod pod;
+pub mod preflight;
+pub mod quantity;
+pub mod render;
+pub mod revision;
+pub mod state;
+pub mod unit;
+pub mod yaml;

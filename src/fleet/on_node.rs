@@ -1,0 +1,174 @@
+//! What happens on a node, while an ssh session runs it: one order, its answers.
+//!
+//! Once a revision is being put in place, the node goes on by itself to the end,
+//! which is the new revision or the old one, whether anyone listens or not. The lock
+//! is the kernel's, so it ends with the process.
+
+mod apply;
+mod pods;
+mod probe;
+mod remove;
+mod state;
+mod systemd;
+mod watch;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+pub use pods::Pods;
+pub use probe::{Prober, Probes};
+pub use systemd::{Systemctl, Systemd, UnitState};
+pub use watch::Patience;
+
+use super::fields::is_label;
+use super::state::{Answer, Control, Order, Start, VERSION};
+use crate::push::link::{Link, LinkError};
+use crate::push::lock::{self, Lock};
+use crate::report::hint_of;
+
+/// Where things lie on a node.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Pods and their revisions.
+    pub pods: PathBuf,
+    /// The administrator's units.
+    pub units: PathBuf,
+    /// What a reboot may take.
+    pub run: PathBuf,
+    /// The store of bundles.
+    pub store: PathBuf,
+}
+
+/// A node, and what it is acted on with.
+pub struct Site<'a> {
+    /// Where things lie.
+    pub places: Places,
+    /// Its service manager.
+    pub systemd: &'a dyn Systemd,
+    /// What asks containers whether they work.
+    pub prober: &'a dyn Prober,
+    /// How long to wait for what.
+    pub patience: Patience,
+}
+
+impl Places {
+    /// The usual ones, with this store.
+    pub fn usual(store: PathBuf) -> Self {
+        let [pods, units, run] = [super::unit::PODS, "/etc/systemd/system", "/run/vz"];
+        Places { pods: pods.into(), units: units.into(), run: run.into(), store }
+    }
+}
+
+/// Serves one session: hears an order, carries it out, answers. What goes wrong is
+/// told to the other end as well. `ordered` is called when the order is there.
+///
+/// # Errors
+/// When the order was not carried out.
+pub fn serve(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Result<()> {
+    let served = dispatch(link, site, ordered);
+    if let Err(error) = &served
+        && error.downcast_ref::<LinkError>().is_none()
+    {
+        let why = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        // Who is gone cannot be told.
+        let _ = link.say(&Answer::Refused { why, hint: hint_of(error).map(str::to_owned) });
+    }
+    served
+}
+
+fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Result<()> {
+    let start: Start = link.hear()?;
+    if start.version != VERSION {
+        bail!("this node's end speaks version {VERSION}, not {}", start.version);
+    }
+    let order: Order = link.hear()?;
+    ordered();
+    let pod = match &order {
+        Order::State => None,
+        Order::Apply(apply) => Some(&apply.pod),
+        Order::Rollback { pod, .. }
+        | Order::Control { pod, .. }
+        | Order::Remove { pod }
+        | Order::History { pod } => Some(pod),
+    };
+    if let Some(bad) = pod.filter(|pod| !is_label(pod)) {
+        bail!("`{}` cannot be the name of a pod", bad.escape_debug());
+    }
+    let pods = Pods::new(&site.places);
+    match order {
+        Order::State => {
+            let (state, of_pods) = state::read(site)?;
+            for pod in of_pods {
+                link.say(&Answer::Pod(pod))?;
+            }
+            link.say(&Answer::State(state))?;
+        }
+        Order::Apply(apply) => {
+            let _lock = site.lock()?;
+            let mut say = |what: String| {
+                // The node goes on to the end, whether anyone listens or not.
+                let _ = link.say(&Answer::Progress(what));
+            };
+            let applied = apply::apply(site, &apply, &mut say)?;
+            link.say(&Answer::Applied(applied))?;
+        }
+        Order::Rollback { pod, revision, by } => {
+            let _lock = site.lock()?;
+            let apply = apply::earlier(&pods, pod, revision.as_deref(), by)?;
+            let mut say = |what: String| {
+                let _ = link.say(&Answer::Progress(what));
+            };
+            let applied = apply::apply(site, &apply, &mut say)?;
+            link.say(&Answer::Applied(applied))?;
+        }
+        Order::Control { pod, verb } => {
+            let _lock = site.lock()?;
+            site.control(&pods, &pod, verb)?;
+            link.say(&Answer::Done)?;
+        }
+        Order::Remove { pod } => {
+            let _lock = site.lock()?;
+            remove::remove(site, &pods, &pod)?;
+            link.say(&Answer::Done)?;
+        }
+        Order::History { pod } => {
+            let entries = pods.history(&pod)?;
+            link.say(&Answer::History(entries))?;
+        }
+    }
+    Ok(())
+}
+
+impl Site<'_> {
+    /// One change of the node's pods at a time.
+    fn lock(&self) -> anyhow::Result<Lock> {
+        let run = &self.places.run;
+        std::fs::create_dir_all(run).with_context(|| format!("cannot make `{}`", run.display()))?;
+        let lock = lock::take(&run.join("lock"), Duration::ZERO).context("cannot lock the node")?;
+        lock.context("another vzmaster is at work on this node")
+    }
+
+    /// Whether another session holds the lock.
+    fn busy(&self) -> bool {
+        let held = lock::take(&self.places.run.join("lock"), Duration::ZERO);
+        held.is_ok_and(|lock| lock.is_none())
+    }
+
+    fn control(&self, pods: &Pods, pod: &str, verb: Control) -> anyhow::Result<()> {
+        let current = pods.link(pod, "current");
+        let current = current.with_context(|| format!("there is no pod `{pod}` on this node"))?;
+        let units = pods.record(pod, &current)?.units();
+        match verb {
+            Control::Start => self.systemd.start(&units),
+            Control::Stop => self.systemd.stop(&units),
+            Control::Kill => self.systemd.kill(&units),
+            Control::Restart => {
+                self.systemd.stop(&units)?;
+                self.systemd.start(&units)
+            }
+        }
+        .with_context(|| format!("cannot {verb:?} `{pod}`").to_lowercase())
+    }
+}

@@ -1,0 +1,285 @@
+//! Deployments on a node whose service manager does what the program's name says:
+//! `good` runs, `crash` ends at once, `deaf` runs and answers no probe, `stuck`
+//! cannot be started.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::*;
+use crate::fleet::on_node::{Patience, Places, Prober, Systemd, UnitState};
+use crate::fleet::pod::{self, Probe};
+use crate::fleet::preflight::Runtime;
+use crate::fleet::render::{Built, Machine, render};
+use crate::fleet::revision::{Placed, Revision};
+
+struct Node {
+    dir: tempfile::TempDir,
+    running: RefCell<BTreeMap<String, String>>,
+    restarts: RefCell<u64>,
+}
+
+impl Node {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, id) in [("app", 'a'), ("app", 'b')] {
+            let id = id.to_string().repeat(64);
+            fs::create_dir_all(dir.path().join(format!("store/revs/{name}/{id}/rootfs"))).unwrap();
+        }
+        Node { dir, running: RefCell::default(), restarts: RefCell::default() }
+    }
+
+    fn places(&self) -> Places {
+        let [pods, units, run, store] =
+            ["pods", "units", "run", "store"].map(|name| self.dir.path().join(name));
+        Places { pods, units, run, store }
+    }
+
+    /// What the unit that systemd's folder has would run.
+    fn program(&self, unit: &str) -> String {
+        let target = fs::read_link(self.dir.path().join("units").join(unit)).unwrap();
+        assert!(target.is_file(), "{} leads to no file", target.display());
+        let config = target.parent().unwrap().parent().unwrap().join("app/config.json");
+        let config: serde_json::Value = serde_json::from_slice(&fs::read(config).unwrap()).unwrap();
+        config["process"]["args"][0].as_str().unwrap().to_owned()
+    }
+
+    fn apply(&self, revision: &Revision, expected: Option<&Revision>) -> anyhow::Result<Applied> {
+        let site = Site {
+            places: self.places(),
+            systemd: self,
+            prober: self,
+            patience: Patience {
+                settle: Duration::from_millis(5),
+                tick: Duration::from_millis(1),
+                slack: Duration::from_millis(20),
+            },
+        };
+        let wished = Apply {
+            pod: revision.pod.clone(),
+            id: revision.id.clone(),
+            files: revision.files.clone(),
+            expected: expected.map(|revision| revision.id.clone()),
+            by: "a test".into(),
+        };
+        apply(&site, &wished, &mut |_| ())
+    }
+
+    fn pods(&self) -> Pods {
+        Pods::new(&self.places())
+    }
+
+    /// The program that runs, and the one that would after a reboot.
+    fn runs(&self) -> String {
+        let running = self.running.borrow();
+        let now = running.get("vz-web.app.service").map_or("nothing", String::as_str);
+        let wanted = self.dir.path().join("units/multi-user.target.wants/vz-web.app.service");
+        let boot = match wanted.symlink_metadata() {
+            Ok(_) => self.program("vz-web.app.service"),
+            Err(_) => "nothing".to_owned(),
+        };
+        format!("{now}, {boot}")
+    }
+}
+
+impl Systemd for Node {
+    fn reload(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn start(&self, units: &[String]) -> anyhow::Result<()> {
+        *self.restarts.borrow_mut() = 0;
+        for unit in units {
+            let program = self.program(unit);
+            let stuck = program == "stuck";
+            self.running.borrow_mut().insert(unit.clone(), program);
+            anyhow::ensure!(!stuck, "the start job failed");
+        }
+        Ok(())
+    }
+
+    fn stop(&self, units: &[String]) -> anyhow::Result<()> {
+        self.running.borrow_mut().retain(|unit, _| !units.contains(unit));
+        Ok(())
+    }
+
+    fn kill(&self, units: &[String]) -> anyhow::Result<()> {
+        self.stop(units)
+    }
+
+    fn show(&self, units: &[String]) -> anyhow::Result<Vec<UnitState>> {
+        let state = |unit: &String| {
+            let running = self.running.borrow();
+            let (active, result) = match running.get(unit).map(String::as_str) {
+                None => ("inactive", "success"),
+                Some("crash") => {
+                    *self.restarts.borrow_mut() += 1;
+                    ("activating", "exit-code")
+                }
+                Some("stuck") => ("failed", "timeout"),
+                Some(_) => ("active", "success"),
+            };
+            let restarts = *self.restarts.borrow();
+            UnitState {
+                active: active.into(),
+                result: result.into(),
+                restarts,
+                ..UnitState::default()
+            }
+        };
+        Ok(units.iter().map(state).collect())
+    }
+
+    fn log(&self, unit: &str, _lines: usize) -> Vec<String> {
+        vec![format!("{} says why", self.program(unit))]
+    }
+}
+
+impl Prober for Node {
+    fn probe(&self, container: &Placed, _probe: &Probe) -> anyhow::Result<()> {
+        anyhow::ensure!(self.program(&container.unit) != "deaf", "no answer");
+        Ok(())
+    }
+}
+
+fn revision(program: &str, bundle: char) -> Revision {
+    let text = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  hostNetwork: true\n  containers:\n  - name: app\n    image: bundle:app\n    command: [{program}]\n    startupProbe: {{exec: {{command: [x]}}, failureThreshold: 1, periodSeconds: 1}}\n"
+    );
+    let (pods, violations) = pod::read(&text);
+    assert_eq!(violations, []);
+    let config = serde_json::json!({ "root": { "readonly": true }, "process": {} });
+    let built = Built { name: "app".into(), id: bundle.to_string().repeat(64), config };
+    let machine = Machine {
+        runtime: Runtime { name: "crun".into(), path: "/usr/bin/crun".into() },
+        systemd: 257,
+        store: "/var/lib/vz".into(),
+    };
+    render(&pods[0], &BTreeMap::from([("app".to_owned(), built)]), &machine).unwrap()
+}
+
+#[test]
+fn a_revision_that_works_replaces_the_one_before() {
+    let node = Node::new();
+    let (one, two) = (revision("good", 'a'), revision("better", 'b'));
+    let applied = node.apply(&one, None).unwrap();
+    assert_eq!((applied.current.as_ref(), applied.failure), (Some(&one.id), None));
+    assert_eq!(node.runs(), "good, good");
+    // Whoever else is on the node cannot read its environment.
+    let mode = fs::metadata(node.places().pods).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    node.apply(&two, Some(&one)).unwrap();
+    assert_eq!(node.runs(), "better, better");
+    let pods = node.pods();
+    assert_eq!(pods.link("web", "previous").as_ref(), Some(&one.id));
+    assert_eq!(pods.pending("web"), None);
+    let store = crate::push::store::Store::new(node.places().store);
+    for bundle in ['a', 'b'] {
+        assert!(store.is_pinned("app", &bundle.to_string().repeat(64)));
+    }
+    let outcomes: Vec<String> =
+        pods.history("web").unwrap().into_iter().map(|entry| entry.outcome).collect();
+    assert_eq!(outcomes, ["runs", "runs"]);
+}
+
+#[track_caller]
+fn goes_back(program: &str, why: &str) {
+    let node = Node::new();
+    let (one, bad) = (revision("good", 'a'), revision(program, 'b'));
+    node.apply(&one, None).unwrap();
+    let applied = node.apply(&bad, Some(&one)).unwrap();
+    assert_eq!(applied.current.as_ref(), Some(&one.id));
+    assert_eq!(applied.restored, Some(true));
+    let failure = applied.failure.unwrap();
+    assert!(failure.contains(why), "{failure}");
+    assert_eq!(applied.log, [format!("{program} says why")]);
+    assert_eq!(node.runs(), "good, good");
+    assert_eq!(node.pods().pending("web"), None);
+    let last = node.pods().history("web").unwrap().pop().unwrap();
+    assert!(last.outcome.starts_with("failed, and the one before runs again"), "{last:?}");
+    assert_eq!(last.revision, bad.id);
+}
+
+#[test]
+fn a_crash_loop_goes_back() {
+    goes_back("crash", "vz-web.app.service was started again 3 times");
+}
+
+#[test]
+fn a_failed_probe_goes_back() {
+    goes_back("deaf", "the startup probe of container app fails: no answer");
+}
+
+#[test]
+fn a_failed_start_job_goes_back() {
+    goes_back("stuck", "vz-web.app.service is failed: timeout (the start job failed)");
+}
+
+#[test]
+fn a_first_revision_that_fails_leaves_nothing_running() {
+    let node = Node::new();
+    let applied = node.apply(&revision("crash", 'a'), None).unwrap();
+    assert_eq!((applied.current, applied.restored), (None, None));
+    assert_eq!(node.runs(), "nothing, nothing");
+    assert_eq!(node.pods().stray().unwrap(), [""; 0]);
+}
+
+#[test]
+fn a_bad_revision_over_a_bad_one_is_not_called_restored() {
+    let node = Node::new();
+    let (one, bad) = (revision("good", 'a'), revision("crash", 'b'));
+    node.apply(&one, None).unwrap();
+    // What ran before breaks meanwhile.
+    let config = node.dir.path().join(format!("pods/web/revs/{}/app/config.json", one.id));
+    fs::write(&config, fs::read_to_string(&config).unwrap().replace("good", "crash")).unwrap();
+    let applied = node.apply(&bad, Some(&one)).unwrap();
+    assert_eq!(applied.restored, Some(false));
+}
+
+#[test]
+fn nothing_is_touched_where_the_node_is_not_as_planned() {
+    let node = Node::new();
+    let (one, two) = (revision("good", 'a'), revision("better", 'b'));
+    node.apply(&one, None).unwrap();
+    let error = node.apply(&two, None).unwrap_err();
+    assert!(error.to_string().contains("was changed on this node"), "{error}");
+    let mut forged = two.clone();
+    forged.files.insert("app/config.json".into(), "{}".into());
+    let error = node.apply(&forged, Some(&one)).unwrap_err();
+    assert!(error.to_string().contains("not the ones it names"), "{error}");
+    let error = node.apply(&revision("good", 'c'), Some(&one)).unwrap_err();
+    assert!(error.to_string().contains("is not in the node's store"), "{error}");
+    assert_eq!(node.runs(), "good, good");
+}
+
+#[test]
+fn a_deployment_that_was_broken_off_goes_back_to_what_was_judged() {
+    let node = Node::new();
+    let (one, cut, bad) = (revision("good", 'a'), revision("deaf", 'b'), revision("crash", 'b'));
+    node.apply(&one, None).unwrap();
+    // Power was lost after the switch, before the verdict.
+    let pods = node.pods();
+    pods.write("web", &cut.id, &cut.files).unwrap();
+    pods.set_pending("web", Some(&cut.id)).unwrap();
+    pods.set_link("web", "previous", Some(&one.id)).unwrap();
+    pods.set_link("web", "current", Some(&cut.id)).unwrap();
+    let applied = node.apply(&bad, Some(&cut)).unwrap();
+    assert_eq!(applied.current, Some(one.id));
+    assert_eq!(node.runs(), "good, good");
+}
+
+#[test]
+fn earlier_revisions_are_named_by_the_beginning_of_their_digest() {
+    let node = Node::new();
+    let (one, two) = (revision("good", 'a'), revision("better", 'b'));
+    node.apply(&one, None).unwrap();
+    let find = |start: Option<&str>| {
+        earlier(&node.pods(), "web".into(), start, String::new()).map(|apply| apply.id)
+    };
+    assert!(find(None).is_err());
+    node.apply(&two, Some(&one)).unwrap();
+    assert_eq!(find(None).unwrap(), one.id);
+    assert_eq!(find(two.id.get(..8)).unwrap(), two.id);
+    assert!(find(Some("zz")).unwrap_err().to_string().contains("there are"));
+    assert!(find(Some("")).is_err());
+}

@@ -1,0 +1,107 @@
+//! What a node has of ours.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::{Pods, Site};
+use crate::fleet::preflight::{Facts, SCRIPT};
+use crate::fleet::state::{ContainerState, PodState, State};
+use crate::process;
+
+/// So long facts are taken to hold; they lie where a reboot takes them.
+const FACTS_AGE: Duration = Duration::from_secs(3600);
+
+/// Reads everything, and changes nothing.
+///
+/// # Errors
+/// When systemd does not answer, or files cannot be read.
+pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
+    let pods = Pods::new(&site.places);
+    let mut states = Vec::new();
+    for name in pods.names()? {
+        let current = pods.link(&name, "current");
+        let mut state = PodState {
+            previous: pods.link(&name, "previous"),
+            pending: pods.pending(&name),
+            ..PodState::default()
+        };
+        if let Some(id) = &current {
+            // What cannot be read is another state than the wished one.
+            state.files = pods.files(&name, id).unwrap_or_default();
+            if let Ok(record) = pods.record(&name, id) {
+                state.containers = containers(site, &pods, &name, &record)?;
+            }
+        }
+        states.push(PodState { name, current, ..state });
+    }
+    // One that failed at its first deployment has a history, and nothing else.
+    states.retain(|pod| pod.current.is_some() || pod.pending.is_some());
+    let state =
+        State { facts: facts(site)?, busy: site.busy(), pods: Vec::new(), stray: pods.stray()? };
+    Ok((state, states))
+}
+
+fn containers(
+    site: &Site<'_>,
+    pods: &Pods,
+    pod: &str,
+    record: &crate::fleet::revision::Record,
+) -> anyhow::Result<Vec<ContainerState>> {
+    let units = site.systemd.show(&record.units())?;
+    let now = monotonic();
+    let state = |(placed, unit): (&crate::fleet::revision::Placed, super::UnitState)| {
+        let (linked, enabled) = pods.unit_links(pod, &placed.unit);
+        let since = Duration::from_micros(unit.since);
+        ContainerState {
+            name: placed.name.clone(),
+            unit: placed.unit.clone(),
+            bundle: placed.bundle_id.clone(),
+            stored: pods.has_bundle(placed),
+            linked: linked && !unit.stale,
+            enabled,
+            uptime: now
+                .filter(|_| unit.active == "active")
+                .map(|now| now.saturating_sub(since).as_secs()),
+            active: unit.active,
+            sub: unit.sub,
+            result: unit.result,
+            restarts: unit.restarts,
+            pid: unit.pid,
+            memory: unit.memory,
+        }
+    };
+    Ok(record.containers.iter().zip(units).map(state).collect())
+}
+
+/// The monotonic clock, which systemd's times are of.
+fn monotonic() -> Option<Duration> {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::try_from(now).ok()
+}
+
+/// What the preflight script prints here, or printed lately.
+fn facts(site: &Site<'_>) -> anyhow::Result<String> {
+    let path = site.places.run.join("facts");
+    let fresh = || {
+        let age = fs::metadata(&path).ok()?.modified().ok()?.elapsed().ok()?;
+        let text = fs::read_to_string(&path).ok()?;
+        let runtime = |name: &str, facts: &Facts| {
+            let path = facts.get(&format!("{name}.path"));
+            path.is_empty() == process::find(name).is_none()
+        };
+        let facts = Facts::parse(&text).ok()?;
+        let same = ["crun", "runc"].iter().all(|name| runtime(name, &facts));
+        (age < FACTS_AGE && same).then_some(text)
+    };
+    if let Some(text) = fresh() {
+        return Ok(text);
+    }
+    let mut sh = process::command("sh");
+    let out = process::output(sh.arg("-c").arg(SCRIPT)).context("cannot look at this machine")?;
+    let text = String::from_utf8_lossy(&out).into_owned();
+    // Kept for the next time; where it cannot be, the next time looks again.
+    let _ = fs::create_dir_all(&site.places.run).and_then(|()| fs::write(&path, &text));
+    Ok(text)
+}

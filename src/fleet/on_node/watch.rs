@@ -1,0 +1,190 @@
+//! Whether a revision that was started does its work: judged by systemd's states,
+//! by restarts, and by probes. A unit under `Restart=always` never reads `failed`.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::probe::Prober;
+use super::systemd::{Systemd, UnitState};
+use crate::fleet::pod::{Probe, Restart};
+use crate::fleet::revision::{Placed, Record};
+
+/// How long to wait for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// So long a container must run without being started again.
+    pub settle: Duration,
+    /// Between looks.
+    pub tick: Duration,
+    /// For all that has no time of its own.
+    pub slack: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let settle = Duration::from_secs(5);
+        Patience { settle, tick: Duration::from_millis(200), slack: Duration::from_secs(30) }
+    }
+}
+
+/// More restarts than this are a crash loop; one or two are a program that waits for
+/// its neighbour by ending.
+const RESTARTS: u64 = 2;
+
+struct Watched<'a> {
+    placed: &'a Placed,
+    /// Startup first, then the others together.
+    probes: Vec<Asked<'a>>,
+    restarts: u64,
+    steady: Instant,
+    finished: bool,
+}
+
+struct Asked<'a> {
+    what: &'static str,
+    probe: &'a Probe,
+    due: Instant,
+    good: u32,
+    bad: u32,
+    said: String,
+}
+
+impl Asked<'_> {
+    fn done(&self) -> bool {
+        self.good >= self.probe.successes
+    }
+}
+
+/// Waits until every container of `record` runs, stays, and answers its probes.
+///
+/// # Errors
+/// Why one does not, as a sentence; or that systemd does not answer.
+pub(super) fn judge(
+    record: &Record,
+    systemd: &dyn Systemd,
+    prober: &dyn Prober,
+    patience: &Patience,
+) -> anyhow::Result<Result<(), String>> {
+    let started = Instant::now();
+    let units = record.units();
+    let mut all: Vec<Watched<'_>> =
+        record.containers.iter().map(|placed| Watched::new(placed, started)).collect();
+    let deadline = started + patience.slack + patience.settle + allowance(record);
+    loop {
+        let states = systemd.show(&units)?;
+        for (watched, state) in all.iter_mut().zip(&states) {
+            if let Err(why) = watched.look(state, prober) {
+                return Ok(Err(why));
+            }
+        }
+        let ready = |watched: &Watched<'_>| {
+            let steady = watched.steady.elapsed() >= patience.settle;
+            watched.finished || steady && watched.probes.iter().all(Asked::done)
+        };
+        if all.iter().all(ready) {
+            return Ok(Ok(()));
+        }
+        if Instant::now() > deadline {
+            let late = all.iter().find(|watched| !ready(watched));
+            return Ok(Err(late.map(Watched::complaint).unwrap_or_default()));
+        }
+        thread::sleep(patience.tick);
+    }
+}
+
+/// What the probes may take by their own times.
+fn allowance(record: &Record) -> Duration {
+    let of = |probe: &Probe| {
+        let tries = probe.failures.max(probe.successes);
+        probe.initial_delay + tries.saturating_mul(probe.period.max(probe.timeout))
+    };
+    let of_container = |placed: &Placed| {
+        let probes = [&placed.startup, &placed.readiness, &placed.liveness];
+        probes.into_iter().flatten().map(of).sum::<u32>()
+    };
+    let longest = record.containers.iter().map(of_container).max();
+    Duration::from_secs(longest.unwrap_or(0).into())
+}
+
+impl<'a> Watched<'a> {
+    fn new(placed: &'a Placed, now: Instant) -> Self {
+        let kinds = [
+            ("startup", &placed.startup),
+            ("readiness", &placed.readiness),
+            ("liveness", &placed.liveness),
+        ];
+        let asked = |(what, probe): (&'static str, &'a Option<Probe>)| {
+            let probe = probe.as_ref()?;
+            let due = now + Duration::from_secs(probe.initial_delay.into());
+            Some(Asked { what, probe, due, good: 0, bad: 0, said: String::new() })
+        };
+        let probes = kinds.into_iter().filter_map(asked).collect();
+        Watched { placed, probes, restarts: 0, steady: now, finished: false }
+    }
+
+    fn look(&mut self, state: &UnitState, prober: &dyn Prober) -> Result<(), String> {
+        let unit = &self.placed.unit;
+        if state.restarts > self.restarts {
+            *self =
+                Watched { restarts: state.restarts, ..Watched::new(self.placed, Instant::now()) };
+        }
+        if state.restarts > RESTARTS {
+            return Err(format!("{unit} was started again {} times", state.restarts));
+        }
+        match state.active.as_str() {
+            "active" => {}
+            "failed" | "inactive" => {
+                let ends = self.placed.restart != Restart::Always && state.result == "success";
+                self.finished = ends && state.active == "inactive";
+                return match self.finished {
+                    true => Ok(()),
+                    false => Err(format!("{unit} is {}: {}", state.active, state.result)),
+                };
+            }
+            // Between two starts, or stopping.
+            _ => {
+                self.steady = Instant::now();
+                return Ok(());
+            }
+        }
+        self.ask(prober)
+    }
+
+    fn ask(&mut self, prober: &dyn Prober) -> Result<(), String> {
+        let starting =
+            self.probes.first().is_some_and(|asked| asked.what == "startup" && !asked.done());
+        let count = if starting { 1 } else { self.probes.len() };
+        for asked in self.probes.iter_mut().take(count) {
+            if asked.done() || Instant::now() < asked.due {
+                continue;
+            }
+            match prober.probe(self.placed, asked.probe) {
+                Ok(()) => asked.good += 1,
+                Err(error) => {
+                    asked.good = 0;
+                    asked.bad += 1;
+                    asked.said = format!("{error:#}");
+                    // Kubernetes kills the container then.
+                    if asked.what == "startup" && asked.bad >= asked.probe.failures {
+                        return Err(self.complaint());
+                    }
+                }
+            }
+            asked.due = Instant::now() + Duration::from_secs(asked.probe.period.into());
+        }
+        Ok(())
+    }
+
+    fn complaint(&self) -> String {
+        let name = &self.placed.name;
+        match self.probes.iter().find(|asked| !asked.done()) {
+            Some(asked) if asked.bad > 0 => {
+                format!("the {} probe of container {name} fails: {}", asked.what, asked.said)
+            }
+            Some(asked) => {
+                format!("the {} probe of container {name} does not succeed in time", asked.what)
+            }
+            None => format!("container {name} does not stay up"),
+        }
+    }
+}

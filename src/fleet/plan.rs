@@ -1,0 +1,253 @@
+//! What differs between wish and state, and what is to be done. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::revision::{Revision, describe, digest};
+use super::state::{ContainerState, PodState, State};
+use crate::push::outcome::short;
+
+/// One thing that differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Drift {
+    /// The pod is not there.
+    Missing,
+    /// Another revision is there.
+    Revision {
+        /// It.
+        from: String,
+        /// The wished one.
+        to: String,
+        /// What is different.
+        changes: Vec<String>,
+    },
+    /// A deployment was broken off before it was judged.
+    Unjudged,
+    /// A deployment is under way.
+    UnderWay,
+    /// Files of the revision were changed on the node.
+    Changed,
+    /// A unit is not as it should be.
+    Unit {
+        /// Which.
+        unit: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A bundle is not in the store any more.
+    NoBundle {
+        /// Of which container.
+        container: String,
+    },
+    /// A pod or unit that nothing wishes.
+    Unexpected,
+}
+
+/// What is to be done with a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Nothing: it is as wished.
+    Keep,
+    /// Start it.
+    Create,
+    /// Stop the old revision, start the new one.
+    Update,
+    /// Put the same revision in place again.
+    Repair,
+    /// Stop it and remove it; only where that was asked for.
+    Remove,
+    /// Nothing: it is not ours to decide.
+    Leave,
+}
+
+/// One pod of one host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// The pod, or the stray unit.
+    pub pod: String,
+    /// What is to be done.
+    pub action: Action,
+    /// Revision that is there.
+    pub from: Option<String>,
+    /// Revision that is wished.
+    pub to: Option<String>,
+    /// Why.
+    pub drift: Vec<Drift>,
+}
+
+/// Plans one host: what is wished, against what it said. `prune` removes pods that
+/// nothing wishes.
+pub fn plan(wished: &BTreeMap<String, Revision>, state: &State, prune: bool) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (name, revision) in wished {
+        let there = state.pods.iter().find(|pod| pod.name == *name);
+        let mut drift = there.map_or_else(|| vec![Drift::Missing], |pod| compare(revision, pod));
+        for drift in drift.iter_mut().filter(|drift| state.busy && **drift == Drift::Unjudged) {
+            *drift = Drift::UnderWay;
+        }
+        let from = there.and_then(|pod| pod.current.clone());
+        let action = match &from {
+            _ if drift.is_empty() => Action::Keep,
+            None => Action::Create,
+            Some(id) if *id == revision.id => Action::Repair,
+            Some(_) => Action::Update,
+        };
+        steps.push(Step { pod: name.clone(), action, from, to: Some(revision.id.clone()), drift });
+    }
+    let action = if prune { Action::Remove } else { Action::Leave };
+    for pod in state.pods.iter().filter(|pod| !wished.contains_key(&pod.name)) {
+        let drift = vec![Drift::Unexpected];
+        steps.push(Step {
+            pod: pod.name.clone(),
+            action,
+            from: pod.current.clone(),
+            to: None,
+            drift,
+        });
+    }
+    for unit in &state.stray {
+        let drift = vec![Drift::Unexpected];
+        let action = Action::Leave;
+        steps.push(Step { pod: unit.clone(), action, from: None, to: None, drift });
+    }
+    steps
+}
+
+fn compare(wished: &Revision, there: &PodState) -> Vec<Drift> {
+    let mut drift = Vec::new();
+    match &there.current {
+        Some(id) if *id == wished.id => {
+            if digest(&there.files) != wished.id {
+                drift.push(Drift::Changed);
+            }
+        }
+        current => {
+            let changes = changes(wished, there);
+            let from = current.clone().unwrap_or_default();
+            drift.push(Drift::Revision { from, to: wished.id.clone(), changes });
+        }
+    }
+    if there.pending.is_some() {
+        drift.push(Drift::Unjudged);
+    }
+    for container in &there.containers {
+        if !container.stored {
+            drift.push(Drift::NoBundle { container: container.name.clone() });
+        }
+        let unit = container.unit.clone();
+        drift.extend(unit_fault(container).map(|what| Drift::Unit { unit, what }));
+    }
+    drift
+}
+
+/// What is wrong with a container's unit, if anything is.
+fn unit_fault(container: &ContainerState) -> Option<String> {
+    if !container.linked {
+        return Some("is not the revision's own".to_owned());
+    }
+    if !container.enabled {
+        return Some("does not start at boot".to_owned());
+    }
+    match (container.active.as_str(), container.result.as_str()) {
+        ("active", _) => None,
+        (active, "success" | "") => Some(format!("is {active}")),
+        (active, result) => Some(format!("is {active}: {result}")),
+    }
+}
+
+/// Which files differ, in words.
+fn changes(wished: &Revision, there: &PodState) -> Vec<String> {
+    let bundle = |files: &super::revision::Files, container: &str| -> Option<String> {
+        let record: super::revision::Record =
+            serde_json::from_str(files.get(super::revision::RECORD)?).ok()?;
+        let placed = record.containers.into_iter().find(|placed| placed.name == container)?;
+        Some(placed.bundle_id)
+    };
+    let names: BTreeSet<&String> = wished.files.keys().chain(there.files.keys()).collect();
+    let mut changes = Vec::new();
+    let mut pushed = false;
+    for path in &names {
+        let Some((container, "config.json")) = path.split_once('/') else { continue };
+        let [new, old] = [&wished.files, &there.files].map(|files| bundle(files, container));
+        match (old, new) {
+            (Some(old), Some(new)) if old != new => {
+                pushed = true;
+                changes.push(format!(
+                    "container {container}: bundle {} -> {}",
+                    short(&old),
+                    short(&new)
+                ));
+            }
+            (None, Some(_)) => changes.push(format!("container {container} is new")),
+            (Some(_), None) => changes.push(format!("container {container} is gone")),
+            _ => {}
+        }
+    }
+    for path in names {
+        let (new, old) = (wished.files.get(path), there.files.get(path));
+        // The bundle's path is in the config and in the record, too.
+        let follows = pushed && !path.starts_with("units/");
+        if let (Some(new), Some(old)) = (new, old)
+            && new != old
+            && !follows
+        {
+            changes.push(describe(path));
+        }
+    }
+    changes
+}
+
+/// Whether anything would be done or is wrong.
+pub fn differs(steps: &[Step]) -> bool {
+    steps.iter().any(|step| step.action != Action::Keep)
+}
+
+impl Drift {
+    /// In a few words.
+    pub fn line(&self) -> String {
+        match self {
+            Drift::Missing => "is not there".to_owned(),
+            Drift::Revision { changes, .. } => changes.join("; "),
+            Drift::Unjudged => "an earlier deployment was broken off".to_owned(),
+            Drift::UnderWay => "another deployment is under way".to_owned(),
+            Drift::Changed => "its files were changed on the node".to_owned(),
+            Drift::Unit { unit, what } => format!("{unit} {what}"),
+            Drift::NoBundle { container } => {
+                format!("the bundle of container {container} is gone from the store")
+            }
+            Drift::Unexpected => "nothing wishes it".to_owned(),
+        }
+    }
+}
+
+impl Step {
+    /// One line: what, which, why.
+    pub fn line(&self) -> String {
+        let word = match self.action {
+            Action::Keep => "keep",
+            Action::Create => "create",
+            Action::Update => "update",
+            Action::Repair => "repair",
+            Action::Remove => "remove",
+            Action::Leave => "leave",
+        };
+        let revisions = match (self.from.as_deref().map(short), self.to.as_deref().map(short)) {
+            (Some(from), Some(to)) if from != to => format!("{from} -> {to}"),
+            (_, Some(id)) | (Some(id), None) => id.to_owned(),
+            (None, None) => String::new(),
+        };
+        let how = match self.action {
+            Action::Update | Action::Repair => " (stop first)",
+            _ => "",
+        };
+        let why: Vec<String> = self.drift.iter().map(Drift::line).collect();
+        let why = if why.is_empty() { String::new() } else { format!(": {}", why.join(", ")) };
+        format!("{word:7} {} {revisions}{how}{why}", self.pod)
+    }
+}
+
+#[cfg(test)]
+mod tests;

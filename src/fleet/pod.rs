@@ -1,0 +1,67 @@
+//! Pods: the subset of Kubernetes' Pod that is honoured. Pure.
+//!
+//! Whatever is not honoured is refused by path and line, and all violations of a
+//! file are found at once.
+
+mod container;
+mod probe;
+mod read;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use container::{Container, Limits, Mount, Port, Protocol, Security};
+pub use probe::{Probe, Probing};
+pub use read::read;
+
+/// A pod, as one document of a file says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name, a DNS label.
+    pub name: String,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// When a container that ended is started again.
+    pub restart: Restart,
+    /// Seconds between the stop signal and SIGKILL.
+    pub grace: u32,
+    /// Its containers, in order; at least one.
+    pub containers: Vec<Container>,
+    /// Its volumes, by name.
+    pub volumes: BTreeMap<String, Volume>,
+    /// The line that it begins on.
+    pub line: usize,
+}
+
+/// `restartPolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Restart {
+    /// However it ended.
+    #[default]
+    Always,
+    /// When it failed.
+    OnFailure,
+    /// Not at all.
+    Never,
+}
+
+/// What a volume is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Volume {
+    /// A path of the node.
+    HostPath {
+        /// It.
+        path: String,
+        /// Whether a directory is made where there is none.
+        create: bool,
+    },
+    /// A directory of the pod's own, which lives as long as the pod is on the node.
+    EmptyDir {
+        /// Whether it is in memory, and then lost at a reboot.
+        memory: bool,
+    },
+}
+
+#[cfg(test)]
+mod tests;

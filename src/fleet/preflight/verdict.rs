@@ -1,0 +1,333 @@
+//! What follows from the facts. Pure.
+
+use serde::{Deserialize, Serialize};
+
+use super::Facts;
+
+/// How well a machine serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grade {
+    /// All that a pod can ask for.
+    Usable,
+    /// Pods run, and something is lost.
+    Degraded,
+    /// Pods cannot run.
+    Unusable,
+}
+
+/// What runs a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runtime {
+    /// `crun` or `runc`.
+    pub name: String,
+    /// Where it lies on the node.
+    pub path: String,
+}
+
+/// One thing that follows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// What it makes of the machine; [`Grade::Usable`] where it is only good to know.
+    pub grade: Grade,
+    /// What it is.
+    pub what: String,
+    /// What to do about it; nothing where there is nothing to do.
+    pub fix: String,
+}
+
+/// What follows from all facts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// The worst of the reasons' grades.
+    pub grade: Grade,
+    /// With what containers are run: the first that could run one.
+    pub runtime: Option<Runtime>,
+    /// The worst first.
+    pub reasons: Vec<Reason>,
+}
+
+/// Linux 4.18, RHEL 8's: the receiver's oldest.
+const KERNEL: (u64, u64) = (4, 18);
+/// systemd 239, RHEL 8's: older ones lack what the units say.
+const SYSTEMD: u64 = 239;
+/// systemd 254 is the first with RestartSteps= (systemd.service(5)).
+pub const SYSTEMD_BACK_OFF: u64 = 254;
+
+/// Seconds between the clocks that are no matter: as long as ssh may take.
+const SKEW: u64 = 60;
+
+/// Judges a machine; `now` is this machine's clock, in seconds since 1970.
+pub fn judge(facts: &Facts, now: Option<u64>) -> Verdict {
+    let runtime = ["crun", "runc"].into_iter().find(|name| works(facts, name)).map(|name| {
+        Runtime { name: name.to_owned(), path: facts.get(&format!("{name}.path")).to_owned() }
+    });
+    let mut reasons = Vec::new();
+    machine(facts, &mut reasons);
+    if runtime.is_none() {
+        reasons.push(no_runtime(facts));
+    }
+    limits(facts, &mut reasons);
+    room(facts, &mut reasons);
+    surroundings(facts, now, &mut reasons);
+    reasons.sort_by_key(|reason| std::cmp::Reverse(reason.grade));
+    let grade = reasons.first().map_or(Grade::Usable, |reason| reason.grade);
+    Verdict { grade, runtime, reasons }
+}
+
+fn works(facts: &Facts, name: &str) -> bool {
+    facts.get(&format!("{name}.trial")) == "yes"
+        && facts.get(&format!("{name}.path")).starts_with('/')
+}
+
+fn add(reasons: &mut Vec<Reason>, grade: Grade, what: impl Into<String>, fix: &str) {
+    reasons.push(Reason { grade, what: what.into(), fix: fix.to_owned() });
+}
+
+/// What nothing on the machine itself can change.
+fn machine(facts: &Facts, reasons: &mut Vec<Reason>) {
+    use Grade::Unusable;
+    let arch = facts.get("arch");
+    if arch != std::env::consts::ARCH {
+        let what = format!("it is {arch}, and this vzmaster is for {}", std::env::consts::ARCH);
+        add(reasons, Unusable, what, "take a machine of this architecture");
+    }
+    let mut numbers = facts.get("kernel").split(['.', '-']).map(|n| n.parse().unwrap_or(0));
+    let kernel = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if kernel < KERNEL {
+        let what = format!("its kernel is {}, and 4.18 is needed", facts.get("kernel"));
+        let fix = match facts.get("container") {
+            "openvz" => "OpenVZ shares the provider's kernel: ask for KVM",
+            _ => "install a newer kernel, or take a machine with one",
+        };
+        add(reasons, Unusable, what, fix);
+    }
+    if facts.get("pid1") != "systemd" {
+        let what = format!("its first process is `{}`, and not systemd", facts.get("pid1"));
+        let fix = match facts.get("container") {
+            "docker" | "podman" => "this is a container for one program: ask the provider for KVM",
+            _ => "install a distribution that is run by systemd",
+        };
+        add(reasons, Unusable, what, fix);
+    }
+    match facts.number("systemd") {
+        Some(version) if version < SYSTEMD => {
+            let what = format!("systemd is {version}, and {SYSTEMD} is needed");
+            add(reasons, Unusable, what, "upgrade the distribution");
+        }
+        Some(version) if version < SYSTEMD_BACK_OFF => {
+            let what = format!("systemd {version} restarts after a constant time");
+            let fix = format!("systemd {SYSTEMD_BACK_OFF} and later wait longer each time");
+            add(reasons, Grade::Usable, what, &fix);
+        }
+        Some(_) => {}
+        None if facts.get("pid1") == "systemd" => {
+            add(reasons, Unusable, "`systemctl` does not answer", "see why on the machine");
+        }
+        None => {}
+    }
+    if facts.get("uid") != "0" {
+        let what = format!("the user that ssh logs in as has uid {}", facts.get("uid"));
+        let fix = "let root in by key, and say root@ or ansible_user=root";
+        add(reasons, Unusable, what, fix);
+    }
+    let missing = facts.get("tools.missing");
+    if !missing.is_empty() {
+        add(reasons, Unusable, format!("it lacks {missing}"), "install coreutils");
+    }
+}
+
+fn no_runtime(facts: &Facts) -> Reason {
+    let said: Vec<String> = ["crun", "runc"]
+        .iter()
+        .filter(|name| !facts.get(name).is_empty())
+        .map(|name| {
+            let said = facts.get(&format!("{name}.trial"));
+            format!("{name} says: {}", said.strip_prefix("no: ").unwrap_or(said))
+        })
+        .collect();
+    let (what, fix) = if said.is_empty() {
+        let install = match facts.get("os").split(' ').next() {
+            Some("debian" | "ubuntu") => "apt-get install -y crun",
+            Some("alpine") => "apk add crun",
+            Some("opensuse-leap" | "sles") => "zypper install crun",
+            _ => "dnf install -y crun",
+        };
+        ("neither crun nor runc is installed".to_owned(), install)
+    } else {
+        let fix = match facts.get("container") {
+            "lxc" => "ask for nesting (Proxmox: `pct set ID --features nesting=1`), or for KVM",
+            "openvz" | "docker" | "podman" => "ask the provider for KVM",
+            _ => "run the trial by hand, and see what the kernel forbids",
+        };
+        (format!("no container runs: {}", said.join("; ")), fix)
+    };
+    Reason { grade: Grade::Unusable, what, fix: fix.to_owned() }
+}
+
+fn limits(facts: &Facts, reasons: &mut Vec<Reason>) {
+    if facts.get("cgroup") == "none" {
+        let what = "no control groups are mounted: limits of memory and CPU are not kept";
+        return add(reasons, Grade::Degraded, what, "boot with systemd.unified_cgroup_hierarchy=1");
+    }
+    for (controller, what) in [("memory", "memory"), ("cpu", "CPU")] {
+        if !facts.has("cgroup.controllers", controller) {
+            let what =
+                format!("limits of {what} are not kept: cgroup has no controller `{controller}`");
+            let fix = match controller {
+                "memory" => "boot with cgroup_enable=memory; in a container, ask the provider",
+                _ => "in a container, ask the provider",
+            };
+            add(reasons, Grade::Degraded, what, fix);
+        }
+    }
+}
+
+fn room(facts: &Facts, reasons: &mut Vec<Reason>) {
+    let megabytes = |key| facts.number(key).map(|kb| kb / 1000);
+    if let Some(free) = megabytes("disk.free.kb")
+        && free < 500
+    {
+        let grade = if free < 50 { Grade::Unusable } else { Grade::Degraded };
+        let what = format!("{free} MB are free in /var/lib");
+        add(reasons, grade, what, "make room, or say --store with a folder on another disk");
+    }
+    // Some file systems (btrfs) have no fixed number of them and say 0.
+    if let Some(free @ 1..5000) = facts.number("inodes.free") {
+        let what = format!("{free} files can be made in /var/lib");
+        add(reasons, Grade::Degraded, what, "remove small files");
+    }
+    if facts.get("disk.options").split(',').any(|option| option == "noexec") {
+        let what = "/var/lib is mounted noexec";
+        add(reasons, Grade::Unusable, what, "remount it, or say --store with another folder");
+    }
+    if let (Some(memory @ 0..1000), Some(0)) = (megabytes("memory.kb"), facts.number("swap.kb")) {
+        let what = format!("it has {memory} MB of memory and no swap");
+        add(reasons, Grade::Usable, what, "make a swap file before package managers run");
+    }
+}
+
+fn surroundings(facts: &Facts, now: Option<u64>, reasons: &mut Vec<Reason>) {
+    if facts.get("selinux") == "enforcing" {
+        let what = "SELinux is enforcing, with which pods of vzmaster were never tried";
+        add(reasons, Grade::Degraded, what, "try one pod; `ausearch -m avc` names what is denied");
+    }
+    if facts.get("firewalld") == "active" {
+        let what = "firewalld is active, and vzmaster opens no ports in it";
+        add(
+            reasons,
+            Grade::Usable,
+            what,
+            "firewall-cmd --permanent --add-port=PORT/tcp && firewall-cmd --reload",
+        );
+    }
+    if let (Some(now), Some(clock)) = (now, facts.number("clock"))
+        && now.abs_diff(clock) > SKEW
+    {
+        let what = format!("its clock differs by {} s", now.abs_diff(clock));
+        add(reasons, Grade::Degraded, what, "timedatectl set-ntp true");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Judges recorded facts with some of them changed.
+    fn verdict(recorded: &str, changes: &[(&str, &str)]) -> Verdict {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/preflight");
+        let mut text = std::fs::read_to_string(format!("{dir}/{recorded}.facts")).unwrap();
+        let clock = Facts::parse(&text).unwrap().number("clock");
+        for (key, value) in changes {
+            // The last of several lines counts.
+            text = text.replace("end=1", &format!("{key}={value}\nend=1"));
+        }
+        judge(&Facts::parse(&text).unwrap(), clock)
+    }
+
+    #[track_caller]
+    fn check(recorded: &str, changes: &[(&str, &str)], expected: &str) {
+        let verdict = verdict(recorded, changes);
+        let mut text = format!("{:?}", verdict.grade);
+        if let Some(runtime) = &verdict.runtime {
+            text.push_str(&format!(" {}", runtime.path));
+        }
+        for reason in &verdict.reasons {
+            let mark = ["note", "lost", "fatal"][reason.grade as usize];
+            text.push_str(&format!("\n{mark}: {}", reason.what));
+        }
+        assert_eq!(text, expected, "{recorded} {changes:?}");
+    }
+
+    const ALL: (&str, &str) = ("cgroup.controllers", "cpuset cpu io memory pids");
+
+    #[test]
+    fn a_machine_with_everything_is_usable_by_crun() {
+        check("debian-13-namespaces", &[ALL], "Usable /usr/bin/crun");
+        check(
+            "debian-12-namespaces",
+            &[ALL, ("crun.trial", "no: broken")],
+            "Usable /usr/sbin/runc\nnote: systemd 252 restarts after a constant time",
+        );
+    }
+
+    #[test]
+    fn what_is_lost_is_said() {
+        check(
+            "debian-13-namespaces",
+            &[],
+            "Degraded /usr/bin/crun\nlost: limits of memory are not kept: cgroup has no controller `memory`\nlost: limits of CPU are not kept: cgroup has no controller `cpu`",
+        );
+        check(
+            "debian-13-namespaces",
+            &[ALL, ("disk.free.kb", "300000"), ("inodes.free", "100"), ("clock", "0")],
+            "Degraded /usr/bin/crun\nlost: 300 MB are free in /var/lib\nlost: 100 files can be made in /var/lib\nlost: its clock differs by 1795270289 s",
+        );
+    }
+
+    #[test]
+    fn a_machine_without_systemd_or_root_is_unusable() {
+        check(
+            "container-hybrid",
+            &[],
+            "Unusable /usr/sbin/runc\nfatal: its first process is `init`, and not systemd\nnote: systemd 252 restarts after a constant time",
+        );
+        check(
+            "debian-13-ordinary-user",
+            &[ALL],
+            "Unusable /usr/bin/crun\nfatal: the user that ssh logs in as has uid 1000",
+        );
+    }
+
+    #[test]
+    fn cheap_machines_are_told_apart() {
+        check(
+            "openvz-7",
+            &[],
+            "Unusable\nfatal: its kernel is 3.10.0-1160.119.1.vz7.224.4, and 4.18 is needed\nfatal: no container runs: runc says: container_linux.go:344: starting container process caused \"process_linux.go:293: applying cgroup configuration for process caused ...\"\nnote: systemd 241 restarts after a constant time",
+        );
+        check(
+            "lxc-no-nesting",
+            &[],
+            "Unusable\nfatal: no container runs: crun says: mount `proc` to `proc`: Permission denied\nnote: systemd 252 restarts after a constant time",
+        );
+        let verdict = verdict("lxc-no-nesting", &[]);
+        assert!(verdict.reasons[0].fix.contains("nesting"), "{verdict:?}");
+        check(
+            "el8-kvm",
+            &[],
+            "Unusable\nfatal: neither crun nor runc is installed\nlost: SELinux is enforcing, with which pods of vzmaster were never tried\nnote: systemd 239 restarts after a constant time\nnote: it has 829 MB of memory and no swap\nnote: firewalld is active, and vzmaster opens no ports in it",
+        );
+    }
+
+    #[test]
+    fn every_reason_that_takes_something_has_a_fix() {
+        for recorded in ["container-hybrid", "debian-13-ordinary-user", "openvz-7", "el8-kvm"] {
+            for reason in verdict(recorded, &[("disk.options", "rw,noexec")]).reasons {
+                assert!(!reason.fix.is_empty(), "{reason:?}");
+            }
+        }
+        let facts = Facts::parse("vz-facts=1\nend=1\n").unwrap();
+        assert_eq!(judge(&facts, None).grade, Grade::Unusable);
+    }
+}

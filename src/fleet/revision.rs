@@ -1,0 +1,128 @@
+//! A pod's revision: everything that a node needs to run it, as files. Pure.
+//!
+//! ```text
+//! pod.json                    the [`Record`]
+//! CONTAINER/config.json       what the runtime is given
+//! units/vz-POD.CONTAINER.service
+//! ```
+//!
+//! They name the digests of the bundles, so the digest of the files names all.
+
+use std::collections::BTreeMap;
+
+use delta::Digest;
+use serde::{Deserialize, Serialize};
+
+use super::pod::{Probe, Restart};
+use super::preflight::Runtime;
+
+/// Name of the file with the record.
+pub const RECORD: &str = "pod.json";
+
+/// The files of a revision, by path.
+pub type Files = BTreeMap<String, String>;
+
+/// A revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// Of which pod.
+    pub pod: String,
+    /// The digest of the files, in hexadecimal.
+    pub id: String,
+    /// The files.
+    pub files: Files,
+}
+
+/// What the node itself has to know of a revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The pod.
+    pub pod: String,
+    /// Its containers, in order of start.
+    pub containers: Vec<Placed>,
+    /// Directories that have to be there before it starts.
+    pub dirs: Vec<String>,
+}
+
+/// A container as it is on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// Its name.
+    pub name: String,
+    /// What the runtime calls it.
+    pub id: String,
+    /// The unit that runs it.
+    pub unit: String,
+    /// The runtime.
+    pub runtime: Runtime,
+    /// The bundle's name in the store.
+    pub bundle: String,
+    /// The bundle's revision in the store.
+    pub bundle_id: String,
+    /// The bundle's root file system.
+    pub rootfs: String,
+    /// When it is started again.
+    pub restart: Restart,
+    /// When it is started.
+    pub startup: Option<Probe>,
+    /// When it does its work.
+    pub readiness: Option<Probe>,
+    /// When it is alive.
+    pub liveness: Option<Probe>,
+}
+
+impl Record {
+    /// The units of its containers.
+    pub fn units(&self) -> Vec<String> {
+        self.containers.iter().map(|placed| placed.unit.clone()).collect()
+    }
+}
+
+/// Digest of the files of a revision, in hexadecimal.
+pub fn digest(files: &Files) -> String {
+    // A map of strings always is JSON, with its keys in order.
+    Digest::of(&serde_json::to_vec(files).unwrap_or_default()).to_string()
+}
+
+/// Which file a path of a revision is, for those who compare two.
+pub fn describe(path: &str) -> String {
+    match path.split_once('/') {
+        Some(("units", unit)) => format!("unit {unit}"),
+        Some((container, _)) => format!("container {container}: command, environment or mounts"),
+        None => "probes, restart policy or volumes".to_owned(),
+    }
+}
+
+/// Whether `path` can be a file of a revision: one or two plain names.
+pub fn valid_path(path: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
+    let part = |part: &str| {
+        part.bytes().next().is_some_and(|c| c.is_ascii_alphanumeric()) && part.bytes().all(plain)
+    };
+    path.split('/').count() <= 2 && path.split('/').all(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_in_the_revision() {
+        for good in ["pod.json", "app/config.json", "units/vz-web.app.service"] {
+            assert!(valid_path(good), "{good}");
+        }
+        for bad in ["", "/x", "a/../b", "../x", "a//b", "a/b/c", ".x", "a b"] {
+            assert!(!valid_path(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_digest_is_that_of_names_and_contents() {
+        let files = |pairs: &[(&str, &str)]| -> Files {
+            pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+        };
+        let one = digest(&files(&[("a", "b"), ("c", "d")]));
+        assert_eq!(one, digest(&files(&[("c", "d"), ("a", "b")])));
+        assert_ne!(one, digest(&files(&[("a", "bc"), ("c", "")])));
+    }
+}

@@ -1,0 +1,196 @@
+//! What a node says of its pods, and what it is told to do.
+
+use serde::{Deserialize, Serialize};
+
+use super::revision::Files;
+
+/// Version of orders and answers.
+pub const VERSION: u32 = 1;
+
+/// How a session begins. The order follows by itself, once the node's end is there: it
+/// must not be given twice, nor be seen in the words of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// [`VERSION`].
+    pub version: u32,
+}
+
+/// What a session with a node is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Say what there is.
+    State,
+    /// Make a revision the one that runs.
+    Apply(Apply),
+    /// Make an earlier revision the one that runs; the previous one unless named.
+    Rollback {
+        /// Of which pod.
+        pod: String,
+        /// The beginning of its digest.
+        revision: Option<String>,
+        /// Who asks, for the history.
+        by: String,
+    },
+    /// Start, stop, kill or restart the pod's units.
+    Control {
+        /// Which pod.
+        pod: String,
+        /// What to do.
+        verb: Control,
+    },
+    /// Stop the pod and remove all that the node has of it but its volumes.
+    Remove {
+        /// Which pod.
+        pod: String,
+    },
+    /// Say what was done to the pod.
+    History {
+        /// Which pod.
+        pod: String,
+    },
+}
+
+/// A revision that is to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Apply {
+    /// The pod.
+    pub pod: String,
+    /// The revision's digest.
+    pub id: String,
+    /// Its files.
+    pub files: Files,
+    /// The revision that the plan was made for; another one by now is refused.
+    pub expected: Option<String>,
+    /// Who asks, for the history.
+    pub by: String,
+}
+
+/// What is done to units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Control {
+    /// Start what does not run.
+    Start,
+    /// Stop, with the time of grace.
+    Stop,
+    /// Kill at once, and leave stopped.
+    Kill,
+    /// Stop and start.
+    Restart,
+}
+
+/// What a node answers; several of them end with one that is no progress.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// What is going on.
+    Progress(String),
+    /// To [`Order::State`], each pod by itself: all of them might be too much for a frame.
+    Pod(PodState),
+    /// To [`Order::State`], after its pods.
+    State(State),
+    /// To [`Order::Apply`] and [`Order::Rollback`].
+    Applied(Applied),
+    /// To [`Order::History`], the oldest first.
+    History(Vec<Entry>),
+    /// To the others.
+    Done,
+    /// It could not be done.
+    Refused {
+        /// What went wrong, causes included.
+        why: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+}
+
+/// What became of a revision that was to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The revision that runs now; none where nothing does.
+    pub current: Option<String>,
+    /// Why the wished one does not run.
+    pub failure: Option<String>,
+    /// Whether what ran before runs again and was probed; nothing where nothing ran.
+    pub restored: Option<bool>,
+    /// The last lines that the wished one logged, where it failed.
+    pub log: Vec<String>,
+    /// Milliseconds between the stop of the old one and the new one being ready.
+    pub gap: u64,
+}
+
+/// One line of a pod's history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// When, in seconds since 1970.
+    pub time: u64,
+    /// What was wished.
+    pub revision: String,
+    /// What came of it.
+    pub outcome: String,
+    /// Who wished it.
+    pub by: String,
+}
+
+/// Everything a node has of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// What the preflight script printed, at most an hour ago.
+    pub facts: String,
+    /// Whether something is being changed just now.
+    pub busy: bool,
+    /// Its pods, by name; they travel by themselves.
+    #[serde(skip)]
+    pub pods: Vec<PodState>,
+    /// Units of ours that belong to no pod.
+    pub stray: Vec<String>,
+}
+
+/// A pod on a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodState {
+    /// Its name.
+    pub name: String,
+    /// The revision that is to run.
+    pub current: Option<String>,
+    /// The one before.
+    pub previous: Option<String>,
+    /// A deployment that was broken off before it was judged.
+    pub pending: Option<String>,
+    /// Files of the current revision.
+    pub files: Files,
+    /// Its containers, as the current revision has them.
+    pub containers: Vec<ContainerState>,
+}
+
+/// A container on a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerState {
+    /// Its name.
+    pub name: String,
+    /// Its unit.
+    pub unit: String,
+    /// Revision of its bundle.
+    pub bundle: String,
+    /// Whether the bundle is in the store.
+    pub stored: bool,
+    /// Whether systemd runs the revision's own unit.
+    pub linked: bool,
+    /// Whether it starts at boot.
+    pub enabled: bool,
+    /// systemd's ActiveState.
+    pub active: String,
+    /// systemd's SubState.
+    pub sub: String,
+    /// systemd's Result.
+    pub result: String,
+    /// How often it was started again since it was last started by hand.
+    pub restarts: u64,
+    /// Its first process; 0 where there is none.
+    pub pid: u64,
+    /// Seconds since it is active.
+    pub uptime: Option<u64>,
+    /// Bytes of memory, where they are counted.
+    pub memory: Option<u64>,
+}

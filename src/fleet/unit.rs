@@ -1,0 +1,180 @@
+//! The systemd unit of one container. Pure.
+//!
+//! `Type=forking`: the runtime makes the container and ends before it is started, so
+//! the program is the first process's own child by then, its end is seen, a stop
+//! waits for it, and nothing but the program stays in memory. `run --detach` in one
+//! step sometimes leaves systemd with a process that is not its child, which a stop
+//! then kills without its time of grace.
+
+use std::fmt::Write as _;
+
+use super::pod::{Container, Pod, Restart};
+use super::preflight::{Runtime, SYSTEMD_BACK_OFF};
+
+/// Where runtimes keep their state: never in XDG_RUNTIME_DIR, which crun would
+/// choose in some sessions and not in others.
+pub const STATE: &str = "/run/vz/runtime";
+/// Where pods of a node are kept.
+pub const PODS: &str = "/etc/vz/pods";
+/// Seconds for making and starting a container.
+const START: u32 = 90;
+
+/// What the runtime calls a container.
+pub fn id(pod: &str, container: &str) -> String {
+    format!("{pod}.{container}")
+}
+
+/// The name of a container's unit. Names are labels, so the dot divides them.
+pub fn name(pod: &str, container: &str) -> String {
+    format!("vz-{pod}.{container}.service")
+}
+
+/// The pod of a unit of ours.
+pub fn pod_of(unit: &str) -> Option<&str> {
+    Some(unit.strip_prefix("vz-")?.strip_suffix(".service")?.split_once('.')?.0)
+}
+
+/// The control group that runc makes for a container, inside of the unit's own, so
+/// that the unit's limits hold.
+pub fn cgroup(pod: &str, container: &str) -> String {
+    format!("/system.slice/{}/container", name(pod, container))
+}
+
+/// The words that call the runtime.
+pub fn runtime(runtime: &Runtime) -> String {
+    // crun makes no control group then, and leaves the program in the unit's.
+    let option = if runtime.name == "crun" { " --cgroup-manager=disabled" } else { "" };
+    format!("{}{option} --root {STATE}", runtime.path)
+}
+
+/// Returns the unit's text; `memory_dirs` are made before each start.
+pub fn render(
+    pod: &Pod,
+    container: &Container,
+    run: &Runtime,
+    systemd: u64,
+    memory_dirs: &[String],
+) -> String {
+    let id = id(&pod.name, &container.name);
+    let call = runtime(run);
+    let restart = match pod.restart {
+        Restart::Always => "always",
+        Restart::OnFailure => "on-failure",
+        Restart::Never => "no",
+    };
+    let mut text = format!(
+        "# Written by vzmaster, which writes it anew at the next deployment.\n\
+         [Unit]\n\
+         Description=pod {}, container {}\n\
+         Wants=network-online.target\n\
+         After=network-online.target\n\
+         StartLimitIntervalSec=0\n\
+         \n\
+         [Service]\n\
+         Slice=system.slice\n\
+         Type=forking\n\
+         PIDFile=/run/vz/{id}.pid\n\
+         SyslogIdentifier={id}\n\
+         RuntimeDirectory=vz\n\
+         RuntimeDirectoryPreserve=yes\n\
+         ExecStartPre=-{call} delete -f {id}\n",
+        pod.name, container.name
+    );
+    for dir in memory_dirs {
+        let _ = writeln!(text, "ExecStartPre=/bin/sh -c 'mkdir -p {dir} && chmod 777 {dir}'");
+    }
+    let _ = write!(
+        text,
+        "ExecStart=/bin/sh -c '{call} create --bundle {PODS}/{}/current/{} --pid-file /run/vz/{id}.pid {id} && exec {call} start {id}'\n\
+         ExecStopPost=-{call} delete -f {id}\n\
+         KillMode=mixed\n\
+         KillSignal={}\n\
+         TimeoutStopSec={}\n\
+         TimeoutStartSec={START}\n\
+         Restart={restart}\n",
+        pod.name, container.name, container.stop_signal, pod.grace,
+    );
+    // 1 s, and after six restarts a minute; older ones know a constant time only.
+    text.push_str(match systemd {
+        SYSTEMD_BACK_OFF.. => "RestartSec=1\nRestartSteps=6\nRestartMaxDelaySec=60\n",
+        _ => "RestartSec=5\n",
+    });
+    if run.name == "runc" {
+        text.push_str("Delegate=yes\n");
+    }
+    if let Some(bytes) = container.limits.memory {
+        let _ = writeln!(text, "MemoryMax={bytes}");
+    }
+    if let Some(milli) = container.limits.milli_cpus {
+        let _ = writeln!(text, "CPUQuota={}%", milli.div_ceil(10));
+    }
+    text.push_str("\n[Install]\nWantedBy=multi-user.target\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::pod;
+
+    fn unit(more: &str, runtime: &str, systemd: u64) -> String {
+        let text = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  hostNetwork: true\n  terminationGracePeriodSeconds: 7\n  containers:\n  - name: app\n    image: bundle:x\n{more}"
+        );
+        let (pods, violations) = pod::read(&text);
+        assert_eq!(violations, []);
+        let run = Runtime { name: runtime.into(), path: format!("/usr/bin/{runtime}") };
+        render(&pods[0], &pods[0].containers[0], &run, systemd, &[])
+    }
+
+    #[track_caller]
+    fn has(unit: &str, lines: &[&str]) {
+        for line in lines {
+            assert!(unit.lines().any(|l| l == *line), "no `{line}` in\n{unit}");
+        }
+    }
+
+    #[test]
+    fn a_unit_cleans_up_before_it_starts_and_keeps_the_time_of_grace() {
+        let unit = unit("", "crun", 257);
+        has(
+            &unit,
+            &[
+                "Type=forking",
+                "ExecStartPre=-/usr/bin/crun --cgroup-manager=disabled --root /run/vz/runtime delete -f web.app",
+                "ExecStart=/bin/sh -c '/usr/bin/crun --cgroup-manager=disabled --root /run/vz/runtime create --bundle /etc/vz/pods/web/current/app --pid-file /run/vz/web.app.pid web.app && exec /usr/bin/crun --cgroup-manager=disabled --root /run/vz/runtime start web.app'",
+                "KillSignal=SIGTERM",
+                "TimeoutStopSec=7",
+                "Restart=always",
+                "RestartSteps=6",
+                "WantedBy=multi-user.target",
+            ],
+        );
+        assert!(!unit.contains("MemoryMax") && !unit.contains("Delegate"), "{unit}");
+    }
+
+    #[test]
+    fn limits_and_older_systemd_and_runc_change_it() {
+        let more =
+            "    resources: {limits: {memory: 64Mi, cpu: 255m}}\n  restartPolicy: OnFailure\n";
+        let unit = unit(more, "runc", 252);
+        has(
+            &unit,
+            &[
+                "MemoryMax=67108864",
+                "CPUQuota=26%",
+                "Restart=on-failure",
+                "RestartSec=5",
+                "Delegate=yes",
+            ],
+        );
+        assert!(!unit.contains("RestartSteps") && !unit.contains("cgroup-manager"), "{unit}");
+    }
+
+    #[test]
+    fn a_unit_tells_its_pod() {
+        assert_eq!(pod_of(&name("my-web", "app-1")), Some("my-web"));
+        assert_eq!(pod_of("ssh.service"), None);
+        assert_eq!(pod_of("vz-x.service"), None);
+    }
+}

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use super::{
-    bundle, closure, delta, diff, explain, image, init, manual, minify, patch, report, run, scenario,
-    verify,
+    bundle, closure, delta, diff, explain, image, init, manual, minify, patch, report, run,
+    scenario, verify,
 };
 use crate::cli::build::{Args, Verb};
 

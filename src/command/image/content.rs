@@ -50,7 +50,8 @@ fn from_specs(args: &build::Image) -> anyhow::Result<Source> {
         tmpfs: args.volume.clone(),
         ..build::Bundle::of(args.source.clone(), Path::new(""))
     };
-    let Prepared { gathered, spec, plan: Plan { layer, .. }, .. } = bundle::prepare(&bundle, Report::Loud)?;
+    let Prepared { gathered, spec, plan: Plan { layer, .. }, .. } =
+        bundle::prepare(&bundle, Report::Loud)?;
     let rootfs = gathered.rootfs;
     let [passwd, group] = ["/etc/passwd", "/etc/group"].map(|path| read(&rootfs, path));
     let (execution, not_in_image) = runtime::execution(&spec, BTreeSet::new(), &passwd, &group);

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use crate::report::{Advice, INTERRUPTED};
+use crate::interrupt::INTERRUPTED;
+use crate::report::Advice;
 
 /// How often it is looked whether a child has ended.
 const POLL: Duration = Duration::from_millis(5);

@@ -20,9 +20,6 @@ pub enum Status {
     Partly = 4,
 }
 
-/// Exit status after SIGINT, as shells give it.
-pub const INTERRUPTED: u8 = 130;
-
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
         ExitCode::from(status as u8)

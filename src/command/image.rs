@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use bundler::AssembleError;
 use bundler::image::base::{self, Content};
 use bundler::image::{
-    Compression, Destination, ImageConfig, ImageName, NewImage, NewLayer, Watch, WriteError,
+    Compression, Destination, Execution, ImageConfig, ImageName, NewImage, NewLayer, Watch,
+    WriteError,
 };
 
 use crate::cli::build;
@@ -31,12 +32,25 @@ const CREATED_BY_BASE: &str = "vzbuild image (base layer)";
 /// As `vzbuild bundle`; a destination or a flag that is not of its form; what
 /// cannot be written.
 pub fn run(args: &build::Image) -> anyhow::Result<ExitCode> {
+    write(args, None)?;
+    Ok(Status::Done.into())
+}
+
+/// Writes the image of `args`, with `execution` in the place of what its bundle
+/// says.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn write(args: &build::Image, carried_over: Option<Execution>) -> anyhow::Result<()> {
     let destination = Destination::parse(&args.output).status(Status::Usage as u8)?;
     let name = args.name.as_deref().map(str::parse).transpose();
     let name: Option<ImageName> = name.status(Status::Usage as u8)?;
     let created = latest_time()?;
     let Source { rootfs, mut layer, mut execution, artifacts, not_in_image } =
         content::open(args, created)?;
+    if let Some(carried_over) = carried_over {
+        execution = carried_over;
+    }
     flags::apply(args, &mut execution)?;
     flags::warn(args, &destination, &layer, &execution, &not_in_image);
 
@@ -73,8 +87,7 @@ pub fn run(args: &build::Image) -> anyhow::Result<ExitCode> {
         report::warn("vzbuild", why);
     }
     Summary { args, destination: &destination, image: &image, written: &written, files, bytes }
-        .report()?;
-    Ok(Status::Done.into())
+        .report()
 }
 
 fn compression(asked: build::Compression) -> Compression {

@@ -1,6 +1,7 @@
 //! `vzbuild minify`: from an image to a bundle that is proven to do the same.
 
 mod input;
+mod output;
 mod settings;
 mod traced;
 
@@ -11,14 +12,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::Context;
-use bundler::bundle::is_bundle;
 use bundler::staging::Staging;
 use indicatif::HumanBytes;
 use serde_json::json;
 use tracer::Spec;
 
 use self::input::{Input, Size};
+use self::output::Output;
 use self::traced::Traced;
 use super::bundle::{self, Report};
 use super::verify::{self, ROUNDS, Verdict};
@@ -34,9 +34,8 @@ use crate::report::{self, Status};
 pub fn run(args: &build::Minify) -> anyhow::Result<ExitCode> {
     let stop = interrupt::flag()?;
     // Whatever is wrong with the place costs no run.
-    let staging = Staging::begin(&args.output, is_bundle)
-        .with_context(|| format!("cannot write `{}`", args.output.display()))?;
-    let work = private_directory(staging.target())?;
+    let output = Output::begin(args)?;
+    let work = private_directory(output.beside())?;
     let input = input::open(args, work.dir(), &stop)?;
     let mut traced = traced::trace(args, &input, work.dir(), &stop)?;
     let bundle = work.dir().join("bundle");
@@ -55,7 +54,7 @@ pub fn run(args: &build::Minify) -> anyhow::Result<ExitCode> {
     };
     let after = Size::of(&bundle.join("rootfs"))?;
     if verdict.is_equal() {
-        hand_over(&bundle, &traced, staging)?;
+        output.hand_over(args, &input, &bundle)?;
     }
     say(args, &input, after, &verdict, round)?;
     let status = if verdict.is_equal() { Status::Done } else { Status::No };
@@ -97,6 +96,7 @@ fn build(
         cap: args.cap.clone(),
         writable: args.writable,
         no_sync: true,
+        scanner_files: !args.no_scanner_files,
         ..build::Bundle::of(source, bundle)
     };
     bundle::make(&made, if round == 1 { Report::Warnings } else { Report::Quiet })
@@ -133,21 +133,6 @@ fn mend(verdict: &Verdict, traced: &mut Traced, tmpfs: &mut Vec<OsString>, round
     is_new
 }
 
-/// Brings the proven bundle to its place, with what it was proven by.
-fn hand_over(bundle: &Path, traced: &Traced, staging: Staging) -> anyhow::Result<()> {
-    let cannot = || format!("cannot write `{}`", staging.target().display());
-    traced.leave_evidence(bundle).with_context(cannot)?;
-    for entry in fs::read_dir(bundle).with_context(cannot)? {
-        let entry = entry.with_context(cannot)?;
-        let place = staging.dir().join(entry.file_name());
-        fs::rename(entry.path(), place).with_context(cannot)?;
-    }
-    rustix::fs::syncfs(fs::File::open(staging.dir()).with_context(cannot)?).with_context(cannot)?;
-    let target = staging.target().to_owned();
-    staging.commit().with_context(|| format!("cannot write `{}`", target.display()))?;
-    Ok(())
-}
-
 fn say(
     args: &build::Minify,
     input: &Input,
@@ -155,13 +140,13 @@ fn say(
     verdict: &Verdict,
     rounds: usize,
 ) -> anyhow::Result<()> {
-    let output = args.output.display().to_string();
+    let output = args.output.to_string_lossy().into_owned();
     if args.json {
         let size = |size: Size| json!({ "files": size.files, "bytes": size.bytes });
         let written = verdict.is_equal().then_some(&output);
         let text = serde_json::to_vec_pretty(&json!({
             "image": args.image.to_string_lossy(),
-            "bundle": written,
+            "output": written,
             "before": size(input.size),
             "after": size(after),
             "rounds": rounds,
@@ -180,6 +165,7 @@ fn say(
         HumanBytes(before.bytes)
     );
     text.push_str(&match verdict.is_equal() {
+        true if output::is_image(&args.output) => format!("{output}: {sizes}\n"),
         true => format!("{output}: {sizes}; run it with `vzbuild run {output}`\n"),
         false => format!("nothing is written; it would have been {sizes}\n"),
     });

@@ -56,7 +56,10 @@ fn verify(args: &build::Verify, stop: &AtomicBool) -> anyhow::Result<Verdict> {
     let mut first = first_run(args)?;
     let scenarios = scenarios(args, &bundle, &mut first)?;
     let original = Rootfs::open(&args.root).ok();
-    let work = Staging::begin(&std::env::temp_dir().join("vz-verify"), |_| false)?;
+    // A name of its own: another one that begins at this moment must not take
+    // it for what a killed one left.
+    let name = format!("vz-verify-{}", std::process::id());
+    let work = Staging::begin(&std::env::temp_dir().join(name), |_| false)?;
     check(&bundle, &scenarios, &first, original.as_ref(), None, work.dir(), stop)
 }
 

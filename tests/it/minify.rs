@@ -93,6 +93,33 @@ fn an_images_own_command_user_variables_and_directory_are_the_bundles() {
 }
 
 #[test]
+fn an_image_becomes_an_image_with_its_own_settings() {
+    if require("minify to an image", &NEEDS) {
+        let sandbox = Sandbox::new();
+        root(&sandbox);
+        let config = json!({
+            "Entrypoint": ["/bin/cat"], "Cmd": ["one"], "WorkingDir": "/var/lib/app",
+            "User": "ann", "Labels": { "by": "ann" }, "ExposedPorts": { "80/tcp": {} },
+        });
+        image(&sandbox, &config);
+        minify(&sandbox, "image.tar", &["-o", "oci:images:small"]).success();
+        assert_eq!(names(&sandbox), ["image", "image.tar", "images", "root"]);
+        // The small image is as good a start as the large one.
+        minify(&sandbox, "oci:images:small", &["-o", "docker-archive:smaller.tar"]).success();
+        minify(&sandbox, "smaller.tar", &[]).success();
+        assert_eq!(sandbox.run("vzbuild", ["run", "bundle"]).success().stdout(), "one\n");
+        let manifest = sandbox.run("tar", ["-xOf", "smaller.tar", "manifest.json"]).success();
+        let manifest: Value = serde_json::from_str(&manifest.stdout()).unwrap();
+        let name = manifest[0]["Config"].as_str().unwrap();
+        let carried = sandbox.run("tar", ["-xOf", "smaller.tar", name]).success().stdout();
+        let carried: Value = serde_json::from_str(&carried).unwrap();
+        for (name, value) in config.as_object().unwrap() {
+            assert_eq!(&carried["config"][name], value, "{name}");
+        }
+    }
+}
+
+#[test]
 fn scenarios_unite_and_a_command_takes_the_place_of_cmd() {
     if require("minify --run", &NEEDS) {
         let sandbox = Sandbox::new();

@@ -77,6 +77,27 @@ pub struct Image {
     pub json: bool,
 }
 
+impl Image {
+    /// What the command line `vzbuild image SPEC|BUNDLE -o OUTPUT` says.
+    pub fn of(source: Source, output: &std::ffi::OsStr) -> Self {
+        Image {
+            source,
+            output: output.to_owned(),
+            name: None,
+            compression: Compression::Gzip,
+            base_layer: None,
+            program: Program::default(),
+            label: Vec::new(),
+            port: Vec::new(),
+            volume: Vec::new(),
+            stop_signal: None,
+            healthcheck: None,
+            no_sync: false,
+            json: false,
+        }
+    }
+}
+
 /// How the layers of an image are compressed.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {

@@ -1,7 +1,6 @@
 //! The command line of `vzbuild minify`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use clap::Args as ArgGroup;
 
@@ -11,7 +10,7 @@ use super::Exercise;
 #[derive(ArgGroup, Debug, PartialEq)]
 #[command(after_help = "Examples:
   vzbuild minify oci-archive:web.tar -o web --ready-port 80 --until 'curl -fsS http://127.0.0.1/'
-  vzbuild minify docker-archive:tool.tar --run 'tool --version' --run 'tool /etc/hosts'
+  vzbuild minify docker-archive:tool.tar -o oci:images:tool --run 'tool --version' --run 'tool /etc/hosts'
   vzbuild minify rootfs/ -- /usr/bin/python3 -c 'import json'
 
 The image's own command (Entrypoint and Cmd, or CMD in the place of Cmd) is run in a
@@ -23,12 +22,12 @@ in both. The network is this machine's.
 Exit status: 0 written, and it is as before; 1 it differs, and nothing is written;
 3 it could not be done.")]
 pub struct Minify {
-    /// oci:DIR[:REF], oci-archive:FILE, docker-archive:FILE, a file of either kind, or a root file system directory
+    /// oci:DIR[:REF], oci-archive:FILE, docker-archive:FILE, a root file system directory, or what skopeo, podman or docker can fetch (containers-storage:NAME, docker-daemon:NAME, docker://NAME)
     #[arg(value_name = "IMAGE")]
     pub image: OsString,
-    /// Where to write the bundle; an old bundle there is replaced when the new one is proven
-    #[arg(short, long, value_name = "DIR", default_value = "bundle")]
-    pub output: PathBuf,
+    /// Bundle directory, or an image: oci:DIR[:REF], oci-archive:FILE[:REF], docker-archive:FILE[:NAME]; what is there is replaced when the new one is proven
+    #[arg(short, long, value_name = "WHERE", default_value = "bundle")]
+    pub output: OsString,
     /// Also run this shell command in the image; may be given several times
     #[arg(long, value_name = "CMD")]
     pub run: Vec<String>,
@@ -56,6 +55,9 @@ pub struct Minify {
     /// Capability that the command keeps in the bundle, such as CAP_NET_RAW
     #[arg(long, value_name = "CAP")]
     pub cap: Vec<String>,
+    /// Leave out what scanners such as trivy, grype and syft need to name the packages of the files
+    #[arg(long)]
+    pub no_scanner_files: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,

@@ -7,12 +7,14 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use bundler::Rootfs;
-use bundler::image::{Image, ImageError, Reference, UnpackOptions};
+use bundler::image::{Image, ImageError, UnpackOptions};
 use indicatif::HumanBytes;
 
 use super::settings::Settings;
 use crate::cli::build;
-use crate::report::{Advice, INTERRUPTED};
+use crate::image::{self, Source};
+use crate::interrupt::INTERRUPTED;
+use crate::report::Advice;
 use crate::{progress, report};
 
 /// An image on disk.
@@ -22,6 +24,8 @@ pub(super) struct Input {
     /// Real path of its root.
     pub(super) root: PathBuf,
     pub(super) settings: Settings,
+    /// Whether it is an image, whose settings are its own.
+    pub(super) is_image: bool,
     pub(super) size: Size,
 }
 
@@ -40,36 +44,32 @@ pub(super) struct Size {
 /// What is no image, or cannot be unpacked.
 pub(super) fn open(args: &build::Minify, work: &Path, stop: &AtomicBool) -> anyhow::Result<Input> {
     let name = args.image.to_string_lossy();
-    let reference = Reference::parse(&args.image)
-        .with_context(|| format!("cannot minify `{name}`"))
-        .hint("IMAGE is oci:DIR, oci-archive:FILE, docker-archive:FILE or a root file system")?;
-    let (root, settings) = match &reference {
-        Reference::Directory(dir) => {
+    let opened = image::open(&args.image).hint(
+        "IMAGE is oci:DIR, oci-archive:FILE, docker-archive:FILE, a root file system, or a name \
+         that skopeo, podman or docker knows, such as containers-storage:NAME",
+    )?;
+    let (root, settings) = match &opened {
+        Source::Directory(dir) => {
             let dir =
                 if bundler::bundle::is_bundle(dir) { dir.join("rootfs") } else { dir.clone() };
             (dir, Settings::default())
         }
-        image => {
+        Source::Image(opened) => {
             let root = work.join("image");
             fs::DirBuilder::new().mode(0o755).create(&root)?;
-            (root.clone(), unpack(image, &root, &name, stop)?)
+            (root.clone(), unpack(&opened.image, &root, &name, stop)?)
         }
     };
     let root = root.canonicalize().with_context(|| format!("cannot find `{}`", root.display()))?;
     let rootfs =
         Rootfs::open(&root).with_context(|| format!("cannot open `{}`", root.display()))?;
     let size = Size::of(&root).with_context(|| format!("cannot read `{}`", root.display()))?;
-    Ok(Input { rootfs, root, settings, size })
+    let is_image = matches!(opened, Source::Image(_));
+    Ok(Input { rootfs, root, settings, is_image, size })
 }
 
-fn unpack(
-    reference: &Reference,
-    root: &Path,
-    name: &str,
-    stop: &AtomicBool,
-) -> anyhow::Result<Settings> {
+fn unpack(image: &Image, root: &Path, name: &str, stop: &AtomicBool) -> anyhow::Result<Settings> {
     let cannot = || format!("cannot unpack `{name}`");
-    let image = Image::open(reference).with_context(cannot)?;
     let settings = Settings::parse(&image.config_json).with_context(cannot)?;
     let bar = progress::bytes("unpack", image.layer_bytes());
     let count = |bytes| bar.inc(bytes);

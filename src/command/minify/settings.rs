@@ -1,13 +1,10 @@
 //! What an image says of how it is run.
 
-use std::collections::BTreeMap;
-
 use anyhow::Context;
 use bundler::accounts;
+use bundler::image::{ConfigError, Execution, ImageConfig};
 use bundler::{Bind, Container, Rootfs};
 use oci_spec::runtime::Capability;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use tracer::record::BytePath;
 
 use crate::cli::build;
@@ -26,59 +23,57 @@ const OF_DOCKER: [Capability; 7] = [
     Capability::SysChroot,
 ];
 
-/// The part of an image's configuration that says how it is run; docker's
-/// `Healthcheck` is one of its own.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(super) struct Settings {
-    user: Option<String>,
-    env: Option<Vec<String>>,
-    entrypoint: Option<Vec<String>>,
-    cmd: Option<Vec<String>>,
-    working_dir: Option<String>,
-    volumes: Option<BTreeMap<String, IgnoredAny>>,
-    healthcheck: Option<Healthcheck>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Healthcheck {
-    test: Option<Vec<String>>,
-}
+/// How an image is run, with docker's `Healthcheck`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Settings(Execution);
 
 impl Settings {
     /// Reads the configuration of an image.
     ///
     /// # Errors
     /// JSON of another shape.
-    pub(super) fn parse(json: &[u8]) -> serde_json::Result<Self> {
-        #[derive(Deserialize)]
-        struct Image {
-            config: Option<Settings>,
-        }
-        let image: Image = serde_json::from_slice(json)?;
-        Ok(image.config.unwrap_or_default())
+    pub(super) fn parse(json: &[u8]) -> Result<Self, ConfigError> {
+        Ok(Settings(ImageConfig::parse(json)?.config))
     }
 
     /// Entrypoint and Cmd, or `command` in the place of Cmd.
     pub(super) fn command(&self, command: &[String]) -> Vec<String> {
-        let cmd = self.cmd.as_deref().unwrap_or_default();
-        let cmd = if command.is_empty() { cmd } else { command };
-        self.entrypoint.iter().flatten().chain(cmd).cloned().collect()
+        let cmd = if command.is_empty() { &self.0.cmd } else { command };
+        self.0.entrypoint.iter().chain(cmd).cloned().collect()
     }
 
     /// Places that are to be writable.
     pub(super) fn volumes(&self) -> impl Iterator<Item = &str> {
-        self.volumes.iter().flatten().map(|(path, _)| path.as_str())
+        self.0.volumes.iter().map(String::as_str)
+    }
+
+    /// The configuration of the minified image: the same but for what was
+    /// asked for.
+    pub(super) fn carried_over(&self, args: &build::Minify, command: &[String]) -> Execution {
+        let mut execution = self.0.clone();
+        if !command.is_empty() {
+            execution.cmd = command.to_vec();
+        }
+        if let Some(user) = &args.user {
+            execution.user.clone_from(user);
+        }
+        for variable in &args.env {
+            let name = |word: &str| word.split('=').next().map(str::to_owned);
+            execution.env.retain(|old| name(old) != name(variable));
+            execution.env.push(variable.clone());
+        }
+        execution
     }
 
     /// The command that tells whether the program is well; empty where there
     /// is none.
     pub(super) fn health_check(&self) -> Vec<BytePath> {
-        let test = self.healthcheck.as_ref().and_then(|check| check.test.as_deref());
-        let words: Vec<&str> = match test {
-            Some([kind, words @ ..]) if kind == "CMD" => words.iter().map(String::as_str).collect(),
-            Some([kind, line]) if kind == "CMD-SHELL" => vec!["/bin/sh", "-c", line],
+        let test = self.0.healthcheck.as_ref().and_then(|check| check.get("Test")?.as_array());
+        let test: Option<Vec<&str>> =
+            test.map(|words| words.iter().filter_map(|word| word.as_str()).collect());
+        let words: Vec<&str> = match test.as_deref() {
+            Some(["CMD", words @ ..]) => words.to_vec(),
+            Some(["CMD-SHELL", line]) => vec!["/bin/sh", "-c", line],
             _ => Vec::new(),
         };
         words.iter().map(|word| BytePath(word.as_bytes().to_vec())).collect()
@@ -98,10 +93,10 @@ impl Settings {
             sysfs: true,
             mqueue: true,
             new_privileges: true,
-            cwd: self.working_dir.clone().unwrap_or_default(),
+            cwd: self.0.working_dir.clone(),
             ..Container::default()
         };
-        let user = args.user.as_ref().or(self.user.as_ref()).filter(|user| !user.is_empty());
+        let user = args.user.as_ref().or(Some(&self.0.user)).filter(|user| !user.is_empty());
         if let Some(user) = user {
             let [passwd, group] = ["/etc/passwd", "/etc/group"].map(|path| read(rootfs, path));
             (container.uid, container.gid, container.groups) =
@@ -115,7 +110,7 @@ impl Settings {
             container.capabilities = OF_DOCKER.into();
         }
         container.env.insert("PATH".to_owned(), bundler::config::PATH.to_owned());
-        for variable in self.env.iter().flatten().chain(&args.env) {
+        for variable in self.0.env.iter().chain(&args.env) {
             let (name, value) = variable
                 .split_once('=')
                 .filter(|(name, _)| !name.is_empty())

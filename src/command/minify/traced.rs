@@ -188,20 +188,4 @@ impl Traced {
         fs::write(path.with_extension("json"), self.record.print()?).with_context(cannot)?;
         Ok(path)
     }
-
-    /// Puts spec and spec.json into the bundle's folder `evidence`, so that the
-    /// runs can be made again. Process ids are left out: equal runs give equal
-    /// bytes.
-    pub(super) fn leave_evidence(&self, bundle: &Path) -> anyhow::Result<()> {
-        let dir = bundle.join("evidence");
-        if dir.join("spec.json").exists() {
-            return Ok(());
-        }
-        fs::create_dir_all(&dir)?;
-        let mut record = self.record.clone();
-        record.files.iter_mut().for_each(|file| file.pid = 0);
-        fs::write(dir.join("spec"), self.spec.print())?;
-        fs::write(dir.join("spec.json"), record.print()?)?;
-        Ok(())
-    }
 }

@@ -1,0 +1,97 @@
+//! Where a proven bundle goes: a directory, or an image.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use bundler::bundle::is_bundle;
+use bundler::image::Destination;
+use bundler::staging::Staging;
+
+use super::input::Input;
+use crate::cli::build;
+use crate::command::image;
+use crate::report::{Advice, Status};
+
+/// The place, looked at before anything is run.
+pub(super) enum Output {
+    /// A bundle directory.
+    Bundle(Staging),
+    /// An image; the path of its layout or archive.
+    Image(PathBuf),
+}
+
+/// Whether the word names an image and not a directory.
+pub(super) fn is_image(output: &OsStr) -> bool {
+    Destination::parse(output).is_ok()
+}
+
+impl Output {
+    /// # Errors
+    /// A directory that is no bundle, or cannot be written.
+    pub(super) fn begin(args: &build::Minify) -> anyhow::Result<Self> {
+        let cannot = || format!("cannot write `{}`", args.output.to_string_lossy());
+        let path = match Destination::parse(&args.output) {
+            Ok(
+                Destination::Layout(path, _)
+                | Destination::OciArchive(path, _)
+                | Destination::DockerArchive(path, _),
+            ) => path,
+            Err(error) if args.output.as_encoded_bytes().contains(&b':') => {
+                return Err(error).with_context(cannot).status(Status::Usage as u8);
+            }
+            Err(_) => {
+                let staging = Staging::begin(Path::new(&args.output), is_bundle);
+                return Ok(Output::Bundle(staging.with_context(cannot)?));
+            }
+        };
+        Ok(Output::Image(std::path::absolute(path).with_context(cannot)?))
+    }
+
+    /// A path beside which there is room for the work.
+    pub(super) fn beside(&self) -> &Path {
+        match self {
+            Output::Bundle(staging) => staging.target(),
+            Output::Image(path) => path,
+        }
+    }
+
+    /// Brings the proven bundle there.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    pub(super) fn hand_over(
+        self,
+        args: &build::Minify,
+        input: &Input,
+        bundle: &Path,
+    ) -> anyhow::Result<()> {
+        let cannot = || format!("cannot write `{}`", args.output.to_string_lossy());
+        let staging = match self {
+            Output::Bundle(staging) => staging,
+            Output::Image(_) => {
+                let source = build::Source {
+                    specs: vec![bundle.to_owned()],
+                    root: "/".into(),
+                    allow_missing: true,
+                    listed: false,
+                };
+                let words = args.command.iter().map(|word| word.to_string_lossy().into_owned());
+                let command: Vec<String> = words.collect();
+                let carried_over = || input.settings.carried_over(args, &command);
+                let carried_over = input.is_image.then(carried_over);
+                return image::write(&build::Image::of(source, &args.output), carried_over);
+            }
+        };
+        for entry in fs::read_dir(bundle).with_context(cannot)? {
+            let entry = entry.with_context(cannot)?;
+            let place = staging.dir().join(entry.file_name());
+            fs::rename(entry.path(), place).with_context(cannot)?;
+        }
+        let dir = fs::File::open(staging.dir()).with_context(cannot)?;
+        rustix::fs::syncfs(dir).with_context(cannot)?;
+        staging.commit().with_context(cannot)?;
+        Ok(())
+    }
+}

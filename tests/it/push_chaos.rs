@@ -199,7 +199,7 @@ fn disk_too_small() {
         sandbox.write("large/rootfs/noise", trial.random.noise(25_000_000));
         sandbox.write("large/config.json", CONFIG);
         let large = ["--delta=never", "--name", "web", "large", "node"];
-        trial.node.push(&large).status(3).says("bytes are needed").says("vzpush gc");
+        trial.node.push(&large).status(3).says("are needed, and the disk has").says("vzpush gc");
         let fits = trial.random.noise(11_000_000);
         sandbox.write("fits/rootfs/noise", fits);
         sandbox.write("fits/config.json", CONFIG);

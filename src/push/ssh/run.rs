@@ -1,7 +1,8 @@
 //! A script of `sh` on a node, without the receiver.
 
 use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use std::net::Shutdown;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -27,12 +28,11 @@ impl Ssh {
     /// When the node cannot be reached or logged in to, or the script fails.
     pub fn run(&self, node: &Node, script: &str, patience: Duration) -> anyhow::Result<String> {
         let mut ssh = self.command(node, "exec sh -s", &[]);
-        ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let (running, mut stdin, stdout) = process::start(&mut ssh)?;
         running.expect_within(self.connect_timeout + LOGIN + patience);
         // Where ssh ended before it read this, its own words say why.
         let _ = stdin.write_all(script.as_bytes());
-        drop(stdin);
+        let _ = stdin.shutdown(Shutdown::Write);
         let mut out = Vec::new();
         let read = stdout.take(MAX_OUTPUT).read_to_end(&mut out);
         let late = running.was_late();

@@ -1,7 +1,10 @@
 //! A memory cgroup that sessions of a node run in, page cache counted.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use crate::sandbox::say;
 
@@ -29,9 +32,19 @@ impl MemoryGroup {
         Some(MemoryGroup { dir, limit })
     }
 
-    /// Sets how much memory there is from now on.
+    /// Sets how much memory there is from now on, or somewhat more: version 1 answers
+    /// EBUSY as long as so little cannot be had.
     pub fn limit(&self, bytes: u64) {
-        fs::write(self.dir.join(self.limit), bytes.to_string()).unwrap();
+        for more in 0..64 {
+            let bytes = bytes + (more << 18);
+            match fs::write(self.dir.join(self.limit), bytes.to_string()) {
+                Err(e) if e.kind() == ErrorKind::ResourceBusy => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                written => return written.unwrap(),
+            }
+        }
+        panic!("the group's memory cannot be limited to {bytes} bytes");
     }
 
     /// A line of sshd's configuration that puts each session into the group.

@@ -155,6 +155,8 @@ pub(super) struct Done {
 pub(super) struct Verdict {
     scenarios: Vec<Done>,
     comparison: Comparison,
+    /// What may be otherwise on another machine.
+    of_machine: Vec<String>,
 }
 
 impl Verdict {
@@ -219,7 +221,7 @@ pub(super) fn check(
         second = second.unite(report.record);
     }
     let places = places::Roots::open(&bundle.dir.join("rootfs"), &bundle.spec, first, original)?;
-    let mut comparison = compare::compare(first, &second, &places);
-    comparison.warnings.extend(source::only_seen_here(first, &second.host));
-    Ok(Verdict { scenarios: done, comparison })
+    let comparison = compare::compare(first, &second, &places);
+    let of_machine = source::only_seen_here(first, &second.host);
+    Ok(Verdict { scenarios: done, comparison, of_machine })
 }

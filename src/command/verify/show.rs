@@ -16,6 +16,9 @@ pub(super) fn print(args: &build::Verify, verdict: &Verdict) -> anyhow::Result<(
         return report::data(&text);
     }
     verdict.say_warnings();
+    for warning in &verdict.of_machine {
+        report::warn("vzbuild", warning);
+    }
     report::data(text(verdict).as_bytes())
 }
 
@@ -30,7 +33,8 @@ impl Verdict {
         json(self)
     }
 
-    /// Prints what differs and is no fault of the bundle.
+    /// Prints what differs and is no fault of the bundle; what the machine may have
+    /// caused is left to those who did not say it when they made the bundle.
     pub(in crate::command) fn say_warnings(&self) {
         for warning in &self.comparison.warnings {
             report::warn("vzbuild", warning);
@@ -203,6 +207,6 @@ fn json(verdict: &Verdict) -> Value {
         "otherCourses": found.courses.iter().map(finding).collect::<Vec<_>>(),
         "notListening": found.ports,
         "onlySecondFound": found.found,
-        "warnings": found.warnings,
+        "warnings": found.warnings.iter().chain(&verdict.of_machine).collect::<Vec<_>>(),
     })
 }

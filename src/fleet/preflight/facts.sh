@@ -70,6 +70,9 @@ t=$(mktemp -d "${TMPDIR:-/tmp}/vz-preflight.XXXXXX") || exit 1
 clean() { rm -rf "$t"; }
 trap clean EXIT
 trap 'exit 1' INT TERM HUP
+# What others leave (podman, as an ordinary user) goes with it.
+TMPDIR=$t
+export TMPDIR
 fact try.userns "$(yes_no unshare -U true)"
 fact try.overlay "$(mkdir "$t/l" "$t/u" "$t/w" "$t/m" && yes_no unshare -m mount -t overlay -o "lowerdir=$t/l,upperdir=$t/u,workdir=$t/w" overlay "$t/m")"
 fact try.nftables "$(yes_no unshare -n nft add table inet vz-preflight)"

@@ -3,5 +3,5 @@
 pub mod build;
 pub mod master;
 pub mod push;
-mod quantity;
+pub(crate) mod quantity;
 pub mod strace;

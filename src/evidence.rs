@@ -19,7 +19,6 @@ use std::collections::BTreeSet;
 
 use bundler::assemble::Digests;
 use bundler::{DiffId, Layer, Packages, RootPath};
-use serde::Serialize;
 use tracer::{Record, Spec};
 
 use crate::command::source::Gathered;
@@ -141,22 +140,16 @@ impl Inventory {
         let mut add =
             |name, media_type, bytes| documents.push(Document { name, media_type, bytes });
         let left_out = left_out::document(subject, packages, &census);
-        add("left-out.json", "application/vnd.vz.left-out+json", json(&left_out)?);
+        add("left-out.json", "application/vnd.vz.left-out+json", report::json_text(&left_out)?);
         let account = Account { subject, packages, census: &census, rows: &rows };
         let spdx = spdx::document(account);
-        add("sbom.spdx.json", "application/spdx+json", json(&spdx)?);
+        add("sbom.spdx.json", "application/spdx+json", report::json_text(&spdx)?);
         let cyclonedx = cyclonedx::document(account);
-        add("sbom.cdx.json", "application/vnd.cyclonedx+json", json(&cyclonedx)?);
+        add("sbom.cdx.json", "application/vnd.cyclonedx+json", report::json_text(&cyclonedx)?);
         let files = files::document(subject, packages, &census, rows);
-        add("files.json", "application/vnd.vz.files+json", json(&files)?);
+        add("files.json", "application/vnd.vz.files+json", report::json_text(&files)?);
         Ok(documents)
     }
-}
-
-fn json(value: &impl Serialize) -> anyhow::Result<Vec<u8>> {
-    let mut text = serde_json::to_vec_pretty(value)?;
-    text.push(b'\n');
-    Ok(text)
 }
 
 /// The specs, united.

@@ -162,10 +162,18 @@ pub fn data(bytes: &[u8]) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// As [`data`].
-pub fn json(value: &serde_json::Value) -> anyhow::Result<()> {
+pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    data(&json_text(value)?)
+}
+
+/// A value as JSON, indented, with a newline at the end.
+///
+/// # Errors
+/// When it has no form in JSON.
+pub fn json_text(value: &impl serde::Serialize) -> serde_json::Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value)?;
     text.push(b'\n');
-    data(&text)
+    Ok(text)
 }
 
 /// Whether standard output is a terminal.

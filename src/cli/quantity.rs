@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Reads `4096`, `64K`, `256M`, `1G` (powers of 1024), in bytes.
-pub(super) fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let (digits, unit) = split(
         text.trim_end_matches(['B', 'b', 'i']),
         &[('k', 1 << 10), ('m', 1 << 20), ('g', 1 << 30)],

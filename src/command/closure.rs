@@ -20,9 +20,7 @@ pub fn run(args: &build::Closure) -> anyhow::Result<ExitCode> {
     let gathered = gather(&args.source)?;
     let closure = &gathered.closure;
     if args.json {
-        let mut text = serde_json::to_vec_pretty(&describe(closure, &gathered.rootfs))?;
-        text.push(b'\n');
-        report::data(&text)?;
+        report::json(&describe(closure, &gathered.rootfs))?;
     } else {
         report::data(&list(closure, &gathered.rootfs).print())?;
         gathered.say_warnings();

@@ -270,8 +270,6 @@ impl Differences {
             "onlyB": all(&self.only_b),
             "changed": self.changed.iter().map(changed).collect::<Vec<_>>(),
         });
-        let mut text = serde_json::to_vec_pretty(&value)?;
-        text.push(b'\n');
-        Ok(text)
+        Ok(report::json_text(&value)?)
     }
 }

@@ -46,7 +46,7 @@ pub fn run(args: &Explain) -> anyhow::Result<ExitCode> {
     if let Some(place) = place {
         let chain = chain(&gathered.closure, &place);
         let text = if args.json {
-            json_lines(&json!(
+            report::json_text(&json!(
                 chain.iter().map(|link| describe(&gathered, link)).collect::<Vec<_>>()
             ))?
         } else {
@@ -57,7 +57,9 @@ pub fn run(args: &Explain) -> anyhow::Result<ExitCode> {
     }
     let text = absent(&gathered, path);
     if args.json {
-        report::data(&json_lines(&json!({ "path": bytes(path), "in": false, "text": text }))?)?;
+        report::data(&report::json_text(
+            &json!({ "path": bytes(path), "in": false, "text": text }),
+        )?)?;
     } else {
         report::say("vzbuild", text);
     }
@@ -143,16 +145,12 @@ fn all(closure: &Closure, as_json: bool) -> anyhow::Result<Vec<u8>> {
             let from = why.reason.from().map(|from| bytes(from.as_bytes()));
             json!({ "path": bytes(path.as_bytes()), "reason": kind(&why.reason), "from": from })
         };
-        return json_lines(&json!(closure.entries.iter().map(entry).collect::<Vec<_>>()));
+        return Ok(report::json_text(&json!(
+            closure.entries.iter().map(entry).collect::<Vec<_>>()
+        ))?);
     }
     let line = |(path, why): (&RootPath, &Why)| format!("{path}: {}\n", why.reason);
     Ok(closure.entries.iter().map(line).collect::<String>().into())
-}
-
-fn json_lines(value: &Value) -> anyhow::Result<Vec<u8>> {
-    let mut text = serde_json::to_vec_pretty(value)?;
-    text.push(b'\n');
-    Ok(text)
 }
 
 /// Why a path is not in, as far as can be told, and what is near.

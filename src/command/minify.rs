@@ -144,15 +144,14 @@ fn say(
     if args.json {
         let size = |size: Size| json!({ "files": size.files, "bytes": size.bytes });
         let written = verdict.is_equal().then_some(&output);
-        let text = serde_json::to_vec_pretty(&json!({
+        return report::json(&json!({
             "image": args.image.to_string_lossy(),
             "output": written,
             "before": size(input.size),
             "after": size(after),
             "rounds": rounds,
             "verdict": verdict.json(),
-        }))?;
-        return report::data(&[text, b"\n".to_vec()].concat());
+        }));
     }
     verdict.say_warnings();
     let mut text = verdict.text();

@@ -29,9 +29,7 @@ pub fn run(args: &build::Report) -> anyhow::Result<ExitCode> {
         model.changes = Some(changes::between(&Model::read(old)?, &model));
     }
     if args.json {
-        let mut text = serde_json::to_vec_pretty(&model)?;
-        text.push(b'\n');
-        report::data(&text)?;
+        report::json(&model)?;
         return Ok(Status::Done.into());
     }
     let page = page::write(&model);

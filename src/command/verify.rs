@@ -27,9 +27,9 @@ pub(super) use self::show::end_in_words;
 use super::scenario::{self, Request};
 use super::source;
 use crate::cli::build;
-use crate::interrupt;
 use crate::report::{Advice, Status};
 use crate::runner::around::{Around, Overlay};
+use crate::{evidence, interrupt};
 
 /// Runs, compares, says; with `--fix` mends and repeats.
 ///
@@ -75,7 +75,7 @@ fn first_run(args: &build::Verify) -> anyhow::Result<Record> {
         first = first.unite(record);
     }
     if args.spec.is_empty() {
-        let path = args.bundle.join("evidence/spec.json");
+        let path = args.bundle.join(evidence::FOLDER).join("spec.json");
         let text = fs::read(&path)
             .with_context(|| {
                 format!("the first run is not known: cannot read `{}`", path.display())

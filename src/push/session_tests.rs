@@ -69,6 +69,19 @@ impl Write for Cut {
     }
 }
 
+fn push_of<'a>(bundle: &'a Bundle, deltas: &'a Deltas<'a>, mode: Mode) -> Push<'a> {
+    Push {
+        bundle,
+        name: "web",
+        deltas,
+        mode,
+        keep: 3,
+        plan: false,
+        receiver: "r",
+        progress: &|_| (),
+    }
+}
+
 impl World {
     fn new() -> Self {
         // In memory where that can be: these tests make thousands of files.
@@ -101,16 +114,7 @@ impl World {
         let bundle = Bundle::open(dir)?;
         let cache = Cache::new(self.dir.path().join("cache"));
         let deltas = Deltas::new(&bundle, &cache);
-        let push = Push {
-            bundle: &bundle,
-            name: "web",
-            deltas: &deltas,
-            mode,
-            keep: 3,
-            plan: false,
-            receiver: "r",
-            progress: &|_| (),
-        };
+        let push = push_of(&bundle, &deltas, mode);
         let (near, far) = UnixStream::pair()?;
         let store = self.store.clone();
         let node = thread::spawn(move || {

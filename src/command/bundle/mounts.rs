@@ -13,6 +13,7 @@ use oci_spec::runtime::Spec;
 use tracer::record::BytePath;
 
 use crate::cli::build::Bundle;
+use crate::cli::quantity;
 use crate::command::source::Gathered;
 use crate::command::strace::foreign::OF_THE_MACHINE;
 use crate::report::{self, Advice, Status};
@@ -228,7 +229,7 @@ pub(in crate::command) fn volume(word: &OsStr) -> anyhow::Result<Bind> {
 fn tmpfs(word: &OsStr) -> anyhow::Result<(RootPath, u64)> {
     let word = text(word.as_encoded_bytes(), "tmpfs")?;
     let (path, size) = match word.split_once(':') {
-        Some((path, size)) => (path, parse_size(size)),
+        Some((path, size)) => (path, quantity::size(size).ok().filter(|&bytes| bytes > 0)),
         None => (word.as_str(), Some(ROOM)),
     };
     let size = size
@@ -238,18 +239,6 @@ fn tmpfs(word: &OsStr) -> anyhow::Result<(RootPath, u64)> {
         .with_context(|| format!("--tmpfs `{word}`"))
         .status(Status::Usage as u8)?;
     Ok((path, size))
-}
-
-fn parse_size(text: &str) -> Option<u64> {
-    let lower = text.to_ascii_lowercase();
-    let unit = match lower.chars().last()? {
-        'k' => 10,
-        'm' => 20,
-        'g' => 30,
-        _ => 0,
-    };
-    let digits = lower.trim_end_matches(['k', 'm', 'g']);
-    digits.parse::<u64>().ok()?.checked_mul(1 << unit).filter(|&bytes| bytes > 0)
 }
 
 #[cfg(test)]

@@ -11,9 +11,7 @@ use crate::report;
 /// Prints it: text or JSON to standard output, warnings to standard error.
 pub(super) fn print(args: &build::Verify, verdict: &Verdict) -> anyhow::Result<()> {
     if args.json {
-        let mut text = serde_json::to_vec_pretty(&json(verdict))?;
-        text.push(b'\n');
-        return report::data(&text);
+        return report::json(&json(verdict));
     }
     verdict.say_warnings();
     for warning in &verdict.of_machine {

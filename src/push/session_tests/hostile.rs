@@ -46,30 +46,28 @@ fn a_hostile_sender_gets_nothing_in_place() {
     assert!(!world.dir.path().join("up").exists());
 }
 
-/// A node that finds damage whatever is sent to it does not hold the sender.
-#[test]
-fn a_node_that_is_always_damaged_is_given_up() {
+/// Pushes a bundle to a node that claims to have `revisions` (its id where there are
+/// none) and goes on as `node` does; returns the error, and what that returned.
+fn meet<T: Send + 'static>(
+    revisions: &[&str],
+    node: impl FnOnce(&mut Link) -> T + Send + 'static,
+) -> (String, T) {
     let world = World::new();
     let dir = world.bundle("b", &[("a", noise(10_000, 1))]);
     let bundle = Bundle::open(&dir).unwrap();
     let cache = Cache::new(world.dir.path().join("cache"));
     let deltas = Deltas::new(&bundle, &cache);
-    let push = Push {
-        bundle: &bundle,
-        name: "web",
-        deltas: &deltas,
-        mode: Mode::Auto,
-        keep: 3,
-        plan: false,
-        receiver: "r",
-        progress: &|_| (),
-    };
+    let push = push_of(&bundle, &deltas, Mode::Auto);
     let (near, far) = UnixStream::pair().unwrap();
+    let mut revisions: Vec<String> = revisions.iter().map(|id| (*id).to_owned()).collect();
+    if revisions.is_empty() {
+        revisions.push(bundle.id.clone());
+    }
     let have = Have {
         version: VERSION,
         receiver: "r".into(),
         arch: String::new(),
-        revisions: vec![bundle.id.clone()],
+        revisions,
         current: None,
         partial: None,
         empty: false,
@@ -77,6 +75,23 @@ fn a_node_that_is_always_damaged_is_given_up() {
     let node = thread::spawn(move || {
         let mut link = link(&far, far.try_clone().unwrap());
         link.say(&Reply::Have(have)).unwrap();
+        node(&mut link)
+    });
+    let mut link = link(&near, near.try_clone().unwrap());
+    link.say(&push.hello()).unwrap();
+    let error = push.run(&mut link, Duration::ZERO).unwrap_err();
+    near.shutdown(Shutdown::Both).unwrap();
+    (format!("{error:#}"), node.join().unwrap())
+}
+
+fn damaged() -> Reply {
+    Reply::Damaged { files: vec![], found: 1, all: true }
+}
+
+/// A node that finds damage whatever is sent to it does not hold the sender.
+#[test]
+fn a_node_that_is_always_damaged_is_given_up() {
+    let (_, offers) = meet(&[], |link| {
         let mut offers = 0;
         while let Ok(frame) = link.receive() {
             let offer = serde_json::from_slice::<Offer>(&frame.payload);
@@ -84,35 +99,15 @@ fn a_node_that_is_always_damaged_is_given_up() {
                 continue;
             }
             offers += 1;
-            let _ = link.say(&Reply::Damaged { files: vec![], found: 1, all: true });
+            let _ = link.say(&damaged());
         }
         offers
     });
-    let mut link = link(&near, near.try_clone().unwrap());
-    link.say(&push.hello()).unwrap();
-    assert!(push.run(&mut link, Duration::ZERO).is_err());
-    near.shutdown(Shutdown::Both).unwrap();
-    assert!(node.join().unwrap() <= 3);
+    assert!(offers <= 3);
 }
 
 #[test]
 fn a_hostile_receiver_gets_an_error_and_no_files_it_should_not() {
-    let world = World::new();
-    let dir = world.bundle("b", &[("a", noise(10_000, 1))]);
-    let bundle = Bundle::open(&dir).unwrap();
-    let cache = Cache::new(world.dir.path().join("cache"));
-    let deltas = Deltas::new(&bundle, &cache);
-    let push = Push {
-        bundle: &bundle,
-        name: "web",
-        deltas: &deltas,
-        mode: Mode::Auto,
-        keep: 3,
-        plan: false,
-        receiver: "r",
-        progress: &|_| (),
-    };
-    let damaged = || Reply::Damaged { files: vec![], found: 1, all: true };
     let need = |first| Reply::Need { runs: vec![(first, 1, 0)], more: false, damaged: 0 };
     let receipt =
         Reply::Receipt(crate::push::protocol::Receipt { target: "x".into(), ..Default::default() });
@@ -122,28 +117,11 @@ fn a_hostile_receiver_gets_an_error_and_no_files_it_should_not() {
         (receipt, "need"),
         (damaged(), "need"),
     ] {
-        let (near, far) = UnixStream::pair().unwrap();
-        let have = Have {
-            version: VERSION,
-            receiver: "r".into(),
-            arch: String::new(),
-            revisions: vec!["1".repeat(64), "../../x".into()],
-            current: None,
-            partial: None,
-            empty: false,
-        };
-        let node = thread::spawn(move || {
-            let mut link = link(&far, far.try_clone().unwrap());
-            link.say(&Reply::Have(have)).unwrap();
+        let (error, ()) = meet(&[&"1".repeat(64), "../../x"], move |link| {
             link.say(&second).unwrap();
             link.say(&Reply::Need { runs: vec![], more: false, damaged: 0 }).unwrap();
             while link.receive().is_ok() {}
         });
-        let mut link = link(&near, near.try_clone().unwrap());
-        link.say(&push.hello()).unwrap();
-        let error = push.run(&mut link, Duration::ZERO).unwrap_err();
-        near.shutdown(Shutdown::Both).unwrap();
-        node.join().unwrap();
-        assert!(format!("{error:#}").contains(expected), "{error:#}");
+        assert!(error.contains(expected), "{error}");
     }
 }

@@ -29,6 +29,7 @@ pub mod tar_header;
 pub mod tar_reader;
 #[cfg(test)]
 mod testing;
+pub mod time;
 pub mod tree;
 pub mod writable;
 pub mod xattr;

@@ -122,7 +122,7 @@ pub(super) fn document(account: Account<'_>) -> Document<'_> {
                 kind: "container",
                 version: subject.diff_id.to_string(),
             },
-            timestamp: created::rfc3339(created::time(subject.created, subject.layer)),
+            timestamp: created::time(subject),
             tools: Tools { components: [tool] },
         },
         serial_number: serial_number(subject.diff_id),

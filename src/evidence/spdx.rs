@@ -118,7 +118,7 @@ struct Relationship {
 
 pub(super) fn document(account: Account<'_>) -> Document<'_> {
     let Account { subject, packages, census, rows } = account;
-    let created = created::rfc3339(created::time(subject.created, subject.layer));
+    let created = created::time(subject);
     let id = hex(subject.diff_id.as_bytes());
     let mut of_package: HashMap<u32, Vec<&Row<'_>>> = HashMap::new();
     let mut files = Vec::new();

@@ -10,15 +10,14 @@ mod index;
 mod layout;
 mod oci;
 mod place;
-mod time;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::time::rfc3339;
 pub use compress::Compression;
 use place::Place;
-pub use time::rfc3339;
 
 use super::config::{History, ImageConfig};
 use super::destination::Destination;

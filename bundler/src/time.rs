@@ -1,4 +1,4 @@
-//! Times as images write them.
+//! Times as images and documents write them.
 
 /// Returns `seconds` since 1970 as RFC 3339 has it, in UTC; a time before year 0
 /// or after year 9999, which it has no form for, as the nearest that it has.

@@ -9,6 +9,7 @@ pub mod groups;
 pub mod missing;
 pub mod on_node;
 pub mod plan;
+pub mod playbook;
 pub mod pod;
 pub mod preflight;
 pub mod quantity;

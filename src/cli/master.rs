@@ -57,6 +57,8 @@ pub enum Verb {
     Deploy(Deploy),
     /// Say where nodes differ from what is wished; status 1 where they do
     Diff(Select),
+    /// Write an Ansible playbook that does the same deployment
+    Playbook(Playbook),
     /// List the containers that are on the nodes
     Ps(Select),
     /// Print what a pod logged
@@ -123,6 +125,24 @@ pub struct Deploy {
     #[arg(short = 'P', long, value_name = "N", default_value_t = 5,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub parallel: usize,
+}
+
+/// `playbook`.
+#[derive(ArgGroup, Clone, Debug, PartialEq)]
+#[command(after_help = "\
+The nodes are asked what they are, and nothing is put onto them. Ansible needs python3 there.
+What the playbook leaves on a node is what `vzmaster deploy` leaves there.
+
+Example:
+  vzmaster playbook site-playbook
+  ansible-playbook -i site-playbook/hosts.ini site-playbook/deploy.yaml")]
+pub struct Playbook {
+    /// Directory to write; an earlier playbook there is replaced
+    #[arg(value_name = "DIR")]
+    pub target: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub select: Select,
 }
 
 /// A pod, on all hosts or some.

@@ -8,6 +8,7 @@ mod gather;
 mod logs;
 mod node;
 mod plan;
+mod playbook;
 mod preflight;
 mod ps;
 mod rollback;
@@ -31,6 +32,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Verb::Plan(plan) => plan::plan(args, plan),
         Verb::Diff(select) => plan::diff(args, select),
         Verb::Deploy(deploy) => deploy::run(args, deploy),
+        Verb::Playbook(playbook) => playbook::run(args, playbook),
         Verb::Ps(select) => ps::run(args, select),
         Verb::Logs(logs) => logs::run(args, logs),
         Verb::Exec(exec) => exec::run(args, exec),

@@ -23,6 +23,7 @@ mod layer;
 mod ldd;
 mod master;
 mod master_nodes;
+mod master_playbook;
 mod minify;
 mod programs;
 mod push;

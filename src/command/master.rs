@@ -6,6 +6,7 @@ mod directory;
 mod exec;
 mod gather;
 mod logs;
+mod newnode;
 mod node;
 mod plan;
 mod playbook;
@@ -29,6 +30,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.verb {
         Verb::Validate => validate::run(args),
         Verb::Preflight(preflight) => preflight::run(args, preflight),
+        Verb::Newnode(newnode) => newnode::run(args, newnode),
         Verb::Plan(plan) => plan::plan(args, plan),
         Verb::Diff(select) => plan::diff(args, select),
         Verb::Deploy(deploy) => deploy::run(args, deploy),

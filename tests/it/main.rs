@@ -22,6 +22,7 @@ mod image_out;
 mod layer;
 mod ldd;
 mod master;
+mod master_newnode;
 mod master_nodes;
 mod master_playbook;
 mod minify;

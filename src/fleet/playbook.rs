@@ -11,8 +11,6 @@
 //! What it leaves on a node is what `vzmaster deploy` leaves there, so either finds
 //! nothing to do after the other.
 
-mod yaml;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
@@ -22,6 +20,7 @@ use super::preflight::SYSTEMD_BACK_OFF;
 use super::render::Machine;
 use super::revision::{Placed, RECORD, Record, Revision};
 use super::unit;
+use super::yaml::write;
 use crate::push::target::Node;
 
 /// How `deploy.yaml` begins, by which a playbook of ours is known.
@@ -131,7 +130,13 @@ pub fn host_vars(
         "vz_bundles": bundles.iter().map(bundle).collect::<Vec<_>>(),
         "vz_pods": pods,
     });
-    Ok(yaml::document(&vars))
+    // What Ansible would take for a template is marked as none.
+    let mark = |text: &str| match ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)) {
+        true => "!unsafe ",
+        false => "",
+    };
+    let head = "# Written by `vzmaster playbook`, which writes it anew.\n---\n";
+    Ok(format!("{head}{}", write::text(&vars, &mark)))
 }
 
 fn pod(revision: &Revision, record: &Record, machine: &Machine) -> Value {

@@ -26,6 +26,7 @@ use super::link::Link;
 use super::target::Node;
 use crate::process::command;
 use crate::report::Advice;
+pub(crate) use diagnosis::was_denied;
 use process::Running;
 pub(crate) use script::greeting;
 
@@ -80,8 +81,8 @@ pub struct Session {
 }
 
 impl Ssh {
-    /// A command for `node` that runs `remote` there.
-    fn command(&self, node: &Node, remote: &str, more: &[&str]) -> Command {
+    /// A command for `node` that runs `remote` there; `more` are flags of ssh.
+    pub(crate) fn command(&self, node: &Node, remote: &str, more: &[&str]) -> Command {
         let mut ssh = command("ssh");
         ssh.arg("-T").args(more);
         if let Some(config) = &self.config {
@@ -256,12 +257,14 @@ impl Ssh {
             return Mute.into();
         }
         let facts = diagnosis::Facts { status, said: &said, late };
-        let key = || {
-            let ssh = &mut self.command(node, "true", &["-v"]);
-            diagnosis::host_key(ssh)
-        };
+        let key = || self.host_key(node);
         let pin = self.words(node);
         diagnosis::explain(&facts, error, key, &pin, node)
+    }
+
+    /// Type and fingerprint of the host key that a node shows, if it shows one.
+    pub(crate) fn host_key(&self, node: &Node) -> Option<String> {
+        diagnosis::host_key(&mut self.command(node, "true", &["-v"]))
     }
 
     /// What a user types to reach the node as this does.

@@ -7,6 +7,7 @@ pub mod deployment;
 pub mod fields;
 pub mod groups;
 pub mod missing;
+pub mod network;
 pub mod newnode;
 pub mod on_node;
 pub mod plan;

@@ -8,6 +8,7 @@ pub mod fields;
 pub mod groups;
 pub mod kubernetes;
 pub mod missing;
+pub mod network;
 pub mod newnode;
 pub mod on_node;
 pub mod plan;

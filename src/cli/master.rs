@@ -92,6 +92,17 @@ pub enum Verb {
     /// The end of a deployment that runs on the node
     #[command(hide = true)]
     Node(Greeted),
+    /// What takes back a deployment that nobody ends, on the node
+    #[command(hide = true)]
+    Guard(Guard),
+}
+
+/// `guard`.
+#[derive(ArgGroup, Clone, Debug, PartialEq)]
+pub struct Guard {
+    /// Which pod
+    #[arg(long, value_name = "POD")]
+    pub pod: String,
 }
 
 /// What the far end of a session is started with.

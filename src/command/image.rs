@@ -9,13 +9,13 @@ use std::process::ExitCode;
 use bundler::AssembleError;
 use bundler::image::base::{self, Content};
 use bundler::image::{
-    Compression, Destination, Execution, ImageConfig, ImageName, NewImage, NewLayer, Watch,
-    WriteError,
+    Compression, Destination, Documents, Execution, ImageConfig, ImageName, NewImage, NewLayer,
+    Watch, WriteError,
 };
 
 use crate::cli::build;
 use crate::report::{Advice, Status};
-use crate::{interrupt, progress, report};
+use crate::{interrupt, progress};
 
 use super::bundle::latest_time;
 use content::Source;
@@ -46,27 +46,29 @@ pub(super) fn write(args: &build::Image, carried_over: Option<Execution>) -> any
     let name = args.name.as_deref().map(str::parse).transpose();
     let name: Option<ImageName> = name.status(Status::Usage as u8)?;
     let created = latest_time()?;
-    let Source { rootfs, mut layer, mut execution, artifacts, not_in_image } =
-        content::open(args, created)?;
+    let Source { files, artifacts, mut execution, not_in_image } = content::open(args, created)?;
+    let Content { layer, rootfs } = files.content();
     if let Some(carried_over) = carried_over {
         execution = carried_over;
     }
     flags::apply(args, &mut execution)?;
-    flags::warn(args, &destination, &layer, &execution, &not_in_image);
+    flags::warn(args, &destination, layer, &execution, &not_in_image);
 
     let base = args.base_layer.as_deref().map(|base| content::open_base(base, args, created));
     let base = base.transpose()?;
-    let (files, bytes) = (summary::files(&layer), layer.bytes());
-    if let Some(base) = &base {
+    let beyond = base.as_ref().map(|base| {
         let base = Content { layer: &base.layer, rootfs: &base.rootfs };
-        layer = base::beyond(Content { layer: &layer, rootfs: &rootfs }, base)?;
-    }
+        base::beyond(files.content(), base)
+    });
+    let beyond = beyond.transpose()?;
     let below = base.as_ref().map(|base| NewLayer {
         layer: &base.layer,
         rootfs: &base.rootfs,
         created_by: CREATED_BY_BASE,
     });
-    let above = NewLayer { layer: &layer, rootfs: &rootfs, created_by: CREATED_BY };
+    let above = beyond.as_ref().unwrap_or(layer);
+    let above = NewLayer { layer: above, rootfs, created_by: CREATED_BY };
+    let documents = files.documents();
     let image = NewImage {
         layers: below.into_iter().chain([above]).collect(),
         config: ImageConfig { config: execution, ..ImageConfig::default() },
@@ -74,6 +76,7 @@ pub(super) fn write(args: &build::Image, carried_over: Option<Execution>) -> any
         compression: compression(args.compression),
         name,
         artifacts,
+        documents: documents.as_ref().map(|make| make as &Documents<'_>),
         sync: !args.no_sync,
     };
     let total = image.layers.iter().map(|layer| layer.layer.bytes()).sum();
@@ -82,10 +85,7 @@ pub(super) fn write(args: &build::Image, carried_over: Option<Execution>) -> any
     let watch = Watch { progress: Some(&|bytes| bar.inc(bytes)), stop: Some(&stop) };
     let written = bundler::image::write(&destination, &image, watch).map_err(explain)?;
     bar.finish_and_clear();
-    if !image.artifacts.is_empty() && written.artifacts.is_empty() {
-        let why = "the bundle's evidence is left out: archives have no place for it, oci: has";
-        report::warn("vzbuild", why);
-    }
+    let (files, bytes) = (summary::files(layer), layer.bytes());
     Summary { args, destination: &destination, image: &image, written: &written, files, bytes }
         .report()
 }

@@ -50,5 +50,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Verb::History(pod) => rollback::history(args, pod),
         Verb::Receive(greeted) => receive::run(&greeted.hello, &args.ssh),
         Verb::Node(greeted) => node::run(&greeted.hello, &args.ssh),
+        Verb::Guard(guard) => node::guard(&guard.pod, &args.ssh),
     }
 }

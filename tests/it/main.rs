@@ -17,6 +17,7 @@ mod evidence;
 mod explain;
 mod help;
 mod image_engines;
+mod image_evidence;
 mod image_in;
 mod image_out;
 mod layer;

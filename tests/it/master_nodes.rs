@@ -8,6 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::sandbox::{Finished, Need, Sandbox, reduced, require};
 
+mod load;
+
 /// The nodes are the same for all tests.
 static NODES: Mutex<()> = Mutex::new(());
 
@@ -101,8 +103,14 @@ impl Nodes {
         self.on(node, &format!("bash -c \"{get}\"")).success().stdout()
     }
 
+    /// The unit of the pod's only container.
+    fn unit(&self, node: &str) -> String {
+        let unit = self.on(node, "cd /etc/systemd/system && echo vz-vz-test.httpd.*.service");
+        unit.success().stdout().trim().to_owned()
+    }
+
     fn forget(&self) {
-        let line = "systemctl stop 'vz-vz-test.*' 2>/dev/null; rm -rf /etc/vz/pods/vz-test /etc/systemd/system/vz-vz-test.* /etc/systemd/system/*/vz-vz-test.*; systemctl daemon-reload";
+        let line = "systemctl stop 'vz-vz-test.*' 2>/dev/null; rm -rf /etc/vz/pods/vz-test /run/vz/*/vz-test /run/vz/try/vz-vz-test.* /etc/systemd/system/vz-vz-test.* /etc/systemd/system/*/vz-vz-test.*; nft 'add table ip vz-vz-test; delete table ip vz-vz-test'; systemctl daemon-reload";
         for node in &self.names {
             self.on(node, line).success();
         }
@@ -182,7 +190,7 @@ fn verbs_reach_the_pod_and_drift_is_seen() {
 
     one(&["stop", "vz-test"]).success();
     let drift = one(&["diff"]).status(1).stdout();
-    assert!(drift.contains("vz-vz-test.httpd.service is inactive"), "{drift}");
+    assert!(drift.contains("service is inactive"), "{drift}");
     one(&["start", "vz-test"]).success();
     one(&["diff"]).success();
     one(&["kill", "vz-test"]).success();
@@ -218,7 +226,7 @@ fn a_program_has_its_time_of_grace_and_comes_back_when_it_is_killed() {
     let first = nodes.names[0].clone();
     let one = |args: &[&str]| nodes.vzmaster(&[args, &["-l", &first]].concat());
     one(&["deploy", "-y"]).success();
-    let unit = "vz-vz-test.httpd.service";
+    let unit = nodes.unit(&first);
     let log = |since: &str, text: &str| {
         let line = format!(
             "journalctl --cursor-file=/run/vz-test.cursor -o cat -u {unit} | grep -c '{text}' || true"

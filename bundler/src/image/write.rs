@@ -14,6 +14,7 @@ mod place;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::time::rfc3339;
 pub use compress::Compression;
@@ -22,7 +23,7 @@ use place::Place;
 use super::config::{History, ImageConfig};
 use super::destination::Destination;
 use super::name::ImageName;
-use crate::assemble::{AssembleError, Sinks, assemble};
+use crate::assemble::{AssembleError, Digests, Sinks, assemble};
 use crate::digest::{BlobDigest, BlobHasher, DiffId};
 use crate::layer::{Layer, Node};
 use crate::rootfs::Rootfs;
@@ -66,10 +67,13 @@ pub enum WriteError {
     /// A reference that is no name for docker.
     #[error(transparent)]
     Name(#[from] super::name::NameError),
+    /// The documents about the image could not be made.
+    #[error("cannot make the documents about the image")]
+    Documents(#[source] io::Error),
 }
 
 /// An image to be written.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct NewImage<'a> {
     /// The layers, the first at the bottom.
     pub layers: Vec<NewLayer<'a>>,
@@ -81,12 +85,22 @@ pub struct NewImage<'a> {
     pub compression: Compression,
     /// Its name, beside the reference of the destination.
     pub name: Option<ImageName>,
-    /// What goes with the image and refers to it. Archives have no place for it:
-    /// docker's by their form, and podman loads those of a single image only.
+    /// What goes with the image and refers to it: in a layout as artifacts, in an
+    /// archive as files of [`EVIDENCE`], since podman loads no archive whose index has
+    /// more than the image, and docker's have no index.
     pub artifacts: Vec<Artifact>,
+    /// Makes more of them when the layers are written.
+    pub documents: Option<&'a Documents<'a>>,
     /// Whether it is on the disk before it gets its name.
     pub sync: bool,
 }
+
+/// Makes documents about an image of its layers, the first at the bottom, and the
+/// digests of the files in them.
+pub type Documents<'a> = dyn Fn(&[WrittenLayer], &Digests) -> io::Result<Vec<Artifact>> + 'a;
+
+/// The folder of an archive that has the documents about its image.
+pub const EVIDENCE: &str = "evidence";
 
 /// A layer to be written.
 #[derive(Clone, Copy, Debug)]
@@ -131,8 +145,9 @@ pub struct Written {
     pub reference: Option<String>,
     /// Its layers, the first at the bottom.
     pub layers: Vec<WrittenLayer>,
-    /// The titles of the artifacts and the digests of their manifests.
-    pub artifacts: Vec<(String, BlobDigest)>,
+    /// The titles of the artifacts, and the digests of their manifests where they have
+    /// some.
+    pub artifacts: Vec<(String, Option<BlobDigest>)>,
 }
 
 /// A layer that was written.
@@ -186,16 +201,23 @@ fn at(path: &Path) -> impl Fn(io::Error) -> WriteError {
     move |source| WriteError::Io { path: path.clone(), source }
 }
 
-/// Writes the layers, named by `name`, and returns the configuration that goes
-/// with them.
+/// What an image is described by.
+struct Described {
+    config: ImageConfig,
+    layers: Vec<WrittenLayer>,
+    artifacts: Vec<Artifact>,
+}
+
+/// Writes the layers, named by `name`, and returns what goes with them.
 fn put_layers(
     place: &mut dyn Place,
     path: &Path,
     image: &NewImage<'_>,
     watch: Watch<'_>,
     name: impl Fn(&WrittenLayer) -> String,
-) -> Result<(ImageConfig, Vec<WrittenLayer>), WriteError> {
+) -> Result<Described, WriteError> {
     let mut written = Vec::new();
+    let digests = Mutex::default();
     for layer in &image.layers {
         place.begin().map_err(at(path))?;
         let blob = Blob { place: &mut *place, hasher: BlobHasher::default(), size: 0 };
@@ -204,7 +226,7 @@ fn put_layers(
             tar: Some(&mut encoder),
             progress: watch.progress,
             stop: watch.stop,
-            ..Sinks::default()
+            digests: image.documents.map(|_| &digests),
         };
         let assembled = match assemble(layer.layer, layer.rootfs, None, sinks) {
             Err(AssembleError::Tar(source)) => return Err(at(path)(source)),
@@ -219,7 +241,12 @@ fn put_layers(
     if watch.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
         return Err(AssembleError::Interrupted.into());
     }
-    Ok((config(image, &written), written))
+    let mut artifacts = image.artifacts.clone();
+    if let Some(documents) = image.documents {
+        let digests = digests.into_inner().unwrap_or_else(PoisonError::into_inner);
+        artifacts.extend(documents(&written, &digests).map_err(WriteError::Documents)?);
+    }
+    Ok(Described { config: config(image, &written), layers: written, artifacts })
 }
 
 fn config(image: &NewImage<'_>, layers: &[WrittenLayer]) -> ImageConfig {

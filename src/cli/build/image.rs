@@ -32,7 +32,9 @@ the same in every image on it, so that registries and nodes store it once; then 
 this image has beyond it. The image then also has what only the base has, which is
 said.
 
-A bundle's evidence goes into oci: directories, as artifacts that refer to the image.
+The evidence (what is in it and why, SBOMs, the traced run) goes along: in oci:
+directories as artifacts that refer to the image, in archives as files (`tar -xf WHERE
+evidence`). Registries, podman and docker keep the image alone.
 Health checks: podman and docker read them from docker's archives only."
 )]
 pub struct Image {
@@ -69,6 +71,9 @@ pub struct Image {
     /// Command that tells whether the container is well: for /bin/sh, or a JSON list of words; `none` for no check
     #[arg(long, value_name = "CMD")]
     pub healthcheck: Option<String>,
+    /// Leave out what scanners such as trivy, grype and syft need to name the packages of the files; a bundle stays as it is
+    #[arg(long)]
+    pub no_scanner_files: bool,
     /// Do not wait until the image is on the disk
     #[arg(long)]
     pub no_sync: bool,
@@ -92,6 +97,7 @@ impl Image {
             volume: Vec::new(),
             stop_signal: None,
             healthcheck: None,
+            no_scanner_files: false,
             no_sync: false,
             json: false,
         }

@@ -1,33 +1,72 @@
 //! What an image is made of: the plan of a bundle, or a bundle as it lies there.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use bundler::image::base::Content;
 use bundler::image::runtime::{self, NotInImage};
-use bundler::image::{Artifact, Execution};
-use bundler::{Kind, Layer, Planner, RootPath, Rootfs};
+use bundler::image::{Artifact, Execution, WrittenLayer};
+use bundler::{Digests, Kind, Layer, Planner, RootPath, Rootfs};
 use oci_spec::runtime::Spec;
 
 use super::flags;
 use crate::cli::build;
-use crate::command::bundle::contents::Plan;
 use crate::command::bundle::program::read;
 use crate::command::bundle::{self, Prepared, Report, refuse_unreadable};
 use crate::command::source::gather;
-use crate::evidence;
+use crate::evidence::{self, Document, MAX_DOCUMENT};
 use crate::report::{Advice, Status};
-
-/// Larger documents are none of ours.
-const MAX_DOCUMENT: u64 = 256 << 20;
 
 /// All that an image is made of.
 pub(super) struct Source {
-    pub(super) rootfs: Rootfs,
-    pub(super) layer: Layer,
-    pub(super) execution: Execution,
+    pub(super) files: Files,
+    /// The documents beside a bundle.
     pub(super) artifacts: Vec<Artifact>,
+    pub(super) execution: Execution,
     pub(super) not_in_image: NotInImage,
+}
+
+/// The files of an image, and what is known of them.
+pub(super) enum Files {
+    /// Those of a bundle.
+    Bundle { rootfs: Rootfs, layer: Layer },
+    /// Those that specs name.
+    Specs(Box<Prepared>),
+}
+
+impl Files {
+    /// Which they are, and where.
+    pub(super) fn content(&self) -> Content<'_> {
+        match self {
+            Files::Bundle { rootfs, layer } => Content { layer, rootfs },
+            Files::Specs(prepared) => {
+                Content { layer: &prepared.plan.layer, rootfs: &prepared.gathered.rootfs }
+            }
+        }
+    }
+
+    /// What makes documents about the image; those of a bundle are there already.
+    pub(super) fn documents(
+        &self,
+    ) -> Option<impl Fn(&[WrittenLayer], &Digests) -> io::Result<Vec<Artifact>>> {
+        let Files::Specs(prepared) = self else { return None };
+        Some(move |layers: &[WrittenLayer], digests: &Digests| {
+            // The one that is this image's own.
+            let Some(layer) = layers.last() else { return Ok(Vec::new()) };
+            let documents = prepared.documents(layer.diff_id, digests).map_err(io::Error::other)?;
+            let mut artifacts: Vec<Artifact> = documents.into_iter().map(artifact).collect();
+            artifacts.sort_by(|a, b| a.title.cmp(&b.title));
+            Ok(artifacts)
+        })
+    }
+}
+
+fn artifact(document: Document) -> Artifact {
+    let title = document.name.to_owned();
+    let artifact_type = artifact_type(&title).to_owned();
+    Artifact { artifact_type, title, content: document.bytes }
 }
 
 /// Reads the bundle, or closes the specs, that `args` name.
@@ -48,14 +87,16 @@ fn from_specs(args: &build::Image) -> anyhow::Result<Source> {
         program: args.program.clone(),
         // In a bundle they are mounts, and a mount has a place.
         tmpfs: args.volume.clone(),
+        scanner_files: !args.no_scanner_files,
         ..build::Bundle::of(args.source.clone(), Path::new(""))
     };
-    let Prepared { gathered, spec, plan: Plan { layer, .. }, .. } =
-        bundle::prepare(&bundle, Report::Loud)?;
-    let rootfs = gathered.rootfs;
-    let [passwd, group] = ["/etc/passwd", "/etc/group"].map(|path| read(&rootfs, path));
-    let (execution, not_in_image) = runtime::execution(&spec, BTreeSet::new(), &passwd, &group);
-    Ok(Source { rootfs, layer, execution, artifacts: Vec::new(), not_in_image })
+    let prepared = bundle::prepare(&bundle, Report::Loud)?;
+    let rootfs = &prepared.gathered.rootfs;
+    let [passwd, group] = ["/etc/passwd", "/etc/group"].map(|path| read(rootfs, path));
+    let (execution, not_in_image) =
+        runtime::execution(&prepared.spec, BTreeSet::new(), &passwd, &group);
+    let files = Files::Specs(Box::new(prepared));
+    Ok(Source { files, artifacts: Vec::new(), execution, not_in_image })
 }
 
 fn open_bundle(dir: &Path, args: &build::Image, latest: Option<i64>) -> anyhow::Result<Source> {
@@ -70,7 +111,7 @@ fn open_bundle(dir: &Path, args: &build::Image, latest: Option<i64>) -> anyhow::
     let (mut execution, not_in_image) = runtime::execution(&spec, volumes, &passwd, &group);
     flags::apply_program(&args.program, &rootfs, &mut execution)?;
     let artifacts = artifacts(&dir.join(evidence::FOLDER))?;
-    Ok(Source { rootfs, layer, execution, artifacts, not_in_image })
+    Ok(Source { files: Files::Bundle { rootfs, layer }, artifacts, execution, not_in_image })
 }
 
 /// The root file system of a bundle, all of it.

@@ -87,8 +87,9 @@ impl Summary<'_> {
             .flat_map(|layer| &layer.left_out)
             .map(|left| json!({ "path": path(&left.path), "why": left.why }));
         let artifacts = self.written.artifacts.iter();
-        let artifacts = artifacts
-            .map(|(title, digest)| json!({ "title": title, "manifest": digest.to_string() }));
+        let artifacts = artifacts.map(
+            |(title, digest)| json!({ "title": title, "manifest": digest.map(|d| d.to_string()) }),
+        );
         json!({
             "image": self.args.output.to_string_lossy(),
             "name": self.written.reference,

@@ -23,6 +23,7 @@ mod layer;
 mod ldd;
 mod master;
 mod master_nodes;
+mod master_probes;
 mod minify;
 mod programs;
 mod push;

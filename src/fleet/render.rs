@@ -126,6 +126,9 @@ fn files(
         files.insert(network::SCRIPT.to_owned(), network::render_script(&pod.name, tag));
         files.insert(network::RULES.to_owned(), network::render_rules(&pod.name, &ports));
     }
+    if pod.host_network && !ports.is_empty() {
+        files.insert(network::SCRIPT.to_owned(), network::render_host_script());
+    }
     let (network, listens) =
         if pod.host_network { (None, ports) } else { (Some(ports), Vec::new()) };
     let record = Record {

@@ -54,6 +54,26 @@ pub fn cgroup(pod: &str, container: &str, tag: &str) -> String {
     format!("/system.slice/{}/container", name(pod, container, tag))
 }
 
+/// Lines that open and close the ports of a container that shares the node's network in
+/// the node's firewall, while it runs.
+fn firewall(pod: &Pod, container: &Container, tag: &str) -> [String; 2] {
+    let ports: Vec<String> = container
+        .ports
+        .iter()
+        .filter(|_| pod.host_network)
+        .map(|port| format!("{}/{}", port.number, port.protocol.name()))
+        .collect();
+    if ports.is_empty() {
+        return [String::new(), String::new()];
+    }
+    let (script, ports) = (network::SCRIPT, ports.join(" "));
+    let call = format!("/bin/sh {PODS}/{}/tags/{tag}/{script}", pod.name);
+    [
+        format!("ExecStartPre=-{call} open {ports}\n"),
+        format!("ExecStopPost=-{call} close {ports}\n"),
+    ]
+}
+
 /// The words that call the runtime.
 pub fn runtime(runtime: &Runtime) -> String {
     // crun makes no control group then, and leaves the program in the unit's.
@@ -86,6 +106,8 @@ pub fn render(
         Restart::OnFailure => "on-failure",
         Restart::Never => "no",
     };
+    let wall = firewall(pod, container, tag);
+    let [opens, closes] = &wall;
     let mut text = format!(
         "# Written by vzmaster, which writes it anew at the next deployment.\n\
          [Unit]\n\
@@ -113,8 +135,9 @@ pub fn render(
     }
     let _ = write!(
         text,
-        "ExecStart=/bin/sh -c '{call} create --bundle {PODS}/{}/tags/{tag}/{} --pid-file /run/vz/{id}.pid {id} && exec {call} start {id}'\n\
+        "{opens}ExecStart=/bin/sh -c '{call} create --bundle {PODS}/{}/tags/{tag}/{} --pid-file /run/vz/{id}.pid {id} && exec {call} start {id}'\n\
          ExecStopPost=-{call} delete -f {id}\n\
+         {closes}\
          KillMode=mixed\n\
          KillSignal={}\n\
          TimeoutStopSec={}\n\
@@ -199,6 +222,23 @@ mod tests {
             ],
         );
         assert!(!unit.contains("RestartSteps") && !unit.contains("cgroup-manager"), "{unit}");
+    }
+
+    #[test]
+    fn ports_of_the_node_are_open_while_the_container_runs() {
+        let unit = unit(
+            "    ports: [{containerPort: 80}, {containerPort: 53, protocol: UDP}]\n",
+            "crun",
+            257,
+        );
+        let script = "/bin/sh /etc/vz/pods/web/tags/1a2b/net.sh";
+        let [opens, closes] = [("Pre", "open"), ("Post", "close")].map(|(when, what)| {
+            format!(
+                "Exec{}{when}=-{script} {what} 80/tcp 53/udp",
+                if when == "Pre" { "Start" } else { "Stop" }
+            )
+        });
+        has(&unit, &[&opens, &closes]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use super::pending::monotonic;
 use super::{Pods, Site, Socket};
-use crate::fleet::network::Published;
+use crate::fleet::network::{Published, listed, opened};
 use crate::fleet::preflight::{Facts, SCRIPT};
 use crate::fleet::revision::{Placed, Record};
 use crate::fleet::state::{ContainerState, PodState, State};
@@ -22,7 +22,9 @@ const FACTS_AGE: Duration = Duration::from_secs(3600);
 /// When systemd does not answer, or files cannot be read.
 pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
     let pods = Pods::new(&site.places);
-    let rules = site.network.rules();
+    let ruleset = site.network.ruleset();
+    let (rules, opened) = (listed(&ruleset), opened(&ruleset));
+    let mut nobodys_open: Vec<String> = opened.clone().unwrap_or_default();
     let mut states = Vec::new();
     for name in pods.names()? {
         let current = pods.link(&name, "current");
@@ -40,6 +42,11 @@ pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
                 state.address = pods.address(&record);
                 state.leftover = pods.linked(&name)?;
                 state.leftover.retain(|unit| !record.all_units().contains(unit));
+                let names = record.listens.iter().map(Published::name);
+                let names: Vec<String> =
+                    names.filter(|name| opened.as_ref().is_none_or(|o| o.contains(name))).collect();
+                nobodys_open.retain(|name| !names.contains(name));
+                state.rules.extend(names);
                 state.deaf = deaf(site, &record, &state.containers);
             }
         }
@@ -51,6 +58,7 @@ pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
     let there = |pod: &String| states.iter().any(|state| state.name == *pod);
     let nobodys = rules.iter().filter(|(pod, _)| !there(pod));
     stray.extend(nobodys.map(|(pod, rule)| format!("port {rule} of {pod}")));
+    stray.extend(nobodys_open.iter().map(|name| format!("port {name} of no pod")));
     let state = State { facts: facts(site)?, busy: site.busy(), pods: Vec::new(), stray };
     Ok((state, states))
 }

@@ -38,12 +38,11 @@ impl Prober for Probes {
                 }
             }
             Probing::Exec { command } => {
-                let call = unit::runtime(&container.runtime);
-                let mut words = call.split(' ');
+                let script = format!("{} \"$@\"", unit::exec(container, false));
                 // coreutils' own: the runtime waits for as long as the command takes.
                 let mut timed = process::command("timeout");
                 timed.args(["--kill-after=1", &probe.timeout.to_string()]);
-                timed.args(words.by_ref()).arg("exec").arg(&container.id).args(command);
+                timed.args(["sh", "-c", &script, "sh"]).args(command);
                 process::output(&mut timed).map(drop)
             }
         }

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::Context;
+use delta::Digest;
 
 use super::pending::monotonic;
 use super::{Pods, Site, Socket};
@@ -12,6 +13,7 @@ use crate::fleet::preflight::{Facts, SCRIPT};
 use crate::fleet::revision::{Placed, Record};
 use crate::fleet::state::{ContainerState, PodState, State};
 use crate::process;
+use crate::push::outcome::short;
 
 /// So long facts are taken to hold; they lie where a reboot takes them.
 const FACTS_AGE: Duration = Duration::from_secs(3600);
@@ -110,7 +112,9 @@ fn deaf(site: &Site<'_>, record: &Record, containers: &[ContainerState]) -> Vec<
 
 /// What the preflight script prints here, or printed lately.
 fn facts(site: &Site<'_>) -> anyhow::Result<String> {
-    let path = site.places.run.join("facts");
+    // Another version of the script asks for other things.
+    let version = Digest::of(SCRIPT.as_bytes()).to_string();
+    let path = site.places.run.join(format!("facts-{}", short(&version)));
     let fresh = || {
         let age = fs::metadata(&path).ok()?.modified().ok()?.elapsed().ok()?;
         let text = fs::read_to_string(&path).ok()?;

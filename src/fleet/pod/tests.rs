@@ -376,7 +376,7 @@ fn annotations_of_vz_are_known_or_refused() {
     refused(
         &with("vz/nonsense: x"),
         &[
-            "5: metadata.annotations[\"vz/nonsense\"]: not supported: of vz's own there are vz/update and vz/stop-signal.CONTAINER",
+            "5: metadata.annotations[\"vz/nonsense\"]: not supported: of vz's own there are vz/update, vz/backend and vz/stop-signal.CONTAINER",
         ],
     );
 }

@@ -164,15 +164,15 @@ pub(super) fn spec(container: &Container, root: &Path) -> Spec {
     spec
 }
 
-/// Unpacks `image`, which was called `name`, into the empty directory `root`, and says
-/// how much it is and what could not be kept.
+/// Unpacks `image`, which was called `name`, into the empty directory `root`; `program`
+/// says how much it is and what could not be kept.
 ///
 /// # Errors
 /// A layer that cannot be read or written; the wish to stop.
 pub(super) fn unpack(
     image: &Image,
     root: &Path,
-    name: &str,
+    (program, name): (&str, &str),
     stop: &AtomicBool,
 ) -> anyhow::Result<Settings> {
     let cannot = || format!("cannot unpack `{name}`");
@@ -192,7 +192,7 @@ pub(super) fn unpack(
         _ => format!("; not root, so owners, devices or attributes of {unkept} files are not kept"),
     };
     let layers = if layers == 1 { "1 layer".to_owned() } else { format!("{layers} layers") };
-    report::say("vzbuild", format_args!("{name}: {layers}, {bytes} unpacked{lost}"));
+    report::say(program, format_args!("{name}: {layers}, {bytes} unpacked{lost}"));
     Ok(settings)
 }
 

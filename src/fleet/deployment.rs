@@ -132,10 +132,10 @@ fn same_ports(
     for pod in host.pods.values() {
         for container in &pod.containers {
             for port in &container.ports {
-                let Some(first) = taken.insert((port.number, port.protocol), &pod.name) else {
+                let Some(number) = port.host else { continue };
+                let Some(first) = taken.insert((number, port.protocol), &pod.name) else {
                     continue;
                 };
-                let number = port.number;
                 let what = match first == &pod.name {
                     true => format!("two containers listen on port {number}"),
                     false => format!("port {number} is taken on `{label}` by the pod `{first}`"),

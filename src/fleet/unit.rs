@@ -8,6 +8,7 @@
 
 use std::fmt::Write as _;
 
+use super::network;
 use super::pod::{Container, Pod, Restart};
 use super::preflight::{Runtime, SYSTEMD_BACK_OFF};
 
@@ -19,14 +20,27 @@ pub const PODS: &str = "/etc/vz/pods";
 /// Seconds for making and starting a container.
 const START: u32 = 90;
 
-/// What the runtime calls a container.
-pub fn id(pod: &str, container: &str) -> String {
-    format!("{pod}.{container}")
+/// Units that may run although their revision is not the current one.
+pub const TRIED: &str = "/run/vz/try";
+
+/// What the runtime calls a container of the revision `tag`.
+pub fn id(pod: &str, container: &str, tag: &str) -> String {
+    format!("{pod}.{container}.{tag}")
 }
 
-/// The name of a container's unit. Names are labels, so the dot divides them.
-pub fn name(pod: &str, container: &str) -> String {
-    format!("vz-{pod}.{container}.service")
+/// The name of a container's unit. Names are labels, so the dot divides them; two
+/// revisions of a pod can run at once.
+pub fn name(pod: &str, container: &str, tag: &str) -> String {
+    format!("vz-{pod}.{container}.{tag}.service")
+}
+
+/// The conditions that let `unit` start: its revision is the current one, or it is
+/// being tried. A reboot takes the second one, so that the current one comes back.
+pub fn conditions(pod: &str, unit: &str) -> String {
+    format!(
+        "ConditionPathExists=|{PODS}/{pod}/current/units/{unit}\n\
+         ConditionPathExists=|{TRIED}/{unit}\n"
+    )
 }
 
 /// The pod of a unit of ours.
@@ -36,8 +50,8 @@ pub fn pod_of(unit: &str) -> Option<&str> {
 
 /// The control group that runc makes for a container, inside of the unit's own, so
 /// that the unit's limits hold.
-pub fn cgroup(pod: &str, container: &str) -> String {
-    format!("/system.slice/{}/container", name(pod, container))
+pub fn cgroup(pod: &str, container: &str, tag: &str) -> String {
+    format!("/system.slice/{}/container", name(pod, container, tag))
 }
 
 /// The words that call the runtime.
@@ -47,15 +61,25 @@ pub fn runtime(runtime: &Runtime) -> String {
     format!("{}{option} --root {STATE}", runtime.path)
 }
 
-/// Returns the unit's text; `memory_dirs` are made before each start.
+/// Returns the unit's text in the revision `tag`; `memory_dirs` are made before each
+/// start.
 pub fn render(
     pod: &Pod,
     container: &Container,
+    tag: &str,
     run: &Runtime,
     systemd: u64,
     memory_dirs: &[String],
 ) -> String {
-    let id = id(&pod.name, &container.name);
+    let id = id(&pod.name, &container.name, tag);
+    let unit = name(&pod.name, &container.name, tag);
+    let network = match pod.host_network {
+        true => String::new(),
+        false => {
+            let unit = network::unit(&pod.name, tag);
+            format!("Requires={unit}\nAfter={unit}\n")
+        }
+    };
     let call = runtime(run);
     let restart = match pod.restart {
         Restart::Always => "always",
@@ -69,6 +93,8 @@ pub fn render(
          Wants=network-online.target\n\
          After=network-online.target\n\
          StartLimitIntervalSec=0\n\
+         {network}\
+         {}\
          \n\
          [Service]\n\
          Slice=system.slice\n\
@@ -78,14 +104,16 @@ pub fn render(
          RuntimeDirectory=vz\n\
          RuntimeDirectoryPreserve=yes\n\
          ExecStartPre=-{call} delete -f {id}\n",
-        pod.name, container.name
+        pod.name,
+        container.name,
+        conditions(&pod.name, &unit)
     );
     for dir in memory_dirs {
         let _ = writeln!(text, "ExecStartPre=/bin/sh -c 'mkdir -p {dir} && chmod 777 {dir}'");
     }
     let _ = write!(
         text,
-        "ExecStart=/bin/sh -c '{call} create --bundle {PODS}/{}/current/{} --pid-file /run/vz/{id}.pid {id} && exec {call} start {id}'\n\
+        "ExecStart=/bin/sh -c '{call} create --bundle {PODS}/{}/tags/{tag}/{} --pid-file /run/vz/{id}.pid {id} && exec {call} start {id}'\n\
          ExecStopPost=-{call} delete -f {id}\n\
          KillMode=mixed\n\
          KillSignal={}\n\
@@ -124,7 +152,7 @@ mod tests {
         let (pods, violations) = pod::read(&text);
         assert_eq!(violations, []);
         let run = Runtime { name: runtime.into(), path: format!("/usr/bin/{runtime}") };
-        render(&pods[0], &pods[0].containers[0], &run, systemd, &[])
+        render(&pods[0], &pods[0].containers[0], "1a2b", &run, systemd, &[])
     }
 
     #[track_caller]
@@ -141,8 +169,10 @@ mod tests {
             &unit,
             &[
                 "Type=forking",
-                "ExecStartPre=-/usr/bin/crun --cgroup-manager=disabled --root /run/vz/runtime delete -f web.app",
-                "ExecStart=/bin/sh -c '/usr/bin/crun --cgroup-manager=disabled --root /run/vz/runtime create --bundle /etc/vz/pods/web/current/app --pid-file /run/vz/web.app.pid web.app && exec /usr/bin/crun --cgroup-manager=disabled --root /run/vz/runtime start web.app'",
+                "ConditionPathExists=|/etc/vz/pods/web/current/units/vz-web.app.1a2b.service",
+                "ConditionPathExists=|/run/vz/try/vz-web.app.1a2b.service",
+                "ExecStartPre=-/usr/bin/crun --cgroup-manager=disabled --root /run/vz/runtime delete -f web.app.1a2b",
+                "ExecStart=/bin/sh -c '/usr/bin/crun --cgroup-manager=disabled --root /run/vz/runtime create --bundle /etc/vz/pods/web/tags/1a2b/app --pid-file /run/vz/web.app.1a2b.pid web.app.1a2b && exec /usr/bin/crun --cgroup-manager=disabled --root /run/vz/runtime start web.app.1a2b'",
                 "KillSignal=SIGTERM",
                 "TimeoutStopSec=7",
                 "Restart=always",
@@ -173,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_unit_tells_its_pod() {
-        assert_eq!(pod_of(&name("my-web", "app-1")), Some("my-web"));
+        assert_eq!(pod_of(&name("my-web", "app-1", "1a2b")), Some("my-web"));
         assert_eq!(pod_of("ssh.service"), None);
         assert_eq!(pod_of("vz-x.service"), None);
     }

@@ -16,7 +16,7 @@ use crate::cli::push::{Push, Require};
 use crate::command::push::deploy;
 use crate::fleet::missing::inferred;
 use crate::fleet::plan::{Action, Step};
-use crate::fleet::revision::{RECORD, Record, Revision};
+use crate::fleet::revision::{RECORD, Record, Revision, Update};
 use crate::fleet::state::{Answer, Applied, Apply, Order};
 use crate::push::bundle::Bundle;
 use crate::push::fanout;
@@ -228,9 +228,11 @@ impl Job<'_> {
         match self.apply(node, pod, &order) {
             Ok(applied) if applied.failure.is_none() => {
                 let id = short(&revision.id);
-                let gap = applied.gap;
-                let gap =
-                    if step.from.is_some() { format!(", after {gap} ms") } else { String::new() };
+                let gap = match (&step.from, &step.how) {
+                    (None, _) => String::new(),
+                    (Some(_), Some(Update::StartFirst)) => ", without a gap".to_owned(),
+                    (Some(_), _) => format!(", after {} ms", applied.gap),
+                };
                 report::say("vzmaster", format!("{node}: {pod}: {id} runs{gap}"));
                 Outcome::Done(applied)
             }
@@ -274,10 +276,7 @@ impl Job<'_> {
                 report::say("vzmaster", format!("{node}: {pod}: {what}"));
             }
         };
-        match self.nodes.order(node, order, &mut told)? {
-            Answer::Applied(applied) => Ok(applied),
-            _ => bail!("the node answered something else"),
-        }
+        self.nodes.apply(node, order, &mut told)
     }
 
     /// Makes a host run again what ran before this deployment.

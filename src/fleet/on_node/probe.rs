@@ -13,22 +13,24 @@ use crate::process;
 
 /// What can ask.
 pub trait Prober {
-    /// Asks once.
+    /// Asks once, at `address` where the probe names no host.
     ///
     /// # Errors
     /// What kept it from being a success.
-    fn probe(&self, container: &Placed, probe: &Probe) -> anyhow::Result<()>;
+    fn probe(&self, container: &Placed, address: &str, probe: &Probe) -> anyhow::Result<()>;
 }
 
 /// Asks from the node itself.
 pub struct Probes;
 
 impl Prober for Probes {
-    fn probe(&self, container: &Placed, probe: &Probe) -> anyhow::Result<()> {
+    fn probe(&self, container: &Placed, address: &str, probe: &Probe) -> anyhow::Result<()> {
+        let at = |host: &str| if host.is_empty() { address.to_owned() } else { host.to_owned() };
         let timeout = Duration::from_secs(probe.timeout.into());
         match &probe.probing {
-            Probing::Tcp { host, port } => connect(host, *port, timeout).map(drop),
+            Probing::Tcp { host, port } => connect(&at(host), *port, timeout).map(drop),
             Probing::Http { host, port, path, headers } => {
+                let host = &at(host);
                 let status = get(host, *port, path, headers, timeout)?;
                 match status {
                     200..=399 => Ok(()),

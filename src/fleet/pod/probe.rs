@@ -29,7 +29,7 @@ pub struct Probe {
 pub enum Probing {
     /// A GET is answered by a status from 200 to 399.
     Http {
-        /// Address or name; the node itself where it is not said.
+        /// Address or name; empty for the pod itself.
         host: String,
         /// TCP port.
         port: u16,
@@ -40,7 +40,7 @@ pub enum Probing {
     },
     /// A connection is taken.
     Tcp {
-        /// Address or name.
+        /// Address or name; empty for the pod itself.
         host: String,
         /// Port.
         port: u16,
@@ -138,7 +138,7 @@ fn http(check: &mut Check, at: &At<'_>, ports: &[Port]) -> Option<Probing> {
 }
 
 fn host(check: &mut Check, at: Option<At<'_>>) -> String {
-    let Some(at) = at else { return "127.0.0.1".to_owned() };
+    let Some(at) = at else { return String::new() };
     let text = check.text(&at).unwrap_or_default();
     let plain = |c: u8| c.is_ascii_alphanumeric() || b".:-_".contains(&c);
     if text.is_empty() || !text.bytes().all(plain) {

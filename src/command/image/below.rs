@@ -69,12 +69,13 @@ impl Base {
     }
 
     fn unpack(opened: Box<Opened>, base: &Path, latest: Option<i64>) -> anyhow::Result<Self> {
-        let name = format!("vz-base-{}", std::process::id());
-        let work = verify::private_directory(&std::env::temp_dir().join(name))?;
+        let work = format!("vz-base-{}", std::process::id());
+        let work = verify::private_directory(&std::env::temp_dir().join(work))?;
         let root = work.dir().join("rootfs");
         std::fs::create_dir(&root).context("cannot make a directory")?;
         let stop = interrupt::flag()?;
-        settings::unpack(&opened.image, &root, &base.to_string_lossy(), &stop)?;
+        let name = base.to_string_lossy();
+        settings::unpack(&opened.image, &root, ("vzbuild", &name), &stop)?;
         let (rootfs, layer) = super::content::plan_tree(&root, latest)?;
         Ok(Base { rootfs, layer, image: Some((opened, work)) })
     }

@@ -6,6 +6,7 @@ pub mod config;
 pub mod deployment;
 pub mod fields;
 pub mod groups;
+pub mod kubernetes;
 pub mod missing;
 pub mod network;
 pub mod newnode;

@@ -18,6 +18,7 @@ pub mod preflight;
 pub mod quantity;
 pub mod render;
 pub mod revision;
+pub mod root_directory;
 pub mod state;
 pub mod unit;
 pub mod yaml;

@@ -83,6 +83,13 @@ pub(super) fn machine(facts: &str, store: &str) -> anyhow::Result<(Machine, Vec<
         let reason = reason.context("the node cannot run pods")?;
         return Err(anyhow!("the node cannot run pods: {}", reason.what)).hint(&reason.fix);
     };
+    let networks = ["try.nftables", "try.veth"].iter().all(|fact| facts.get(fact) == "yes");
+    let apart = host.pods.values().find(|pod| !pod.host_network);
+    if let (Some(pod), false) = (apart, networks) {
+        let name = &pod.name;
+        return Err(anyhow!("the pod `{name}` cannot have a network of its own there"))
+            .hint("install nftables and iproute2 on the node, or say hostNetwork: true");
+    }
     let systemd = facts.number("systemd").unwrap_or(0);
     Ok((Machine { runtime, systemd, store: store.to_owned() }, verdict.reasons))
 }

@@ -173,9 +173,10 @@ fn pod(revision: &Revision, record: &Record, machine: &Machine) -> Value {
 
 fn probe(what: &str, placed: &Placed, probe: &Probe) -> Value {
     let kind = match &probe.probing {
-        Probing::Http { host, port, path, headers } => {
+        Probing::Http { host, port, tls, path, headers } => {
             let headers: BTreeMap<&String, &String> = headers.iter().map(|(n, v)| (n, v)).collect();
-            json!({ "kind": "http", "host": host, "port": port, "path": path, "headers": headers })
+            json!({ "kind": "http", "scheme": if *tls { "https" } else { "http" }, "host": host,
+                    "port": port, "path": path, "headers": headers })
         }
         Probing::Tcp { host, port } => json!({ "kind": "tcp", "host": host, "port": port }),
         Probing::Exec { command } => {

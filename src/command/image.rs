@@ -1,5 +1,6 @@
 //! `vzbuild image`: from specs, or a bundle, to a container image.
 
+mod below;
 mod content;
 mod flags;
 mod summary;
@@ -18,13 +19,12 @@ use crate::report::{Advice, Status};
 use crate::{interrupt, progress};
 
 use super::bundle::latest_time;
+use below::Base;
 use content::Source;
 use summary::Summary;
 
 /// What the history of an image says of the layer that only it has.
 const CREATED_BY: &str = "vzbuild image";
-/// And of one that it shares with others.
-const CREATED_BY_BASE: &str = "vzbuild image (base layer)";
 
 /// Closes the specs, or reads the bundle, and writes the image.
 ///
@@ -54,23 +54,15 @@ pub(super) fn write(args: &build::Image, carried_over: Option<Execution>) -> any
     flags::apply(args, &mut execution)?;
     flags::warn(args, &destination, layer, &execution, &not_in_image);
 
-    let base = args.base_layer.as_deref().map(|base| content::open_base(base, args, created));
-    let base = base.transpose()?;
-    let beyond = base.as_ref().map(|base| {
-        let base = Content { layer: &base.layer, rootfs: &base.rootfs };
-        base::beyond(files.content(), base)
-    });
+    let base = Base::open(args, created)?;
+    let beyond = base.as_ref().map(|base| base::beyond(files.content(), base.content()));
     let beyond = beyond.transpose()?;
-    let below = base.as_ref().map(|base| NewLayer {
-        layer: &base.layer,
-        rootfs: &base.rootfs,
-        created_by: CREATED_BY_BASE,
-    });
     let above = beyond.as_ref().unwrap_or(layer);
     let above = NewLayer { layer: above, rootfs, created_by: CREATED_BY };
     let documents = files.documents();
     let image = NewImage {
-        layers: below.into_iter().chain([above]).collect(),
+        below: base.as_ref().and_then(Base::image),
+        layers: base.iter().filter_map(Base::new_layer).chain([above]).collect(),
         config: ImageConfig { config: execution, ..ImageConfig::default() },
         created,
         compression: compression(args.compression),
@@ -86,8 +78,18 @@ pub(super) fn write(args: &build::Image, carried_over: Option<Execution>) -> any
     let written = bundler::image::write(&destination, &image, watch).map_err(explain)?;
     bar.finish_and_clear();
     let (files, bytes) = (summary::files(layer), layer.bytes());
-    Summary { args, destination: &destination, image: &image, written: &written, files, bytes }
-        .report()
+    let of_base = base.as_ref().map_or(0, |base| summary::files(base.content().layer));
+    let only_base = of_base + summary::files(above.layer) - files;
+    Summary {
+        args,
+        destination: &destination,
+        image: &image,
+        written: &written,
+        files,
+        only_base,
+        bytes,
+    }
+    .report()
 }
 
 fn compression(asked: build::Compression) -> Compression {

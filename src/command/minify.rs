@@ -86,6 +86,8 @@ fn build(
     };
     let volumes = volumes.filter(is_free).map(OsString::from);
     let made = build::Bundle {
+        // An ordinary user's run was root's, and the image still becomes its own user.
+        program: build::Program { user: input.settings.user(args), ..Default::default() },
         tmpfs: tmpfs.iter().cloned().chain(volumes).collect(),
         volume: args.volume.clone(),
         cap: args.cap.clone(),

@@ -48,6 +48,11 @@ impl Settings {
         self.0.entrypoint.iter().chain(cmd).cloned().collect()
     }
 
+    /// Who runs it, where that is said: by `args`, else by the image.
+    pub(super) fn user(&self, args: &build::Minify) -> Option<String> {
+        args.user.clone().or_else(|| Some(self.0.user.clone()).filter(|user| !user.is_empty()))
+    }
+
     /// Directories that docker makes where the image lacks them.
     pub(super) fn places(&self) -> Vec<PathBuf> {
         let cwd = Some(self.0.working_dir.as_str()).filter(|cwd| cwd.starts_with('/'));

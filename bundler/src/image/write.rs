@@ -4,6 +4,7 @@
 //! compressor and the digest of the blob to where it stays; only its name, which
 //! is its digest, comes afterwards. Equal images have equal bytes in all forms.
 
+mod below;
 mod compress;
 mod docker;
 mod index;
@@ -20,9 +21,11 @@ use crate::time::rfc3339;
 pub use compress::Compression;
 use place::Place;
 
-use super::config::{History, ImageConfig};
+use super::config::{ConfigError, History, ImageConfig};
 use super::destination::Destination;
+use super::error::ImageError;
 use super::name::ImageName;
+use super::open::Image;
 use crate::assemble::{AssembleError, Digests, Sinks, assemble};
 use crate::digest::{BlobDigest, BlobHasher, DiffId};
 use crate::layer::{Layer, Node};
@@ -67,6 +70,12 @@ pub enum WriteError {
     /// A reference that is no name for docker.
     #[error(transparent)]
     Name(#[from] super::name::NameError),
+    /// The layers of another image could not be taken over.
+    #[error("cannot take over the layers of the base image")]
+    Below(#[from] ImageError),
+    /// The other image's configuration cannot be used.
+    #[error("cannot take over the history of the base image")]
+    History(#[from] ConfigError),
     /// The documents about the image could not be made.
     #[error("cannot make the documents about the image")]
     Documents(#[source] io::Error),
@@ -75,6 +84,8 @@ pub enum WriteError {
 /// An image to be written.
 #[derive(Default)]
 pub struct NewImage<'a> {
+    /// An image whose layers lie below all others, taken over as they are.
+    pub below: Option<&'a Image>,
     /// The layers, the first at the bottom.
     pub layers: Vec<NewLayer<'a>>,
     /// Its configuration; layers, history and time are filled in.
@@ -143,7 +154,7 @@ pub struct Written {
     pub manifest: Option<BlobDigest>,
     /// The name under which it is found there.
     pub reference: Option<String>,
-    /// Its layers, the first at the bottom.
+    /// Its layers, the first at the bottom, those of the image below among them.
     pub layers: Vec<WrittenLayer>,
     /// The titles of the artifacts, and the digests of their manifests where they have
     /// some.
@@ -155,12 +166,14 @@ pub struct Written {
 pub struct WrittenLayer {
     /// Digest of its tar.
     pub diff_id: DiffId,
-    /// Bytes of its tar.
-    pub tar_bytes: u64,
+    /// Bytes of its tar; nothing where it was taken over.
+    pub tar_bytes: Option<u64>,
     /// Digest of the blob.
     pub digest: BlobDigest,
     /// Bytes of the blob.
     pub size: u64,
+    /// How it is compressed.
+    pub compression: Compression,
 }
 
 impl NewImage<'_> {
@@ -216,7 +229,8 @@ fn put_layers(
     watch: Watch<'_>,
     name: impl Fn(&WrittenLayer) -> String,
 ) -> Result<Described, WriteError> {
-    let mut written = Vec::new();
+    let below = image.below.map(|base| below::copy(place, path, base, watch, &name));
+    let mut written = below.transpose()?.unwrap_or_default();
     let digests = Mutex::default();
     for layer in &image.layers {
         place.begin().map_err(at(path))?;
@@ -233,8 +247,13 @@ fn put_layers(
             other => other?,
         };
         let Blob { hasher, size, .. } = encoder.finish().map_err(at(path))?;
-        let (diff_id, tar_bytes) = (assembled.diff_id, assembled.tar_bytes);
-        let layer = WrittenLayer { diff_id, tar_bytes, digest: hasher.finish(), size };
+        let layer = WrittenLayer {
+            diff_id: assembled.diff_id,
+            tar_bytes: Some(assembled.tar_bytes),
+            digest: hasher.finish(),
+            size,
+            compression: image.compression,
+        };
         place.end(&name(&layer)).map_err(at(path))?;
         written.push(layer);
     }
@@ -246,22 +265,19 @@ fn put_layers(
         let digests = digests.into_inner().unwrap_or_else(PoisonError::into_inner);
         artifacts.extend(documents(&written, &digests).map_err(WriteError::Documents)?);
     }
-    Ok(Described { config: config(image, &written), layers: written, artifacts })
+    Ok(Described { config: config(image, &written)?, layers: written, artifacts })
 }
 
-fn config(image: &NewImage<'_>, layers: &[WrittenLayer]) -> ImageConfig {
+fn config(image: &NewImage<'_>, layers: &[WrittenLayer]) -> Result<ImageConfig, WriteError> {
     let created = rfc3339(image.created.unwrap_or_else(|| newest(image)));
     let mut config = image.config.clone();
     config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
-    config.history = image
-        .layers
-        .iter()
-        .map(|layer| History {
-            created: Some(created.clone()),
-            created_by: Some(layer.created_by.to_owned()),
-            ..History::default()
-        })
-        .collect();
+    config.history = image.below.map(below::history).transpose()?.unwrap_or_default();
+    config.history.extend(image.layers.iter().map(|layer| History {
+        created: Some(created.clone()),
+        created_by: Some(layer.created_by.to_owned()),
+        ..History::default()
+    }));
     config.created = Some(created);
     let or = |word: &mut String, default: &str| {
         if word.is_empty() {
@@ -270,7 +286,7 @@ fn config(image: &NewImage<'_>, layers: &[WrittenLayer]) -> ImageConfig {
     };
     or(&mut config.os, "linux");
     or(&mut config.architecture, architecture());
-    config
+    Ok(config)
 }
 
 /// This machine's architecture, as Go calls it.

@@ -29,8 +29,8 @@ the container unless --volume names them.
 
 --base-layer makes two layers: first the whole of that spec or bundle, byte for byte
 the same in every image on it, so that registries and nodes store it once; then what
-this image has beyond it. The image then also has what only the base has, which is
-said.
+this image has beyond it. The layers of an image as base stay as they are. The image then
+also has what only the base has, which is said.
 
 The evidence (what is in it and why, SBOMs, the traced run) goes along: in oci:
 directories as artifacts that refer to the image, in archives as files (`tar -xf WHERE
@@ -50,8 +50,8 @@ pub struct Image {
     /// How layers are compressed
     #[arg(long, value_name = "HOW", default_value = "gzip")]
     pub compression: Compression,
-    /// Spec or bundle whose files make a layer of their own, shared by all images on it
-    #[arg(long, value_name = "SPEC|BUNDLE")]
+    /// Spec or bundle whose files make a layer of their own, shared by all images on it; or an image (oci:DIR[:REF], oci-archive:FILE, …) whose layers are taken over
+    #[arg(long, value_name = "SPEC|BUNDLE|IMAGE")]
     pub base_layer: Option<PathBuf>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "its fields have the help")]

@@ -15,7 +15,6 @@ use super::flags;
 use crate::cli::build;
 use crate::command::bundle::program::read;
 use crate::command::bundle::{self, Prepared, Report, refuse_unreadable};
-use crate::command::source::gather;
 use crate::evidence::{self, Document, MAX_DOCUMENT};
 use crate::report::{Advice, Status};
 
@@ -115,15 +114,19 @@ fn open_bundle(dir: &Path, args: &build::Image, latest: Option<i64>) -> anyhow::
 }
 
 /// The root file system of a bundle, all of it.
-fn open_tree(dir: &Path, latest: Option<i64>) -> anyhow::Result<(Rootfs, Layer)> {
+pub(super) fn open_tree(dir: &Path, latest: Option<i64>) -> anyhow::Result<(Rootfs, Layer)> {
     if !bundler::bundle::is_bundle(dir) {
         return Err(anyhow::anyhow!("`{}` is a directory and no bundle", dir.display()))
             .hint("give a spec, or a directory with config.json and rootfs/ that `vzbuild bundle` made")
             .status(Status::Usage as u8);
     }
-    let tree = dir.join("rootfs");
+    plan_tree(&dir.join("rootfs"), latest)
+}
+
+/// All that lies below `tree`.
+pub(super) fn plan_tree(tree: &Path, latest: Option<i64>) -> anyhow::Result<(Rootfs, Layer)> {
     let cannot = || format!("cannot read `{}`", tree.display());
-    let rootfs = Rootfs::open(&tree).with_context(cannot)?;
+    let rootfs = Rootfs::open(tree).with_context(cannot)?;
     let mut planner = Planner::new(&rootfs, latest);
     planner.add_below(&RootPath::root(), &|_| true).with_context(cannot)?;
     let mut layer = planner.finish().with_context(cannot)?;
@@ -190,29 +193,4 @@ fn artifact_type(title: &str) -> &'static str {
         name if name.ends_with(".cdx.json") => "application/vnd.cyclonedx+json",
         _ => "application/vnd.vz.evidence",
     }
-}
-
-/// The layer that images on `base` have in common: nothing in it depends on them.
-pub(super) struct Base {
-    pub(super) rootfs: Rootfs,
-    pub(super) layer: Layer,
-}
-
-/// Reads the bundle, or closes the spec, of a base.
-pub(super) fn open_base(
-    base: &Path,
-    args: &build::Image,
-    latest: Option<i64>,
-) -> anyhow::Result<Base> {
-    if base.is_dir() {
-        let (rootfs, layer) = open_tree(base, latest)?;
-        refuse_unreadable(&layer, args.source.allow_missing)?;
-        return Ok(Base { rootfs, layer });
-    }
-    let source = build::Source { specs: vec![base.to_owned()], ..args.source.clone() };
-    let gathered = gather(&source).context("cannot make the base layer")?;
-    gathered.refuse_missing(args.source.allow_missing)?;
-    let layer = bundle::contents::closure(&gathered, latest)?;
-    refuse_unreadable(&layer, args.source.allow_missing)?;
-    Ok(Base { rootfs: gathered.rootfs, layer })
 }

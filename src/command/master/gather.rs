@@ -71,7 +71,7 @@ pub(super) fn gather(
     Ok(Gathered { bundles, hosts })
 }
 
-/// What runs the pods of `host` on a node with these facts, and what is lost there.
+/// What runs the pods of `host`, a node with these facts, and what is lost there.
 ///
 /// # Errors
 /// When it cannot run them.

@@ -163,8 +163,12 @@ fn say(record: &Record, name: &str, index: usize, count: usize) {
     if run.ended && is_idle {
         report::warn(
             "vzbuild",
-            "nothing exercised it before it was ended: --until CMD does, so that what it needs \
-             to do its work is seen",
+            format_args!(
+                "it still ran after {} s and was ended, and nothing had exercised it: --until CMD \
+                 does, so that what it needs to do its work is seen; --timeout TIME waits longer \
+                 for what ends by itself",
+                run.until.as_ref().and_then(|until| until.timeout).unwrap_or(PATIENCE) / 1000
+            ),
         );
     }
     for unseen in &record.unseen {

@@ -50,7 +50,7 @@ pub(super) fn put(
     let config_descriptor = add(MediaType::ImageConfig, &config_text)?;
     let layer_descriptors = layers
         .iter()
-        .map(|layer| descriptor(image.compression.media_type(), &layer.digest, layer.size));
+        .map(|layer| descriptor(layer.compression.media_type(), &layer.digest, layer.size));
     let manifest = ImageManifestBuilder::default()
         .schema_version(2_u32)
         .media_type(MediaType::ImageManifest)

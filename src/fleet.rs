@@ -19,6 +19,7 @@ pub mod quantity;
 pub mod render;
 pub mod revision;
 pub mod root_directory;
+pub mod secret;
 pub mod state;
 pub mod unit;
 pub mod yaml;

@@ -3,7 +3,7 @@
 //! child said.
 
 use std::ffi::OsStr;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -46,6 +46,30 @@ pub fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
         bail!("{} ended with {status}: {end}", words(command));
     }
     Ok(stdout)
+}
+
+/// Runs `command` with `input` as its standard input, and returns its standard output.
+///
+/// # Errors
+/// When it cannot be started or fails; the error has nothing of what came in or out.
+pub fn filter(command: &mut Command, input: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let cannot = || format!("cannot run `{}`", command.get_program().display());
+    let line = cannot();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().with_context(|| line.clone())?;
+    let stdin = child.stdin.take();
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // One that reads no more says so by its status.
+            stdin.map(|mut stdin| stdin.write_all(input))
+        });
+        child.wait_with_output()
+    });
+    let output = output.with_context(|| line.clone())?;
+    if !output.status.success() {
+        bail!("{line}: it ended with {}", output.status);
+    }
+    Ok(output.stdout)
 }
 
 /// Runs `command` to its end, and kills it when `stop` is set.

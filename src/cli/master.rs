@@ -141,6 +141,10 @@ pub struct Deploy {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+    /// Keep secrets on nodes encrypted by systemd-creds, so that pods come back after a
+    /// reboot; to be given each time
+    #[arg(long)]
+    pub encrypt_at_rest: bool,
     /// How many nodes at a time, after the first one
     #[arg(short = 'P', long, value_name = "N", default_value_t = 5,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]

@@ -15,6 +15,7 @@ mod preflight;
 mod ps;
 mod retire;
 mod rollback;
+mod secrets;
 mod session;
 mod validate;
 

@@ -11,6 +11,7 @@ mod pending;
 mod pods;
 mod probe;
 mod remove;
+mod secrets;
 mod state;
 mod systemd;
 mod tls;
@@ -108,6 +109,7 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
         Order::Rollback { pod, .. }
         | Order::Confirm { pod, .. }
         | Order::Control { pod, .. }
+        | Order::Secrets { pod, .. }
         | Order::Remove { pod }
         | Order::History { pod } => Some(pod),
     };
@@ -159,6 +161,11 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
             let _lock = site.lock()?;
             remove::remove(site, &pods, &pod)?;
             link.say(&Answer::Done)?;
+        }
+        Order::Secrets { pod, secrets, at_rest } => {
+            let _lock = site.lock()?;
+            let changed = site.put_secrets(&pod, &secrets, at_rest)?;
+            link.say(&Answer::Secrets { changed })?;
         }
         Order::History { pod } => {
             let entries = pods.history(&pod)?;

@@ -19,6 +19,7 @@ use super::pod::{Probe, Probing};
 use super::preflight::SYSTEMD_BACK_OFF;
 use super::render::Machine;
 use super::revision::{Placed, RECORD, Record, Revision, Update};
+use super::secret;
 use super::unit;
 use super::yaml::write;
 use crate::push::target::Node;
@@ -164,6 +165,7 @@ fn pod(revision: &Revision, record: &Record, machine: &Machine) -> Value {
         "name": revision.pod,
         "id": revision.id,
         "tag": record.tag,
+        "secret": revision.files.contains_key(secret::SCRIPT),
         "network": record.network.is_some(),
         "published": record.network.as_ref().is_some_and(|ports| !ports.is_empty()),
         "update": if record.update == Update::StartFirst { "start-first" } else { "stop-first" },

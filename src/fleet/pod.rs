@@ -79,6 +79,11 @@ pub enum Volume {
         /// Whether it is in memory, and then lost at a reboot.
         memory: bool,
     },
+    /// A secret, in memory; a file for each of its keys.
+    Secret {
+        /// Its name in `secrets.yaml`.
+        name: String,
+    },
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::network;
 use super::pod::{Container, Pod, Protocol, UpdateOrder, Volume};
 use super::preflight::Runtime;
 use super::revision::{Files, Placed, RECORD, Record, Revision, Update, digest};
-use super::unit;
+use super::{secret, unit};
 
 /// Digits of a digest that tell a pod's revisions apart; a device's name has at most 15.
 const TAG: usize = 8;
@@ -126,6 +126,10 @@ fn files(
     }
     dirs.sort();
     dirs.dedup();
+    let secrets = secret::names(pod);
+    if !secrets.is_empty() {
+        files.insert(secret::SCRIPT.to_owned(), secret::render_script(&pod.name, &secrets));
+    }
     let ports = network::published(pod);
     if !pod.host_network {
         let unit = network::unit(&pod.name, tag);
@@ -158,7 +162,8 @@ fn update(pod: &Pod) -> Update {
     let mut ports = pod.containers.iter().flat_map(|container| &container.ports);
     let udp = ports.find(|port| port.host.is_some() && port.protocol == Protocol::Udp);
     let mut mounts = pod.containers.iter().flat_map(|container| &container.mounts);
-    let written = mounts.find(|mount| !mount.readonly);
+    let secret = |name: &String| matches!(pod.volumes.get(name), Some(Volume::Secret { .. }));
+    let written = mounts.find(|mount| !mount.readonly && !secret(&mount.volume));
     let why = match (pod.order, udp, written) {
         (UpdateOrder::StopFirst, ..) => "as vz/update says".to_owned(),
         _ if pod.host_network => "it shares the node's network".to_owned(),
@@ -193,6 +198,11 @@ fn volumes(pod: &Pod, container: &Container, store: &str) -> Volumes {
                     volumes.dirs.push(path.clone());
                 }
                 path.clone()
+            }
+            Volume::Secret { name } => {
+                let dir = format!("{}/{}/{name}", secret::FOLDER, pod.name);
+                volumes.mounts.push((dir, mount.path.clone(), true));
+                continue;
             }
             Volume::EmptyDir { memory: false } => {
                 let dir = format!("{store}/.volumes/{}/{}", pod.name, mount.volume);

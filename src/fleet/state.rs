@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::revision::Files;
+use super::secret::Secrets;
 
 /// Version of orders and answers.
 pub const VERSION: u32 = 2;
@@ -45,6 +46,15 @@ pub enum Order {
         pod: String,
         /// What to do.
         verb: Control,
+    },
+    /// Make the pod's secrets these.
+    Secrets {
+        /// Which pod.
+        pod: String,
+        /// They.
+        secrets: Secrets,
+        /// Whether the next boot is to have them, too, encrypted on the disk.
+        at_rest: bool,
     },
     /// Stop the pod and remove all that the node has of it but its volumes.
     Remove {
@@ -101,6 +111,11 @@ pub enum Answer {
     Applied(Applied),
     /// To [`Order::History`], the oldest first.
     History(Vec<Entry>),
+    /// To [`Order::Secrets`].
+    Secrets {
+        /// Whether any was another one before.
+        changed: bool,
+    },
     /// To the others.
     Done,
     /// It could not be done.

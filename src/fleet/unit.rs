@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::pod::{Container, Pod, Restart};
 use super::preflight::{Runtime, SYSTEMD_BACK_OFF};
 use super::revision::Placed;
-use super::{network, root_directory};
+use super::{network, root_directory, secret};
 
 /// Where runtimes keep their state: never in XDG_RUNTIME_DIR, which crun would
 /// choose in some sessions and not in others.
@@ -133,6 +133,7 @@ pub fn render(pod: &Pod, container: &Container, tag: &str, runs: &Runs<'_>) -> S
     for dir in runs.memory_dirs {
         let _ = writeln!(text, "ExecStartPre=+/bin/sh -c 'mkdir -p {dir} && chmod 777 {dir}'");
     }
+    text.push_str(&secret::start_line(pod, tag));
     text.push_str(&firewall(pod, container, tag).concat());
     text.push_str(&match runs.runtime.by_systemd() {
         true => root_directory::service(runs.config, &id, runs.systemd),

@@ -27,6 +27,7 @@ mod master_newnode;
 mod master_nodes;
 mod master_playbook;
 mod master_probes;
+mod master_secrets;
 mod minify;
 mod programs;
 mod push;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::gather::{Gathered, Known, gather};
 use super::plan::{reached, text};
+use super::secrets;
 use super::session::{Nodes, Unconfirmed};
 use crate::cli::master::{Args, Deploy};
 use crate::cli::push::{Push, Require};
@@ -62,13 +63,22 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
         tasks.extend(known.steps.iter().filter(todo).map(|step| (node, known, step)));
     }
     if tasks.is_empty() {
+        let failed = secrets::bring(args, wish, &nodes, &gathered)?;
+        let lost = |(host, error): (String, String)| {
+            (host, String::new(), Outcome::Lost(anyhow!("{error}")))
+        };
+        let outcomes: Vec<_> = failed.into_iter().map(lost).collect();
+        if !outcomes.is_empty() {
+            return finish(args, &gathered, &outcomes, false);
+        }
         report::say("vzmaster", "there is nothing to do");
         return finish(args, &gathered, &[], false);
     }
     if !wish.yes && !confirmed(tasks.len())? {
         bail!("nothing was done");
     }
-    let unpushed = push(args, wish, &gathered, &tasks)?;
+    let mut unpushed = push(args, wish, &gathered, &tasks)?;
+    unpushed.extend(secrets::bring(args, wish, &nodes, &gathered)?);
     let bundles = &gathered.bundles;
     let job = Job { nodes: &nodes, bundles, parallel: wish.parallel, by: by() };
     let mut outcomes: Vec<(String, String, Outcome)> = Vec::new();

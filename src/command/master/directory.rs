@@ -11,6 +11,7 @@ use crate::cli::master::Args;
 use crate::command::push::targets;
 use crate::fleet::deployment::{self, Deployment, Finding, Host, Source};
 use crate::fleet::fields::Violation;
+use crate::fleet::secret::{self, Sources};
 use crate::fleet::{groups, pod};
 use crate::push::inventory::Inventory;
 use crate::push::target::Node;
@@ -33,6 +34,8 @@ pub(super) struct Fleet {
     pub(super) deployment: Deployment,
     /// Hosts that are retired, with what was to run there.
     pub(super) retired: BTreeMap<String, Host>,
+    /// Where secrets are.
+    pub(super) secrets: Sources,
     /// The inventory.
     pub(super) inventory: Inventory,
     /// How many pods there are.
@@ -79,6 +82,20 @@ pub(super) fn read(args: &Args) -> anyhow::Result<Fleet> {
         }
         None => Vec::new(),
     };
+    let secrets = match dir.join(secret::FILE).exists() {
+        true => text(&dir.join(secret::FILE), secret::FILE, &mut findings),
+        false => None,
+    };
+    let (secrets, violations) = secret::read(secrets.as_deref().unwrap_or("{}"));
+    let file = secret::FILE.to_owned();
+    findings.extend(violations.into_iter().map(|v| Finding { file: file.clone(), violation: v }));
+    for Source { file, pod } in &sources {
+        for name in secret::names(pod).into_iter().filter(|name| !secrets.contains_key(*name)) {
+            let what = format!("{} has no secret `{name}`", secret::FILE);
+            let violation = Violation { line: pod.line, path: "spec.volumes".to_owned(), what };
+            findings.push(Finding { file: file.clone(), violation });
+        }
+    }
     let broken = !findings.is_empty();
     let (mut deployment, more) =
         deployment::resolve((&name, &inventory), (GROUPS, &groups), &sources);
@@ -87,7 +104,7 @@ pub(super) fn read(args: &Args) -> anyhow::Result<Fleet> {
     findings.sort();
     let retired = retired(dir)?;
     let retired = deployment.retire(&retired);
-    Ok(Fleet { retired, deployment, inventory, pods: sources.len(), findings })
+    Ok(Fleet { retired, secrets, deployment, inventory, pods: sources.len(), findings })
 }
 
 /// Whether a finding may only follow from another file that could not be read.

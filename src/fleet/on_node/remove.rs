@@ -2,7 +2,7 @@
 
 use super::{Pods, Site};
 
-/// Stops a pod and removes its units, revisions and history; volumes stay.
+/// Stops a pod and removes its units, revisions, secrets and history; volumes stay.
 ///
 /// # Errors
 /// When it is not there, or cannot be stopped or removed.
@@ -17,5 +17,6 @@ pub(super) fn remove(site: &Site<'_>, pods: &Pods, pod: &str) -> anyhow::Result<
     pods.allow(pod, None)?;
     pods.link_units(pod, &[])?;
     site.systemd.reload()?;
+    site.forget_secrets(pod)?;
     pods.remove(pod)
 }

@@ -203,22 +203,25 @@ fn volumes(check: &mut Check, at: &At<'_>) -> BTreeMap<String, Volume> {
     let mut volumes = BTreeMap::new();
     for at in check.list(at) {
         let why = |name: &str| match name {
-            "secret" | "configMap" | "projected" => "put the file onto the node and use hostPath",
+            "configMap" | "projected" => "put the file onto the node and use hostPath",
             "persistentVolumeClaim" => "use hostPath",
             _ => "",
         };
-        let Some(fields) = check.fields(&at, &["name", "hostPath", "emptyDir"], why) else {
+        let Some(fields) = check.fields(&at, &["name", "hostPath", "emptyDir", "secret"], why)
+        else {
             continue;
         };
         let Some(name) = fields.get("name").map(|at| check.label(&at)) else {
             check.missing(&fields, "name");
             continue;
         };
-        let volume = match (fields.get("hostPath"), fields.get("emptyDir")) {
-            (Some(at), None) => host_path(check, &at),
-            (None, Some(at)) => empty_dir(check, &at),
+        let kinds = ["hostPath", "emptyDir", "secret"].map(|kind| fields.get(kind));
+        let volume = match kinds {
+            [Some(at), None, None] => host_path(check, &at),
+            [None, Some(at), None] => empty_dir(check, &at),
+            [None, None, Some(at)] => secret(check, &at),
             _ => {
-                check.wrong(&at, "must have one of hostPath and emptyDir: {}");
+                check.wrong(&at, "must have one of hostPath, emptyDir: {} and secret");
                 None
             }
         };
@@ -251,6 +254,19 @@ fn host_path(check: &mut Check, at: &At<'_>) -> Option<Volume> {
         return None;
     };
     Some(Volume::HostPath { path: container::path(check, &at)?, create })
+}
+
+fn secret(check: &mut Check, at: &At<'_>) -> Option<Volume> {
+    let fields = check.fields(at, &["secretName"], |name| match name {
+        "items" => "each key is a file of its name",
+        "defaultMode" => "whoever the container runs as can read it",
+        _ => "",
+    })?;
+    let Some(at) = fields.get("secretName") else {
+        check.missing(&fields, "secretName");
+        return None;
+    };
+    Some(Volume::Secret { name: check.label(&at)? })
 }
 
 fn empty_dir(check: &mut Check, at: &At<'_>) -> Option<Volume> {

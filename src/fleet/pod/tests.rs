@@ -283,8 +283,12 @@ fn the_wrong_type_is_said() {
             "10: spec.initContainers: not supported: do it in the program, or before the deployment",
         ),
         (
-            "  volumes: [{name: s, secret: {secretName: x}}]",
-            "10: spec.volumes[0]: must have one of hostPath and emptyDir: {}",
+            "  volumes: [{name: s, configMap: {name: x}}]",
+            "10: spec.volumes[0]: must have one of hostPath, emptyDir: {} and secret",
+        ),
+        (
+            "  volumes: [{name: s, secret: {items: []}}]",
+            "10: spec.volumes[0].secret.secretName: is missing",
         ),
         (
             "  volumes: [{name: s, hostPath: {path: /a/../b}}]",

@@ -1,0 +1,224 @@
+//! Secrets: where the master finds them, and where a node has them. Pure.
+//!
+//! ```yaml
+//! # secrets.yaml: the secret, its keys, and for each a file or a command
+//! site-tls:
+//!   tls.key: {file: keys/site.key}
+//!   password: {command: [pass, show, site]}
+//! ```
+//!
+//! A revision names its secrets and nothing of what is in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::fields::{At, Check, Fields, Violation, is_label};
+use super::pod::{Pod, Volume};
+use super::unit::PODS;
+
+/// The file that says where secrets are.
+pub const FILE: &str = "secrets.yaml";
+/// Where a node has them, in memory.
+pub const FOLDER: &str = "/run/vz/secrets";
+/// Where a node has them encrypted, for the next boot.
+pub const KEPT: &str = "/etc/vz/secrets";
+/// The file of a revision that looks for its secrets before a start.
+pub const SCRIPT: &str = "secrets.sh";
+
+/// Where the master finds one key of a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// In a file, relative to the fleet's directory.
+    File(String),
+    /// In what a command prints, but for a line end after it.
+    Command(Vec<String>),
+}
+
+/// Where secrets are, by name and key.
+pub type Sources = BTreeMap<String, BTreeMap<String, Source>>;
+
+/// What nobody is to see: it has no form but on its way to a node.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sealed(pub Vec<u8>);
+
+/// Secrets, by name and key.
+pub type Secrets = BTreeMap<String, BTreeMap<String, Sealed>>;
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealed")
+    }
+}
+
+impl Serialize for Sealed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let digits: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        serializer.serialize_str(&digits)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sealed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let digits = String::deserialize(deserializer)?;
+        let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+        let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+        // What is wrong with it would be a part of it.
+        bytes
+            .filter(|_| rest.is_empty())
+            .map(Sealed)
+            .ok_or_else(|| serde::de::Error::custom("a secret is damaged"))
+    }
+}
+
+/// Reads where secrets are.
+pub fn read(text: &str) -> (Sources, Vec<Violation>) {
+    let mut check = Check::default();
+    let documents = check.documents(text);
+    let mut sources = Sources::new();
+    let top = documents.first().map(At::top);
+    let map = top.and_then(|top| check.map(&top));
+    for (name, at) in map.iter().flat_map(Fields::all) {
+        if !is_label(&name.text) {
+            check.note(
+                name.line,
+                &at.path,
+                "is no name of a secret: small letters, digits and `-`",
+            );
+            continue;
+        }
+        let keys = check.map(&at);
+        let mut secret = BTreeMap::new();
+        for (key, at) in keys.iter().flat_map(Fields::all) {
+            if !is_key(&key.text) {
+                check.note(
+                    key.line,
+                    &at.path,
+                    "is no key of a secret: letters, digits, `-`, `_`, `.`",
+                );
+                continue;
+            }
+            let Some(fields) = check.fields(&at, &["file", "command"], |_| "") else { continue };
+            let file = fields.get("file").and_then(|at| check.text(&at)).map(Source::File);
+            let command = fields.get("command").map(|at| check.texts(&at));
+            let command = command.filter(|words| !words.is_empty()).map(Source::Command);
+            match (file, command) {
+                (Some(source), None) | (None, Some(source)) => {
+                    secret.insert(key.text.clone(), source);
+                }
+                _ => check.wrong(&at, "must have one of file and command"),
+            }
+        }
+        sources.insert(name.text.clone(), secret);
+    }
+    check.violations.sort();
+    (sources, check.violations)
+}
+
+/// What Kubernetes takes for a key, and what is a plain name of a file.
+pub fn is_key(key: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
+    (1..=253).contains(&key.len()) && key.bytes().all(plain) && !key.starts_with('.')
+}
+
+/// The secrets that a pod has.
+pub fn names(pod: &Pod) -> BTreeSet<&String> {
+    let volumes = pod.volumes.values();
+    volumes
+        .filter_map(|volume| match volume {
+            Volume::Secret { name } => Some(name),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The line of a unit that looks for the secrets of its pod; nothing where it has none.
+pub fn start_line(pod: &Pod, tag: &str) -> String {
+    match names(pod).is_empty() {
+        true => String::new(),
+        false => format!("ExecStartPre=+/bin/sh {PODS}/{}/tags/{tag}/{SCRIPT}\n", pod.name),
+    }
+}
+
+/// Returns the script that looks for the secrets of `pod`: a reboot takes them from
+/// memory, and brings them back where they were encrypted.
+pub fn render_script(pod: &str, names: &BTreeSet<&String>) -> String {
+    let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+    format!(
+        "\
+# Looks for the secrets of {pod}, and decrypts those that are kept.
+umask 077
+for name in {}; do
+  to={FOLDER}/{pod}/$name
+  for file in {KEPT}/{pod}/$name/*; do
+    key=${{file##*/}}
+    if [ ! -e \"$file\" ] || [ -e \"$to/$key\" ]; then continue; fi
+    mkdir -p \"$to\" && chmod 755 \"$to\" &&
+      systemd-creds decrypt --name=\"{pod}.$name.$key\" \"$file\" \"$to/.$key\" &&
+      chmod 444 \"$to/.$key\" && mv \"$to/.$key\" \"$to/$key\" || exit 1
+  done
+  if [ ! -d \"$to\" ]; then
+    echo \"the secret $name is not on this node: vzmaster deploy brings it\" >&2
+    exit 1
+  fi
+done
+",
+        names.join(" ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_in_a_file_or_comes_from_a_command() {
+        let (sources, violations) =
+            read("tls:\n  tls.key: {file: a.key}\n  pin: {command: [pass, show, x]}\n");
+        assert_eq!(violations, []);
+        let words = ["pass", "show", "x"].map(str::to_owned).to_vec();
+        assert_eq!(sources["tls"]["pin"], Source::Command(words));
+        assert_eq!(sources["tls"]["tls.key"], Source::File("a.key".into()));
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: &[&str]) {
+        let (_, violations) = read(text);
+        assert_eq!(violations.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_is_no_source_is_named() {
+        check("a:\n  b: {}\n", &["2: a.b: must have one of file and command"]);
+        check(
+            "a:\n  ../b: {file: x}\n",
+            &["2: a[\"../b\"]: is no key of a secret: letters, digits, `-`, `_`, `.`"],
+        );
+        check("A: {}\n", &["1: A: is no name of a secret: small letters, digits and `-`"]);
+        check(
+            "a:\n  b: {value: x}\n",
+            &["2: a.b: must have one of file and command", "2: a.b.value: not supported"],
+        );
+    }
+
+    #[test]
+    fn a_secret_is_seen_on_its_way_only() {
+        let secret = Sealed(b"p\xffw".to_vec());
+        assert_eq!(format!("{secret:?}"), "Sealed");
+        let text = serde_json::to_string(&secret).unwrap();
+        assert_eq!(text, "\"70ff77\"");
+        assert_eq!(serde_json::from_str::<Sealed>(&text).unwrap(), secret);
+        let error = serde_json::from_str::<Sealed>("\"7zz\"").unwrap_err().to_string();
+        assert!(error.starts_with("a secret is damaged"), "{error}");
+    }
+
+    #[test]
+    fn keys_are_names_of_files() {
+        for bad in ["", ".", "..", ".x", "a/b", "a b"] {
+            assert!(!is_key(bad), "{bad}");
+        }
+        assert!(is_key("tls.key") && is_key("A_1-b"));
+    }
+}

@@ -2,12 +2,10 @@
 
 mod input;
 mod output;
-mod settings;
 mod traced;
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
@@ -21,7 +19,7 @@ use self::input::{Input, Size};
 use self::output::Output;
 use self::traced::Traced;
 use super::bundle::{self, Report};
-use super::verify::{self, ROUNDS, Verdict};
+use super::verify::{self, Expected, ROUNDS, Verdict};
 use crate::cli::build;
 use crate::interrupt;
 use crate::report::{self, Status};
@@ -61,15 +59,12 @@ pub fn run(args: &build::Minify) -> anyhow::Result<ExitCode> {
     Ok(status.into())
 }
 
-/// A directory beside the output, on whose file system all work is done; what
-/// strangers put into images must not be reached by others. It goes when it is
-/// dropped, and if not even that happens, with the next one.
+/// A directory beside the output, on whose file system all work is done. It goes when
+/// it is dropped, and if not even that happens, with the next one.
 fn private_directory(target: &Path) -> anyhow::Result<Staging> {
     let mut name = target.file_name().unwrap_or_default().to_owned();
     name.push(".work");
-    let work = Staging::begin(&target.with_file_name(name), |_| false)?;
-    fs::set_permissions(work.dir(), fs::Permissions::from_mode(0o700))?;
-    Ok(work)
+    verify::private_directory(&target.with_file_name(name))
 }
 
 fn build(
@@ -91,6 +86,8 @@ fn build(
     };
     let volumes = volumes.filter(is_free).map(OsString::from);
     let made = build::Bundle {
+        // An ordinary user's run was root's, and the image still becomes its own user.
+        program: build::Program { user: input.settings.user(args), ..Default::default() },
         tmpfs: tmpfs.iter().cloned().chain(volumes).collect(),
         volume: args.volume.clone(),
         cap: args.cap.clone(),
@@ -116,11 +113,10 @@ fn prove(
     let scenarios = bundle.runs_of(&traced.record)?;
     let dir = work.join(format!("proof-{round}"));
     fs::create_dir(&dir)?;
-    let outputs = args.same_output.then_some(traced.outputs.as_slice());
+    let outputs = traced.outputs.iter().filter(|_| args.same_output);
+    let outputs: Vec<_> = outputs.map(|dir| Expected::of_run(dir)).collect();
     let original = Some(&input.rootfs);
-    let verdict =
-        verify::check(&bundle, &scenarios, &traced.record, original, outputs, &dir, stop)?;
-    Ok(verdict)
+    verify::check(&bundle, &scenarios, &traced.record, original, &outputs, &dir, stop)
 }
 
 /// Adds what `verdict` names. Returns whether there was anything that this helps.

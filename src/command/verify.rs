@@ -1,4 +1,4 @@
-//! `vzbuild verify`: make the recorded runs again in the bundle, and compare.
+//! `vzbuild verify`: make the recorded runs again in the bundle or image, and compare.
 
 mod again;
 mod compare;
@@ -6,6 +6,7 @@ mod fix;
 mod output;
 mod places;
 mod show;
+mod subject;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,6 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use bundler::Rootfs;
-use bundler::staging::Staging;
 use tracer::Record;
 use tracer::record::{BytePath, End, Run, Until};
 
@@ -22,14 +22,16 @@ use self::again::{Bundle, Scenario};
 pub(super) use self::again::{open, shown};
 use self::compare::Comparison;
 pub(super) use self::fix::ROUNDS;
-pub(super) use self::output::last_line;
+pub(super) use self::output::{Expected, last_line};
 pub(super) use self::show::end_in_words;
+pub(super) use self::subject::private_directory;
 use super::scenario::{self, Request};
 use super::source;
 use crate::cli::build;
+use crate::evidence::{self, Documents};
+use crate::interrupt;
 use crate::report::{Advice, Status};
 use crate::runner::around::{Around, Overlay};
-use crate::{evidence, interrupt};
 
 /// Runs, compares, says; with `--fix` mends and repeats.
 ///
@@ -52,19 +54,42 @@ pub fn run(args: &build::Verify) -> anyhow::Result<ExitCode> {
 }
 
 fn verify(args: &build::Verify, stop: &AtomicBool) -> anyhow::Result<Verdict> {
-    let bundle = open(&args.bundle)?;
-    let mut first = first_run(args)?;
-    let scenarios = scenarios(args, &bundle, &mut first)?;
-    let original = Rootfs::open(&args.root).ok();
+    let (documents, bundle) = subject::open(args)?;
+    let mut first = first_run(args, &documents)?;
     // A name of its own: another one that begins at this moment must not take
     // it for what a killed one left.
     let name = format!("vz-verify-{}", std::process::id());
-    let work = Staging::begin(&std::env::temp_dir().join(name), |_| false)?;
-    check(&bundle, &scenarios, &first, original.as_ref(), None, work.dir(), stop)
+    let work = private_directory(&std::env::temp_dir().join(name))?;
+    let is_image = bundle.is_none();
+    let bundle = match (bundle, &documents) {
+        (None, Documents::Image(opened, name)) => {
+            subject::unpack(&opened.image, name, work.dir(), stop)?
+        }
+        (bundle, _) => bundle.context("it is no bundle")?,
+    };
+    let scenarios = scenarios(args, &bundle, &mut first)?;
+    let outputs = outputs(args, &scenarios)?;
+    let original = subject::original(args, &documents).and_then(|root| Rootfs::open(&root).ok());
+    let original = original.as_ref();
+    let mut verdict = check(&bundle, &scenarios, &first, original, &outputs, work.dir(), stop)?;
+    verdict.is_image = is_image;
+    Ok(verdict)
 }
 
-/// The record of what the bundle was made from.
-fn first_run(args: &build::Verify) -> anyhow::Result<Record> {
+/// What the runs are to write, where that was given.
+fn outputs(args: &build::Verify, scenarios: &[Scenario]) -> anyhow::Result<Vec<Expected>> {
+    let (given, runs) = (args.output.len(), scenarios.len());
+    if given > 0 && given != runs {
+        let runs = if runs == 1 { "is 1 run".to_owned() } else { format!("are {runs} runs") };
+        return Err(anyhow::anyhow!("--output is given {given} times, and there {runs}"))
+            .status(Status::Usage as u8);
+    }
+    let expected = |file: &PathBuf| Expected { stdout: file.clone(), stderr: None };
+    Ok(args.output.iter().map(expected).collect())
+}
+
+/// The record of what the bundle or image was made from.
+fn first_run(args: &build::Verify, documents: &Documents) -> anyhow::Result<Record> {
     let mut first = Record::default();
     for name in &args.spec {
         let input = source::read(name)?;
@@ -75,15 +100,14 @@ fn first_run(args: &build::Verify) -> anyhow::Result<Record> {
         first = first.unite(record);
     }
     if args.spec.is_empty() {
-        let path = args.bundle.join(evidence::FOLDER).join("spec.json");
-        let text = fs::read(&path)
-            .with_context(|| {
-                format!("the first run is not known: cannot read `{}`", path.display())
-            })
-            .hint("give the spec that the bundle was made from: --spec SPEC")?;
+        let way_out = documents.way_out();
+        let text = documents
+            .read(evidence::RECORD)
+            .context("the first run is not known")
+            .hint(format!("{way_out}; or give the spec that it was made from: --spec SPEC"))?;
         first = Record::parse(&text)
-            .with_context(|| format!("cannot use `{}`", path.display()))
-            .hint("trace again, and make the bundle anew")?;
+            .with_context(|| format!("cannot use the `{}` of it", evidence::RECORD))
+            .hint("trace again, and make it anew")?;
     }
     first.runs.retain(|run| !run.args.is_empty());
     Ok(first)
@@ -157,6 +181,8 @@ pub(super) struct Verdict {
     comparison: Comparison,
     /// What may be otherwise on another machine.
     of_machine: Vec<String>,
+    /// Whether it was an image that was run, and not a bundle.
+    is_image: bool,
 }
 
 impl Verdict {
@@ -174,7 +200,7 @@ impl Verdict {
 }
 
 /// Runs each of `scenarios` in the bundle, with files in `work`, and compares;
-/// also with what the first runs wrote, where `outputs` has their directories.
+/// also what each writes, where `outputs` has what they are to write.
 ///
 /// # Errors
 /// A container that cannot be made, a program that cannot be traced.
@@ -183,7 +209,7 @@ pub(super) fn check(
     scenarios: &[Scenario],
     first: &Record,
     original: Option<&Rootfs>,
-    outputs: Option<&[PathBuf]>,
+    outputs: &[Expected],
     work: &Path,
     stop: &AtomicBool,
 ) -> anyhow::Result<Verdict> {
@@ -196,8 +222,8 @@ pub(super) fn check(
             spec: scenario.spec.clone(),
             overlay: Some(Overlay {
                 dir: dir.join("overlay"),
-                places: Vec::new(),
-                replaced: Vec::new(),
+                places: bundle.places.clone(),
+                replaced: bundle.replaced.clone(),
             }),
             join: None,
             stdout: dir.join("stdout"),
@@ -206,9 +232,9 @@ pub(super) fn check(
         let foreign = again::foreign(&scenario.spec);
         let request = Request { around, until: scenario.until.clone(), foreign };
         let report = scenario::perform(&request, &dir, stop)
-            .with_context(|| format!("cannot run `{}` in the bundle", scenario.name))?;
-        let outputs = outputs.and_then(|outputs| outputs.get(index));
-        let other_output = outputs.map(|before| output::differs(before, &dir)).transpose()?;
+            .with_context(|| format!("cannot run `{}` in it", scenario.name))?;
+        let expected = outputs.get(index);
+        let other_output = expected.map(|before| output::differs(before, &dir)).transpose()?;
         let other_output = other_output.flatten();
         done.push(Done {
             name: scenario.name.clone(),
@@ -223,5 +249,5 @@ pub(super) fn check(
     let places = places::Roots::open(&bundle.dir.join("rootfs"), &bundle.spec, first, original)?;
     let comparison = compare::compare(first, &second, &places);
     let of_machine = source::only_seen_here(first, &second.host);
-    Ok(Verdict { scenarios: done, comparison, of_machine })
+    Ok(Verdict { scenarios: done, comparison, of_machine, is_image: false })
 }

@@ -16,15 +16,15 @@ mod two_containers;
 /// The nodes are the same for all tests.
 static NODES: Mutex<()> = Mutex::new(());
 
-struct Nodes {
+pub struct Nodes {
     _alone: MutexGuard<'static, ()>,
-    sandbox: Sandbox,
+    pub sandbox: Sandbox,
     config: String,
-    names: Vec<String>,
+    pub names: Vec<String>,
 }
 
 /// The nodes, and a fleet for them; nothing where there are none.
-fn nodes(test: &str) -> Option<Nodes> {
+pub fn nodes(test: &str) -> Option<Nodes> {
     let Ok(value) = std::env::var("VZ_TEST_NODES") else {
         reduced(test, "no real nodes: set VZ_TEST_NODES=SSH_CONFIG:NODE,NODE,NODE");
         return None;
@@ -48,7 +48,7 @@ fn nodes(test: &str) -> Option<Nodes> {
 
 impl Nodes {
     /// Writes the bundle and the pod: a server of one page, with a probe of a port.
-    fn serve(&self, page: &str, probed: u16) {
+    pub fn serve(&self, page: &str, probed: u16) {
         let busybox = vz::process::find("busybox").unwrap();
         self.sandbox.write("app/rootfs/bin/busybox", "");
         fs::copy(busybox, self.sandbox.path("app/rootfs/bin/busybox")).unwrap();
@@ -88,7 +88,7 @@ impl Nodes {
         );
     }
 
-    fn vzmaster(&self, args: &[&str]) -> Finished {
+    pub fn vzmaster(&self, args: &[&str]) -> Finished {
         Finished::of(&mut self.master(args))
     }
 
@@ -99,13 +99,13 @@ impl Nodes {
         command
     }
 
-    fn on(&self, node: &str, line: &str) -> Finished {
+    pub fn on(&self, node: &str, line: &str) -> Finished {
         let mut ssh: Command = self.sandbox.command("ssh");
         Finished::of(ssh.args(["-F", &self.config, node, line]))
     }
 
     /// What the node's own server answers.
-    fn page(&self, node: &str) -> String {
+    pub fn page(&self, node: &str) -> String {
         let get = "exec 3<>/dev/tcp/127.0.0.1/8381; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; tail -n 1 <&3";
         self.on(node, &format!("bash -c \"{get}\"")).success().stdout()
     }

@@ -15,9 +15,14 @@ pub fn service(config: &Value, id: &str, systemd: u64) -> String {
     let root = text("/root/path");
     // systemd 240 is the first that waits until the program is executed.
     let kind = if systemd >= 240 { "exec" } else { "simple" };
+    let over = format!("/run/vz/roots/{id}");
+    let gone = format!("umount -l {over}/root 2>/dev/null; rm -rf {over}");
+    // systemd makes the directories that it misses, and a revision is never written to.
     let mut unit = format!(
         "Type={kind}\n\
-         RootDirectory={}\n\
+         ExecStartPre=+/bin/sh -c '{gone}; mkdir -p {over}/root {over}/up {over}/work && mount -t overlay -o lowerdir={root},upperdir={over}/up,workdir={over}/work overlay {over}/root'\n\
+         ExecStopPost=-+/bin/sh -c '{gone}'\n\
+         RootDirectory={over}/root\n\
          MountAPIVFS=yes\n\
          PrivateDevices=yes\n\
          ProtectSystem=strict\n\
@@ -25,7 +30,6 @@ pub fn service(config: &Value, id: &str, systemd: u64) -> String {
          User={}\n\
          Group={}\n\
          WorkingDirectory={}\n",
-        plain(root),
         number("/process/user/uid"),
         number("/process/user/gid"),
         plain(text("/process/cwd")),
@@ -169,7 +173,9 @@ mod tests {
         });
         let expected = "\
 Type=exec
-RootDirectory=/var/lib/vz/revs/app/1/rootfs
+ExecStartPre=+/bin/sh -c 'umount -l /run/vz/roots/web.app.1/root 2>/dev/null; rm -rf /run/vz/roots/web.app.1; mkdir -p /run/vz/roots/web.app.1/root /run/vz/roots/web.app.1/up /run/vz/roots/web.app.1/work && mount -t overlay -o lowerdir=/var/lib/vz/revs/app/1/rootfs,upperdir=/run/vz/roots/web.app.1/up,workdir=/run/vz/roots/web.app.1/work overlay /run/vz/roots/web.app.1/root'
+ExecStopPost=-+/bin/sh -c 'umount -l /run/vz/roots/web.app.1/root 2>/dev/null; rm -rf /run/vz/roots/web.app.1'
+RootDirectory=/run/vz/roots/web.app.1/root
 MountAPIVFS=yes
 PrivateDevices=yes
 ProtectSystem=strict

@@ -60,7 +60,7 @@ impl Chaos {
         if fault == Fault::Crash {
             let path = self.nodes.sandbox.path("pods/test.yaml");
             let pod = std::fs::read_to_string(path).unwrap();
-            let command = "    command: [/bin/busybox, false]\n";
+            let command = "    command: [/bin/busybox, \"false\"]\n";
             self.nodes.sandbox.write("pods/test.yaml", format!("{pod}{command}"));
         }
         if self.apart {
@@ -135,6 +135,9 @@ impl Chaos {
         let status = deployment.wait().unwrap();
         if fault == Fault::DiskFull {
             self.nodes.on(victim, "rm -f /var/lib/full /var/lib/full2");
+        }
+        if matches!(fault, Fault::Deaf | Fault::Crash) && status.code() != Some(3) {
+            wrong.push(format!("round {number}: a bad revision, and status {status}"));
         }
         let mut ends = String::new();
         for (node, before) in names.iter().zip(&before) {

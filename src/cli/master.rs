@@ -64,6 +64,10 @@ pub enum Verb {
     Diff(Select),
     /// Write an Ansible playbook that does the same deployment
     Playbook(Playbook),
+    /// Print the pods as plain manifests for another system
+    Export(Export),
+    /// Leave a host out from now on, without asking it anything
+    Retire(Retire),
     /// List the containers that are on the nodes
     Ps(Select),
     /// Print what a pod logged
@@ -199,6 +203,35 @@ pub struct Newnode {
           value_parser = clap::builder::PossibleValuesParser::new(
               provider::FILES.map(|(name, _)| name)))]
     pub provider: Option<String>,
+}
+
+/// `export`.
+#[derive(ArgGroup, Clone, Debug, PartialEq)]
+pub struct Export {
+    /// The system
+    #[arg(value_name = "SYSTEM", value_enum)]
+    pub system: System,
+    /// Where the images of the bundles are to be pulled from
+    #[arg(long, value_name = "REGISTRY", default_value = "localhost")]
+    pub registry: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub select: Select,
+}
+
+/// What pods are exported to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum System {
+    /// Kubernetes
+    K8s,
+}
+
+/// `retire`.
+#[derive(ArgGroup, Clone, Debug, PartialEq)]
+pub struct Retire {
+    /// A host of the inventory
+    #[arg(value_name = "NODE")]
+    pub host: String,
 }
 
 /// `playbook`.

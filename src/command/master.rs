@@ -4,6 +4,7 @@ mod control;
 mod deploy;
 mod directory;
 mod exec;
+mod export;
 mod gather;
 mod logs;
 mod newnode;
@@ -12,6 +13,7 @@ mod plan;
 mod playbook;
 mod preflight;
 mod ps;
+mod retire;
 mod rollback;
 mod session;
 mod validate;
@@ -35,6 +37,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Verb::Diff(select) => plan::diff(args, select),
         Verb::Deploy(deploy) => deploy::run(args, deploy),
         Verb::Playbook(playbook) => playbook::run(args, playbook),
+        Verb::Export(export) => export::run(args, export),
+        Verb::Retire(retire) => retire::run(args, retire),
         Verb::Ps(select) => ps::run(args, select),
         Verb::Logs(logs) => logs::run(args, logs),
         Verb::Exec(exec) => exec::run(args, exec),

@@ -138,6 +138,47 @@ esac
     )
 }
 
+/// The table of the node's firewall, as `vzmaster newnode` makes it, and the sets in it
+/// with the ports that pods open.
+const FIREWALL: &str = "vz_node";
+
+/// Returns the script that opens and closes ports of a pod that shares the node's
+/// network in the node's firewall, where it has one.
+pub fn render_host_script() -> String {
+    format!(
+        "\
+# sh net.sh open|close PORT/PROTOCOL...
+case $1 in
+open) nft=add wall=--add-port ;;
+*) nft=delete wall=--remove-port ;;
+esac
+shift
+for port; do
+  nft $nft element inet {FIREWALL} open_${{port#*/}} \"{{ ${{port%/*}} }}\" 2>/dev/null
+  if systemctl -q is-active firewalld; then firewall-cmd -q $wall=$port; fi
+done
+:
+"
+    )
+}
+
+/// The ports that pods opened in the node's firewall, as `80/tcp`, of what `nft list
+/// ruleset` prints; none where there is no such firewall.
+pub fn opened(ruleset: &str) -> Option<Vec<String>> {
+    let (_, table) = ruleset.split_once(&format!("table inet {FIREWALL} {{"))?;
+    let table = table.split_once("\n}").map_or(table, |(table, _)| table);
+    let mut ports = Vec::new();
+    for protocol in ["tcp", "udp"] {
+        let set = table.split_once(&format!("set open_{protocol} {{"));
+        let set = set.and_then(|(_, set)| set.split_once("\n\t}"));
+        let elements = set.and_then(|(set, _)| set.split_once("elements = {"));
+        let words = elements.map_or("", |(_, elements)| elements);
+        let numbers = words.split(|c: char| !c.is_ascii_digit()).filter(|word| !word.is_empty());
+        ports.extend(numbers.map(|number| format!("{number}/{protocol}")));
+    }
+    Some(ports)
+}
+
 /// Returns the rules of a pod's ports. A table is emptied and filled in one
 /// transaction; its chains stay, so no packet passes by them.
 pub fn render_rules(pod: &str, ports: &[Published]) -> String {
@@ -202,9 +243,14 @@ pub fn listed(ruleset: &str) -> Vec<(String, String)> {
 }
 
 impl Published {
+    /// How [`opened`] shows it, where the pod shares the node's network.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.host, self.protocol.name())
+    }
+
     /// How [`listed`] shows it, for a pod at `address`.
     pub fn rule(&self, address: &str) -> String {
-        format!("{}/{} -> {address}:{}", self.host, self.protocol.name(), self.port)
+        format!("{} -> {address}:{}", self.name(), self.port)
     }
 }
 
@@ -218,6 +264,31 @@ mod tests {
         assert_eq!(address(0xfeff).as_deref(), Some("198.18.254.255"));
         assert_eq!((address(0), address(0xff00)), (None, None));
         assert_eq!(unit("web", "1a2b3c4d"), "vz-web.-net.1a2b3c4d.service");
+    }
+
+    #[test]
+    fn ports_in_the_nodes_firewall_are_found() {
+        let printed = "\
+table inet vz_node {
+	set fixed_tcp {
+		type inet_service
+		elements = { 22 }
+	}
+
+	set open_tcp {
+		type inet_service
+		elements = { 80, 443,
+			     8080 }
+	}
+
+	set open_udp {
+		type inet_service
+	}
+}
+";
+        let open = ["80/tcp", "443/tcp", "8080/tcp"].map(str::to_owned);
+        assert_eq!(opened(printed), Some(open.to_vec()));
+        assert_eq!(opened("table ip vz {\n}\n"), None);
     }
 
     #[test]

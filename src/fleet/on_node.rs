@@ -13,6 +13,7 @@ mod probe;
 mod remove;
 mod state;
 mod systemd;
+mod tls;
 mod units;
 mod watch;
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::network::Published;
 use super::revision::{Files, RECORD, Record, Revision, Update, describe, digest};
 use super::state::{ContainerState, PodState, State};
 use crate::push::outcome::short;
@@ -172,8 +173,8 @@ fn compare(wished: &Revision, there: &PodState) -> Vec<Drift> {
 fn ports(there: &PodState) -> Vec<String> {
     let Some(record) = record(&there.files) else { return Vec::new() };
     let address = there.address.as_deref().unwrap_or("?");
-    let wished: Vec<String> =
-        record.network.iter().flatten().map(|port| port.rule(address)).collect();
+    let led = record.network.iter().flatten().map(|port| port.rule(address));
+    let wished: Vec<String> = led.chain(record.listens.iter().map(Published::name)).collect();
     let absent = wished.iter().filter(|rule| !there.rules.contains(rule));
     let stale = there.rules.iter().filter(|rule| !wished.contains(rule));
     let deaf = there.deaf.iter().map(|port| format!("nobody listens on {port}"));

@@ -11,8 +11,6 @@
 //! What it leaves on a node is what `vzmaster deploy` leaves there, so either finds
 //! nothing to do after the other.
 
-mod yaml;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
@@ -20,8 +18,9 @@ use serde_json::{Value, json};
 use super::pod::{Probe, Probing};
 use super::preflight::SYSTEMD_BACK_OFF;
 use super::render::Machine;
-use super::revision::{Placed, RECORD, Record, Revision};
+use super::revision::{Placed, RECORD, Record, Revision, Update};
 use super::unit;
+use super::yaml::write;
 use crate::push::target::Node;
 
 /// How `deploy.yaml` begins, by which a playbook of ours is known.
@@ -50,6 +49,9 @@ pub const FIXED: [(&str, &str); 10] = [
     role!("vz_pod/tasks/note.yml"),
     role!("vz_pod/tasks/probes.yml"),
 ];
+
+/// What has to be there where systemd alone runs pods.
+const SYSTEMD: &str = "/proc/1/exe";
 
 /// Seconds that a revision has for what has no time of its own, as on a node.
 const SLACK: u32 = 30;
@@ -126,12 +128,18 @@ pub fn host_vars(
     let bundle = |(name, id): &(String, String)| json!({ "name": name, "id": id });
     let vars = json!({
         "vz_store": machine.store,
-        "vz_runtime": machine.runtime.path,
+        "vz_runtime": if machine.runtime.by_systemd() { SYSTEMD } else { &machine.runtime.path },
         "vz_back_off": machine.systemd >= SYSTEMD_BACK_OFF,
         "vz_bundles": bundles.iter().map(bundle).collect::<Vec<_>>(),
         "vz_pods": pods,
     });
-    Ok(yaml::document(&vars))
+    // What Ansible would take for a template is marked as none.
+    let mark = |text: &str| match ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)) {
+        true => "!unsafe ",
+        false => "",
+    };
+    let head = "# Written by `vzmaster playbook`, which writes it anew.\n---\n";
+    Ok(format!("{head}{}", write::text(&vars, &mark)))
 }
 
 fn pod(revision: &Revision, record: &Record, machine: &Machine) -> Value {
@@ -155,8 +163,12 @@ fn pod(revision: &Revision, record: &Record, machine: &Machine) -> Value {
     json!({
         "name": revision.pod,
         "id": revision.id,
+        "tag": record.tag,
+        "network": record.network.is_some(),
+        "published": record.network.as_ref().is_some_and(|ports| !ports.is_empty()),
+        "update": if record.update == Update::StartFirst { "start-first" } else { "stop-first" },
         "restart": record.containers.first().map(|placed| placed.restart),
-        "units": record.units(),
+        "units": record.all_units(),
         "dirs": record.dirs.iter().map(dir).collect::<Vec<_>>(),
         "probes": record.containers.iter().flat_map(probes).collect::<Vec<_>>(),
     })
@@ -164,19 +176,20 @@ fn pod(revision: &Revision, record: &Record, machine: &Machine) -> Value {
 
 fn probe(what: &str, placed: &Placed, probe: &Probe) -> Value {
     let kind = match &probe.probing {
-        Probing::Http { host, port, path, headers } => {
+        Probing::Http { host, port, tls, path, headers } => {
             let headers: BTreeMap<&String, &String> = headers.iter().map(|(n, v)| (n, v)).collect();
-            let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-            json!({ "kind": "http", "url": format!("http://{host}:{port}{path}"), "headers": headers })
+            let scheme = if *tls { "https" } else { "http" };
+            json!({
+                "kind": "http", "scheme": scheme, "host": host, "port": port, "path": path,
+                "headers": headers,
+            })
         }
         Probing::Tcp { host, port } => json!({ "kind": "tcp", "host": host, "port": port }),
         Probing::Exec { command } => {
-            let call = unit::runtime(&placed.runtime);
-            let mut argv = vec!["timeout".to_owned(), "--kill-after=1".to_owned()];
-            argv.push(probe.timeout.to_string());
-            argv.extend(call.split(' ').map(str::to_owned));
-            argv.extend(["exec".to_owned(), placed.id.clone()]);
-            argv.extend(command.iter().cloned());
+            let words: Vec<String> = command.iter().map(|word| quoted(word)).collect();
+            let line = format!("{} {}", unit::exec(placed, false), words.join(" "));
+            let timeout = probe.timeout.to_string();
+            let argv = ["timeout", "--kill-after=1", &timeout, "sh", "-c", &line];
             json!({ "kind": "exec", "argv": argv })
         }
     };

@@ -28,6 +28,8 @@ pub struct Pod {
     pub grace: u32,
     /// Whether it shares the node's network; else it has one of its own.
     pub host_network: bool,
+    /// `vz/backend: systemd`: whether units of systemd run it without crun or runc.
+    pub by_systemd: bool,
     /// `vz/update`: in which order an update stops and starts.
     pub order: UpdateOrder,
     /// Its containers, in order; at least one.

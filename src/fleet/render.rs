@@ -77,6 +77,8 @@ fn files(
     machine: &Machine,
     tag: &str,
 ) -> Result<Files, RenderError> {
+    let by_systemd = Runtime::systemd();
+    let runtime = if pod.by_systemd { &by_systemd } else { &machine.runtime };
     let mut files = Files::new();
     let mut containers = Vec::new();
     let mut dirs = Vec::new();
@@ -88,7 +90,7 @@ fn files(
         let rootfs = format!("{}/revs/{}/{}/rootfs", machine.store, bundle.name, bundle.id);
         let volumes = volumes(pod, container, &machine.store);
         dirs.extend(volumes.dirs);
-        let cgroup = (machine.runtime.name == "runc").then(|| unit::cgroup(&pod.name, name, tag));
+        let cgroup = (runtime.name == "runc").then(|| unit::cgroup(&pod.name, name, tag));
         let network =
             (!pod.host_network).then(|| format!("/run/netns/{}", network::namespace(tag)));
         let place = Place { rootfs: &rootfs, cgroup, network, mounts: volumes.mounts };
@@ -100,14 +102,19 @@ fn files(
             }
         })?;
         files.insert(format!("{name}/config.json"), format!("{config:#}\n"));
-        let memory = &volumes.memory;
-        let text = unit::render(pod, container, tag, &machine.runtime, machine.systemd, memory);
+        let runs = unit::Runs {
+            runtime,
+            systemd: machine.systemd,
+            config: &config,
+            memory_dirs: &volumes.memory,
+        };
+        let text = unit::render(pod, container, tag, &runs);
         files.insert(format!("units/{unit}"), text);
         containers.push(Placed {
             name: name.clone(),
             id: unit::id(&pod.name, name, tag),
             unit,
-            runtime: machine.runtime.clone(),
+            runtime: runtime.clone(),
             bundle: bundle.name.clone(),
             bundle_id: bundle.id.clone(),
             rootfs,
@@ -125,6 +132,9 @@ fn files(
         files.insert(format!("units/{unit}"), network::render_unit(&pod.name, tag));
         files.insert(network::SCRIPT.to_owned(), network::render_script(&pod.name, tag));
         files.insert(network::RULES.to_owned(), network::render_rules(&pod.name, &ports));
+    }
+    if pod.host_network && !ports.is_empty() {
+        files.insert(network::SCRIPT.to_owned(), network::render_host_script());
     }
     let (network, listens) =
         if pod.host_network { (None, ports) } else { (Some(ports), Vec::new()) };

@@ -26,6 +26,7 @@ mod master;
 mod master_newnode;
 mod master_nodes;
 mod master_playbook;
+mod master_probes;
 mod minify;
 mod programs;
 mod push;

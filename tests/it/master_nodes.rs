@@ -8,7 +8,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::sandbox::{Finished, Need, Sandbox, reduced, require};
 
+mod backends;
+mod chaos;
 mod load;
+mod two_containers;
 
 /// The nodes are the same for all tests.
 static NODES: Mutex<()> = Mutex::new(());
@@ -86,10 +89,14 @@ impl Nodes {
     }
 
     pub fn vzmaster(&self, args: &[&str]) -> Finished {
+        Finished::of(&mut self.master(args))
+    }
+
+    fn master(&self, args: &[&str]) -> Command {
         let mut command = self.sandbox.command("vzmaster");
         command.args(["-F", &self.config, "--connect-timeout", "5"]).args(args);
         command.env("XDG_CACHE_HOME", self.sandbox.path("cache")).env_remove("SSH_AUTH_SOCK");
-        Finished::of(&mut command)
+        command
     }
 
     pub fn on(&self, node: &str, line: &str) -> Finished {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::gather::{Gathered, Known, gather};
 use super::plan::{reached, text};
-use super::session::Nodes;
+use super::session::{Nodes, Unconfirmed};
 use crate::cli::master::{Args, Deploy};
 use crate::cli::push::{Push, Require};
 use crate::command::push::deploy;
@@ -194,6 +194,8 @@ impl Job<'_> {
                         done.push(*task);
                     }
                     Outcome::Failed(_) => failed = true,
+                    // The first one may have cut its node off; later, it is the node.
+                    Outcome::Lost(error) if !proved && error.is::<Unconfirmed>() => failed = true,
                     _ => {}
                 }
                 outcomes.push((task.0.label.clone(), pod.to_owned(), outcome));

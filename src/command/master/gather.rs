@@ -71,11 +71,15 @@ pub(super) fn gather(
     Ok(Gathered { bundles, hosts })
 }
 
-/// What runs pods on a node with these facts, and what is lost there.
+/// What runs the pods of `host`, a node with these facts, and what is lost there.
 ///
 /// # Errors
-/// When it cannot run pods.
-pub(super) fn machine(facts: &str, store: &str) -> anyhow::Result<(Machine, Vec<Reason>)> {
+/// When it cannot run them.
+pub(super) fn machine(
+    host: &Host,
+    facts: &str,
+    store: &str,
+) -> anyhow::Result<(Machine, Vec<Reason>)> {
     let facts = Facts::parse(facts)?;
     let verdict = judge(&facts, None);
     let (Some(runtime), true) = (verdict.runtime, verdict.grade != Grade::Unusable) else {
@@ -83,6 +87,13 @@ pub(super) fn machine(facts: &str, store: &str) -> anyhow::Result<(Machine, Vec<
         let reason = reason.context("the node cannot run pods")?;
         return Err(anyhow!("the node cannot run pods: {}", reason.what)).hint(&reason.fix);
     };
+    let networks = ["try.nftables", "try.veth"].iter().all(|fact| facts.get(fact) == "yes");
+    let apart = host.pods.values().find(|pod| !pod.host_network);
+    if let (Some(pod), false) = (apart, networks) {
+        let name = &pod.name;
+        return Err(anyhow!("the pod `{name}` cannot have a network of its own there"))
+            .hint("install nftables and iproute2 on the node, or say hostNetwork: true");
+    }
     let systemd = facts.number("systemd").unwrap_or(0);
     Ok((Machine { runtime, systemd, store: store.to_owned() }, verdict.reasons))
 }
@@ -110,7 +121,7 @@ fn know(
     store: &str,
     prune: bool,
 ) -> anyhow::Result<Known> {
-    let (machine, reasons) = machine(&state.facts, store)?;
+    let (machine, reasons) = machine(host, &state.facts, store)?;
     let wished = wished(host, built, &machine)?;
     let steps = plan(&wished, state, prune);
     // Limits that cannot be kept are no loss to who asks for none.

@@ -37,7 +37,7 @@ pub(super) fn run(args: &Args, playbook: &Playbook) -> anyhow::Result<ExitCode> 
     let hosts: Vec<&Host> = fleet.deployment.hosts.values().collect();
     let (ssh, store) = (ssh(&args.ssh), args.ssh.store.as_deref().unwrap_or(STORE));
     let known = fanout::each(&hosts, PARALLEL, |host| {
-        let (machine, _) = machine(&ssh.run(&host.node, SCRIPT, PATIENCE)?, store)?;
+        let (machine, _) = machine(host, &ssh.run(&host.node, SCRIPT, PATIENCE)?, store)?;
         let wished = wished(host, &built, &machine)?;
         Ok((machine, wished))
     });

@@ -22,6 +22,11 @@ const AGAIN: Duration = Duration::from_secs(1);
 #[error("{0}")]
 struct Refusal(String);
 
+/// A revision that was ordered and could not be confirmed.
+#[derive(Debug, thiserror::Error)]
+#[error("it could not be confirmed; the node goes back to what ran before")]
+pub(super) struct Unconfirmed;
+
 /// How nodes are reached, and what runs there.
 pub(super) struct Nodes {
     /// How ssh is called.
@@ -115,9 +120,7 @@ impl Nodes {
                 Ok(Answer::Applied(applied)) => return Ok(applied),
                 Ok(_) => bail!("the node answered something else"),
                 Err(error) if error.is::<Refusal>() || started.elapsed() > CONFIRM => {
-                    return Err(first.unwrap_or(error)).context(
-                        "it could not be confirmed; the node goes back to what ran before",
-                    );
+                    return Err(first.unwrap_or(error)).context(Unconfirmed);
                 }
                 Err(_) => std::thread::sleep(AGAIN),
             }

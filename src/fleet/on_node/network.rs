@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::{Pods, Site};
-use crate::fleet::network::{SCRIPT, listed, table};
+use crate::fleet::network::{SCRIPT, table};
 use crate::fleet::pod::Protocol;
 use crate::fleet::revision::Record;
 use crate::process;
@@ -23,8 +23,8 @@ pub trait Network {
     /// # Errors
     /// When the rules cannot be removed.
     fn withdraw(&self, pod: &str) -> anyhow::Result<()>;
-    /// Which ports lead where, by pod, as [`listed`] has it.
-    fn rules(&self) -> Vec<(String, String)>;
+    /// All rules of the node, as `nft list ruleset` prints them.
+    fn ruleset(&self) -> String;
     /// The sockets that the process sees, as `/proc/PID/net` has them.
     fn sockets(&self, pid: u64) -> Vec<Socket>;
 }
@@ -63,10 +63,10 @@ impl Network for Nftables {
         process::output(&mut nft).map(drop)
     }
 
-    fn rules(&self) -> Vec<(String, String)> {
+    fn ruleset(&self) -> String {
         let mut nft = process::command("nft");
         let text = process::output(nft.args(["list", "ruleset"])).unwrap_or_default();
-        listed(&String::from_utf8_lossy(&text))
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     fn sockets(&self, pid: u64) -> Vec<Socket> {

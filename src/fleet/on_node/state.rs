@@ -4,14 +4,16 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::Context;
+use delta::Digest;
 
 use super::pending::monotonic;
 use super::{Pods, Site, Socket};
-use crate::fleet::network::Published;
+use crate::fleet::network::{Published, listed, opened};
 use crate::fleet::preflight::{Facts, SCRIPT};
 use crate::fleet::revision::{Placed, Record};
 use crate::fleet::state::{ContainerState, PodState, State};
 use crate::process;
+use crate::push::outcome::short;
 
 /// So long facts are taken to hold; they lie where a reboot takes them.
 const FACTS_AGE: Duration = Duration::from_secs(3600);
@@ -22,7 +24,9 @@ const FACTS_AGE: Duration = Duration::from_secs(3600);
 /// When systemd does not answer, or files cannot be read.
 pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
     let pods = Pods::new(&site.places);
-    let rules = site.network.rules();
+    let ruleset = site.network.ruleset();
+    let (rules, opened) = (listed(&ruleset), opened(&ruleset));
+    let mut nobodys_open: Vec<String> = opened.clone().unwrap_or_default();
     let mut states = Vec::new();
     for name in pods.names()? {
         let current = pods.link(&name, "current");
@@ -40,6 +44,11 @@ pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
                 state.address = pods.address(&record);
                 state.leftover = pods.linked(&name)?;
                 state.leftover.retain(|unit| !record.all_units().contains(unit));
+                let names = record.listens.iter().map(Published::name);
+                let names: Vec<String> =
+                    names.filter(|name| opened.as_ref().is_none_or(|o| o.contains(name))).collect();
+                nobodys_open.retain(|name| !names.contains(name));
+                state.rules.extend(names);
                 state.deaf = deaf(site, &record, &state.containers);
             }
         }
@@ -51,6 +60,7 @@ pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
     let there = |pod: &String| states.iter().any(|state| state.name == *pod);
     let nobodys = rules.iter().filter(|(pod, _)| !there(pod));
     stray.extend(nobodys.map(|(pod, rule)| format!("port {rule} of {pod}")));
+    stray.extend(nobodys_open.iter().map(|name| format!("port {name} of no pod")));
     let state = State { facts: facts(site)?, busy: site.busy(), pods: Vec::new(), stray };
     Ok((state, states))
 }
@@ -102,7 +112,9 @@ fn deaf(site: &Site<'_>, record: &Record, containers: &[ContainerState]) -> Vec<
 
 /// What the preflight script prints here, or printed lately.
 fn facts(site: &Site<'_>) -> anyhow::Result<String> {
-    let path = site.places.run.join("facts");
+    // Another version of the script asks for other things.
+    let version = Digest::of(SCRIPT.as_bytes()).to_string();
+    let path = site.places.run.join(format!("facts-{}", short(&version)));
     let fresh = || {
         let age = fs::metadata(&path).ok()?.modified().ok()?.elapsed().ok()?;
         let text = fs::read_to_string(&path).ok()?;

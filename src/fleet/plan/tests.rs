@@ -124,7 +124,7 @@ fn a_plan_says_which_starts_first() {
         "    volumeMounts: [{name: v, mountPath: /v}]\n  volumes: [{name: v, emptyDir: {}}]\n";
     shown(more, "stop first: both would write to the volume `v`");
     let line = format!(
-        "update  web OLD -> NEW (stop first: what runs shares the node's network): {bundle}"
+        "update  web OLD -> NEW (stop first: what runs shares the node's network): {bundle}; unit vz-web.app"
     );
     let shares = running(&revision_in("true", 'a', ""));
     check(Some(&revision_in("false", 'b', "")), vec![shares], &[&line]);

@@ -33,6 +33,8 @@ pub enum Probing {
         host: String,
         /// TCP port.
         port: u16,
+        /// Whether by HTTPS, with whatever certificate.
+        tls: bool,
         /// Path and query.
         path: String,
         /// Headers beside Host and User-Agent.
@@ -100,12 +102,14 @@ pub(super) fn read(check: &mut Check, at: &At<'_>, ports: &[Port]) -> Option<Pro
 
 fn http(check: &mut Check, at: &At<'_>, ports: &[Port]) -> Option<Probing> {
     let fields = check.fields(at, &["path", "port", "host", "scheme", "httpHeaders"], |_| "")?;
+    let mut tls = false;
     if let Some(at) = fields.get("scheme")
         && let Some(scheme) = check.text(&at)
-        && scheme != "HTTP"
     {
-        check
-            .wrong(&at, format!("not supported: `{scheme}`; probe HTTP, or use tcpSocket or exec"));
+        tls = scheme == "HTTPS";
+        if !tls && scheme != "HTTP" {
+            check.wrong(&at, format!("must be HTTP or HTTPS, and is `{}`", scheme.escape_debug()));
+        }
     }
     let path = fields.get("path").map(|at| (check.text(&at), at));
     let path = match path {
@@ -134,7 +138,7 @@ fn http(check: &mut Check, at: &At<'_>, ports: &[Port]) -> Option<Probing> {
     }
     let host = host(check, fields.get("host"));
     let port = port(check, &fields, ports)?;
-    Some(Probing::Http { host, port, path, headers })
+    Some(Probing::Http { host, port, tls, path, headers })
 }
 
 fn host(check: &mut Check, at: Option<At<'_>>) -> String {

@@ -110,11 +110,19 @@ fn annotate(check: &mut Check, pod: &mut Pod, key: &str, value: &str, line: usiz
         };
         return;
     }
+    if ours == "backend" {
+        match value {
+            "systemd" => pod.by_systemd = true,
+            "container" => {}
+            _ => check.note(line, &path, "must be container or systemd"),
+        }
+        return;
+    }
     let Some(name) = ours.strip_prefix("stop-signal.") else {
         return check.note(
             line,
             &path,
-            "not supported: of vz's own there are vz/update and vz/stop-signal.CONTAINER",
+            "not supported: of vz's own there are vz/update, vz/backend and vz/stop-signal.CONTAINER",
         );
     };
     if !SIGNALS.contains(&value) {
@@ -183,6 +191,7 @@ fn spec(check: &mut Check, at: &At<'_>) -> Option<Pod> {
         restart,
         grace,
         host_network,
+        by_systemd: false,
         order: UpdateOrder::default(),
         containers,
         volumes,

@@ -112,7 +112,7 @@ spec:
     assert_eq!(nginx.stop_signal, "SIGQUIT");
     assert_eq!(nginx.ports[1].protocol, Protocol::Udp);
     let ready = nginx.readiness.as_ref().unwrap();
-    let Probing::Http { host, port, path, headers } = &ready.probing else { panic!("http") };
+    let Probing::Http { host, port, path, headers, .. } = &ready.probing else { panic!("http") };
     assert_eq!((host.as_str(), *port, path.as_str(), headers.len()), ("", 8080, "/healthz", 1));
     assert_eq!((ready.period, ready.timeout, ready.failures), (1, 1, 3));
     assert_eq!(nginx.startup.as_ref().unwrap().failures, 30);
@@ -314,10 +314,8 @@ fn probes_have_one_action_and_known_ports() {
             format!("11: {at}.httpGet.port: no port of this container is called `https`"),
         ),
         (
-            "{httpGet: {port: 80, scheme: HTTPS}}",
-            format!(
-                "11: {at}.httpGet.scheme: not supported: `HTTPS`; probe HTTP, or use tcpSocket or exec"
-            ),
+            "{httpGet: {port: 80, scheme: FTP}}",
+            format!("11: {at}.httpGet.scheme: must be HTTP or HTTPS, and is `FTP`"),
         ),
         (
             "{httpGet: {port: 80, path: x}}",
@@ -378,7 +376,7 @@ fn annotations_of_vz_are_known_or_refused() {
     refused(
         &with("vz/nonsense: x"),
         &[
-            "5: metadata.annotations[\"vz/nonsense\"]: not supported: of vz's own there are vz/update and vz/stop-signal.CONTAINER",
+            "5: metadata.annotations[\"vz/nonsense\"]: not supported: of vz's own there are vz/update, vz/backend and vz/stop-signal.CONTAINER",
         ],
     );
 }

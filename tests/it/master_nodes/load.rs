@@ -12,7 +12,7 @@ use crate::sandbox::Finished;
 
 impl Nodes {
     /// Makes the pod one that has a network of its own and nothing that it writes to.
-    fn apart(&self) {
+    pub(super) fn apart(&self) {
         let pod = fs::read_to_string(self.sandbox.path("pods/test.yaml")).unwrap();
         let pod = pod
             .lines()
@@ -23,18 +23,18 @@ impl Nodes {
         self.sandbox.write("pods/test.yaml", format!("{}\n", pod.join("\n")));
     }
 
-    /// Where the node's port 8380 is reached from here.
-    fn published(&self, node: &str) -> SocketAddr {
+    /// Where a port of the node is reached from here.
+    pub(super) fn published(&self, node: &str, port: u16) -> SocketAddr {
         let shown =
             Finished::of(self.sandbox.command("ssh").args(["-F", &self.config, "-G", node]));
         let shown = shown.success().stdout();
         let host = shown.lines().find_map(|line| line.strip_prefix("hostname ")).unwrap();
-        (host, 8380).to_socket_addrs().unwrap().next().unwrap()
+        (host, port).to_socket_addrs().unwrap().next().unwrap()
     }
 }
 
 /// One request over a connection of its own: the page, or what went wrong.
-fn get(address: SocketAddr) -> Result<String, String> {
+pub(super) fn get(address: SocketAddr) -> Result<String, String> {
     let cannot = |error: std::io::Error| error.to_string();
     let patience = Duration::from_secs(5);
     let mut stream = TcpStream::connect_timeout(&address, patience).map_err(cannot)?;
@@ -87,7 +87,7 @@ fn no_request_fails_while_a_pod_is_updated_or_a_bad_one_taken_back() {
     let one = |args: &[&str]| nodes.vzmaster(&[args, &["-l", &first]].concat());
     nodes.apart();
     one(&["deploy", "-y"]).success();
-    let address = nodes.published(&first);
+    let address = nodes.published(&first, 8380);
     assert_eq!(get(address).unwrap(), "one");
     let own = nodes.on(&first, "bash -c \"exec 3<>/dev/tcp/127.0.0.1/8380; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; tail -n 1 <&3\"");
     assert_eq!(own.success().stdout(), "one");

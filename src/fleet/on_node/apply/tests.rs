@@ -136,8 +136,8 @@ impl Network for Node {
         Ok(())
     }
 
-    fn rules(&self) -> Vec<(String, String)> {
-        Vec::new()
+    fn ruleset(&self) -> String {
+        String::new()
     }
 
     fn sockets(&self, _pid: u64) -> Vec<Socket> {

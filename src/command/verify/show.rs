@@ -73,12 +73,12 @@ fn text(verdict: &Verdict) -> String {
     }
     for course in &found.courses {
         text.push_str(&format!(
-            "another course: {}\n  before: {}; now: {}{}\n  way out: trace that course too; --fix adds \
-             the path\n",
+            "another course: {}\n  before: {}; now: {}{}\n  way out: trace that course too{}\n",
             course.path.0.escape_ascii(),
             course.first,
             course.second,
-            asked_by(course)
+            asked_by(course),
+            if verdict.is_image { "" } else { "; --fix adds the path" }
         ));
     }
     for port in &found.ports {

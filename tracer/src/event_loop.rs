@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::access::Asked;
 use crate::arch::{self, Abi, Call};
+use crate::calls::Calls;
 use crate::error::Error;
 use crate::filter;
 use crate::memory::TraceeAddr;
 use crate::observer::Observer;
-use crate::record::End;
+use crate::record::{End, Syscall};
 use crate::stop::{Event, Stop, Stopped};
 use crate::sys::{self, SyscallInfo, Tid};
 use crate::syscall::{Row, TABLE};
@@ -60,6 +61,8 @@ pub(crate) struct EventLoop<'a> {
     x86_64: Rows,
     i386: Rows,
     path: Vec<u8>,
+    /// All calls, where they were asked for.
+    calls: Option<Calls>,
     /// The kernel has PTRACE_GET_SYSCALL_INFO.
     has_info: bool,
     /// The terminal is stopping its foreground group.
@@ -94,6 +97,7 @@ impl<'a> EventLoop<'a> {
             x86_64: rows(|row| row.x86_64),
             i386: rows(|row| row.i386),
             path: Vec::with_capacity(4096),
+            calls: None,
             has_info: true,
             terminal_stop: false,
             ending: Ending { deadline, ..Ending::default() },
@@ -101,6 +105,25 @@ impl<'a> EventLoop<'a> {
             control,
             is_init: false,
         }
+    }
+
+    /// Stops at every call from now on, as for tasks that have a listener.
+    pub(crate) fn take_down_all_calls(&mut self) {
+        self.calls = Some(Calls::default());
+        self.tasks.get(self.main).every_call = true;
+        self.tasks.has_listener = true;
+    }
+
+    /// All calls of the run, where they were asked for.
+    pub(crate) fn syscalls(&mut self) -> Vec<Syscall> {
+        let (calls, unnamed) = self.calls.as_ref().map(Calls::list).unwrap_or_default();
+        for number in unnamed {
+            self.observer.uses.unseen(
+                "syscall",
+                format!("the system call {number} has no name here, so no profile can allow it"),
+            );
+        }
+        calls
     }
 
     /// Runs until the last task is gone. Returns how the main process ended;
@@ -197,6 +220,11 @@ impl<'a> EventLoop<'a> {
         };
         let row = rows.get(call.number as usize).copied().flatten();
         let task = self.tasks.get(tid);
+        if let Some(calls) = self.calls.as_mut().filter(|_| self.executed) {
+            task.identify(tid);
+            let is_ready = self.control.is_some_and(Control::is_ready);
+            task.call = Some(calls.begun(tid, task, &call, is_ready));
+        }
         if let Some(row) = row {
             task.identify(tid);
             let mut asked = Asked { tid, task, call, row, path: &mut self.path };
@@ -251,6 +279,10 @@ impl<'a> EventLoop<'a> {
         };
         let task = self.tasks.get(tid);
         task.in_call = false;
+        if let (Some(calls), Some(call), Some(result)) = (&mut self.calls, task.call.take(), result)
+        {
+            calls.ended(call, result);
+        }
         match task.restore.take() {
             Some(Restore::Argument(abi, value)) => {
                 let _ = arch::set_first_argument(tid, abi, value);

@@ -16,7 +16,7 @@ use crate::event_loop::EventLoop;
 use crate::log::Log;
 use crate::observer::Observer;
 use crate::originals::Originals;
-use crate::record::{BytePath, End, Host, Record, Run, VERSION};
+use crate::record::{BytePath, End, Host, Record, Run, Syscall, VERSION};
 use crate::resolve::Resolver;
 use crate::selection::Selection;
 use crate::spec::Spec;
@@ -34,6 +34,9 @@ pub struct Options {
     pub originals_limit: u64,
     /// Whether to stop at the end of each call and record its error.
     pub outcomes: bool,
+    /// Whether to stop at every call, whatever it is about, and record it
+    /// (Linux 5.3 or later).
+    pub syscalls: bool,
     /// Whether this process becomes the command, and the tracer a grandchild.
     pub detach: bool,
     /// Whether io_uring, whose file accesses are not seen, is allowed.
@@ -54,6 +57,7 @@ pub struct Options {
 /// Lets another thread end the run.
 #[derive(Clone, Debug)]
 pub struct Control {
+    ready: Arc<AtomicBool>,
     requested: Arc<AtomicBool>,
     taken: Arc<AtomicBool>,
     thread: sys::Tid,
@@ -63,7 +67,17 @@ pub struct Control {
 impl Control {
     fn new(main: sys::Tid) -> Self {
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
-        Control { requested: Arc::default(), taken: Arc::default(), thread, main }
+        let (ready, requested, taken) = Default::default();
+        Control { ready, requested, taken, thread, main }
+    }
+
+    /// Says that the command has started up and does from now on what it is for.
+    pub fn ready(&self) {
+        self.ready.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::SeqCst)
     }
 
     /// Process id of the command, as this process sees it.
@@ -95,6 +109,7 @@ impl Control {
 #[derive(Debug)]
 pub struct Trace {
     uses: Uses,
+    syscalls: Vec<Syscall>,
     /// How the main process ended.
     pub end: End,
     /// Whether the tracer ended it (timeout, [`Control::end`]).
@@ -142,6 +157,9 @@ pub fn trace(command: &Command, options: Options) -> Result<Trace, Error> {
         control
     });
     let mut event_loop = EventLoop::new(observer, main, options.timeout, control.as_ref());
+    if options.syscalls {
+        event_loop.take_down_all_calls();
+    }
     event_loop.is_init = in_container;
     let end = event_loop.run()?;
     let was_ended = event_loop.was_ended();
@@ -150,11 +168,12 @@ pub fn trace(command: &Command, options: Options) -> Result<Trace, Error> {
         let unknown = Error::Start { step: "the new process ended early", source };
         return Err(started.failure(command).unwrap_or(unknown));
     };
+    let syscalls = event_loop.syscalls();
     let Observer { uses, log, .. } = event_loop.observer;
     if let Some(log) = log {
         log.finish().map_err(Error::Log)?;
     }
-    Ok(Trace { uses, end, was_ended })
+    Ok(Trace { uses, syscalls, end, was_ended })
 }
 
 /// Raises the limit of open files to what is allowed: a process may cost the
@@ -221,6 +240,7 @@ impl Trace {
                     process: BytePath(failed.process.to_vec()),
                 })
                 .collect(),
+            syscalls: self.syscalls.clone(),
             host,
         }
     }

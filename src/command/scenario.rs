@@ -37,6 +37,9 @@ pub(super) struct Request {
     pub(super) until: Option<Until>,
     /// What is the machine's and not the root's.
     pub(super) foreign: Vec<PathBuf>,
+    /// Whether every system call is recorded.
+    #[serde(default)]
+    pub(super) syscalls: bool,
 }
 
 /// What came of it.
@@ -85,7 +88,7 @@ pub fn run(args: &build::Scenario) -> anyhow::Result<ExitCode> {
 
 fn trace(request: Request, dir: &Path) -> anyhow::Result<Report> {
     let health = leave_health_check(&request, dir).context("cannot prepare the health check")?;
-    let Request { around, until, foreign } = request;
+    let Request { around, until, foreign, syscalls } = request;
     let command = command(&around, foreign)?;
     let run = describe(&around, until.clone());
     let timeout = until.as_ref().and_then(|until| until.timeout).map(Duration::from_millis);
@@ -94,6 +97,7 @@ fn trace(request: Request, dir: &Path) -> anyhow::Result<Report> {
     around.prepare()?;
     let options = Options {
         outcomes: true,
+        syscalls,
         timeout,
         started: exercise.starter(),
         namespaces: Some(namespaces),
@@ -165,7 +169,8 @@ fn leave_health_check(request: &Request, dir: &Path) -> anyhow::Result<Option<Pa
         let words = words.iter().map(|word| String::from_utf8(word.0.clone()));
         process.set_args(Some(words.collect::<Result<_, _>>()?));
     }
-    let request = Request { around, until: None, foreign: request.foreign.clone() };
+    let (foreign, syscalls) = (request.foreign.clone(), request.syscalls);
+    let request = Request { around, until: None, foreign, syscalls };
     fs::write(dir.join(REQUEST), serde_json::to_vec(&request)?)?;
     Ok(Some(dir))
 }

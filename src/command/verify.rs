@@ -3,9 +3,11 @@
 mod again;
 mod compare;
 mod fix;
+mod narrow;
 mod output;
 mod places;
 mod show;
+mod trial;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -135,93 +137,3 @@ impl build::Exercise {
     }
 }
 
-/// A scenario that was run in the bundle.
-#[derive(Debug)]
-pub(super) struct Done {
-    name: String,
-    /// How it ended before.
-    first: End,
-    second: End,
-    /// How many paths it used.
-    paths: usize,
-    /// Why it did not start, or its exercise failed.
-    trouble: Option<String>,
-    /// The last line that it wrote to standard error.
-    last_words: String,
-}
-
-/// What came of all scenarios.
-#[derive(Debug)]
-pub(super) struct Verdict {
-    scenarios: Vec<Done>,
-    comparison: Comparison,
-    /// What may be otherwise on another machine.
-    of_machine: Vec<String>,
-}
-
-impl Verdict {
-    /// Whether the bundle did as the first run did.
-    pub(super) fn is_equal(&self) -> bool {
-        self.comparison.is_equal() && self.scenarios.iter().all(|done| done.trouble.is_none())
-    }
-}
-
-impl Verdict {
-    /// Whether there is nothing to mend.
-    pub(super) fn is_settled(&self) -> bool {
-        self.is_equal() && self.comparison.courses.is_empty()
-    }
-}
-
-/// Runs each of `scenarios` in the bundle, with files in `work`, and compares;
-/// also with what the first runs wrote, where `outputs` has their directories.
-///
-/// # Errors
-/// A container that cannot be made, a program that cannot be traced.
-pub(super) fn check(
-    bundle: &Bundle,
-    scenarios: &[Scenario],
-    first: &Record,
-    original: Option<&Rootfs>,
-    outputs: Option<&[PathBuf]>,
-    work: &Path,
-    stop: &AtomicBool,
-) -> anyhow::Result<Verdict> {
-    let mut second = Record::default();
-    let mut done = Vec::new();
-    for (index, (scenario, before)) in scenarios.iter().zip(&first.runs).enumerate() {
-        let dir = work.join(index.to_string());
-        fs::create_dir_all(dir.join("overlay"))?;
-        let around = Around {
-            spec: scenario.spec.clone(),
-            overlay: Some(Overlay {
-                dir: dir.join("overlay"),
-                places: Vec::new(),
-                replaced: Vec::new(),
-            }),
-            join: None,
-            stdout: dir.join("stdout"),
-            stderr: dir.join("stderr"),
-        };
-        let foreign = again::foreign(&scenario.spec);
-        let request = Request { around, until: scenario.until.clone(), foreign };
-        let report = scenario::perform(&request, &dir, stop)
-            .with_context(|| format!("cannot run `{}` in the bundle", scenario.name))?;
-        let outputs = outputs.and_then(|outputs| outputs.get(index));
-        let other_output = outputs.map(|before| output::differs(before, &dir)).transpose()?;
-        let other_output = other_output.flatten();
-        done.push(Done {
-            name: scenario.name.clone(),
-            first: before.end,
-            second: report.record.runs.first().map(|run| run.end).unwrap_or_default(),
-            paths: report.record.files.len(),
-            trouble: report.not_started.or(report.exercise).or(other_output),
-            last_words: last_line(&dir.join("stderr")).unwrap_or_default(),
-        });
-        second = second.unite(report.record);
-    }
-    let places = places::Roots::open(&bundle.dir.join("rootfs"), &bundle.spec, first, original)?;
-    let comparison = compare::compare(first, &second, &places);
-    let of_machine = source::only_seen_here(first, &second.host);
-    Ok(Verdict { scenarios: done, comparison, of_machine })
-}

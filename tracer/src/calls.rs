@@ -71,8 +71,7 @@ impl Calls {
     /// A call has ended.
     pub(crate) fn ended(&mut self, key: Key, result: i64) {
         // The result of a return from a signal handler is the interrupted code's.
-        if result >= 0 || names::name(key.0, key.1).is_none_or(|name| name.ends_with("sigreturn"))
-        {
+        if result >= 0 || names::name(key.0, key.1).is_none_or(|name| name.ends_with("sigreturn")) {
             return;
         }
         let error = REFUSALS.into_iter().find(|error| i64::from(*error as i32) == -result);

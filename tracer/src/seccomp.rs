@@ -182,12 +182,7 @@ fn test(condition: &Condition, rest: usize) -> Vec<sock_filter> {
     };
     match condition.comparison {
         Comparison::Equal => {
-            vec![
-                load_high,
-                branch(EQUAL, high, 0, 2 + rest),
-                load_low,
-                branch(EQUAL, low, 0, rest),
-            ]
+            vec![load_high, branch(EQUAL, high, 0, 2 + rest), load_low, branch(EQUAL, low, 0, rest)]
         }
         Comparison::NotEqual => {
             vec![load_high, branch(EQUAL, high, 0, 2), load_low, branch(EQUAL, low, rest, 0)]
@@ -252,7 +247,8 @@ mod tests {
     #[test]
     fn conditions_look_at_both_halves_of_an_argument() {
         use Comparison::{AtLeast, AtMost, Equal, Greater, Less, Masked, NotEqual};
-        let values = [0, 1, 5, 6, 7, 1 << 32, (1 << 32) + 5, (1 << 32) + 6, (2 << 32) + 5, u64::MAX];
+        let values =
+            [0, 1, 5, 6, 7, 1 << 32, (1 << 32) + 5, (1 << 32) + 6, (2 << 32) + 5, u64::MAX];
         for value in values {
             for comparison in
                 [Equal, NotEqual, Less, AtMost, AtLeast, Greater, Masked(0x2_0000_0004)]
@@ -281,11 +277,14 @@ mod tests {
     fn all_conditions_of_a_rule_and_one_rule_of_several_must_apply() {
         let at = |argument, comparison, value| Condition { argument, comparison, value };
         let rules = [
-            allow("socket", vec![
-                at(0, Comparison::AtLeast, 10),
-                at(1, Comparison::AtMost, 20),
-                at(5, Comparison::NotEqual, 15),
-            ]),
+            allow(
+                "socket",
+                vec![
+                    at(0, Comparison::AtLeast, 10),
+                    at(1, Comparison::AtMost, 20),
+                    at(5, Comparison::NotEqual, 15),
+                ],
+            ),
             allow("socket", vec![at(3, Comparison::Equal, 3)]),
             Rule { name: "read", conditions: vec![], action: Action::Errno(1) },
             allow("read", vec![at(0, Comparison::Equal, 7)]),
@@ -301,7 +300,8 @@ mod tests {
 
     #[test]
     fn a_filter_of_all_calls_fits_the_kernel() {
-        let names: Vec<&str> = (0..500).filter_map(|number| names::name(Abi::X86_64, number)).collect();
+        let names: Vec<&str> =
+            (0..500).filter_map(|number| names::name(Abi::X86_64, number)).collect();
         let every_other: Vec<_> = names.iter().step_by(2).map(|name| allow(name, vec![])).collect();
         let filter = Filter::new(Action::Errno(1), &[Abi::I386, Abi::X32], &every_other);
         // BPF_MAXINSNS of <linux/bpf_common.h>.

@@ -142,7 +142,7 @@ fn request(
         stdout: dir.join("stdout"),
         stderr: dir.join("stderr"),
     };
-    Request { around, until: scenario.until.clone(), foreign }
+    Request { around, until: scenario.until.clone(), foreign, syscalls: false }
 }
 
 /// Leaves out what was made beside the run: places of mounts, and what a

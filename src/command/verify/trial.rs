@@ -1,0 +1,128 @@
+//! Scenarios run in the bundle, and what came of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context;
+use bundler::Rootfs;
+use tracer::Record;
+use tracer::record::End;
+
+use super::again::{self, Bundle, Scenario};
+use super::compare::{self, Comparison};
+use super::narrow::Narrowing;
+use super::places;
+use super::{last_line, output};
+use crate::command::scenario::{self, Request};
+use crate::command::source;
+use crate::runner::around::{Around, Overlay};
+
+/// A scenario that was run in the bundle.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) name: String,
+    /// How it ended before.
+    pub(super) first: End,
+    pub(super) second: End,
+    /// How many paths it used.
+    pub(super) paths: usize,
+    /// Why it did not start, or its exercise failed.
+    pub(super) trouble: Option<String>,
+    /// The last line that it wrote to standard error.
+    pub(super) last_words: String,
+}
+
+/// What came of all scenarios.
+#[derive(Debug)]
+pub(in crate::command) struct Verdict {
+    pub(super) scenarios: Vec<Done>,
+    pub(super) comparison: Comparison,
+    /// What may be otherwise on another machine.
+    pub(super) of_machine: Vec<String>,
+    /// What the second run showed.
+    pub(super) second: Record,
+}
+
+impl Verdict {
+    /// Whether the bundle did as the first run did.
+    pub(in crate::command) fn is_equal(&self) -> bool {
+        self.comparison.is_equal() && self.scenarios.iter().all(|done| done.trouble.is_none())
+    }
+
+    /// Whether there is nothing to mend.
+    pub(in crate::command) fn is_settled(&self) -> bool {
+        self.is_equal() && self.comparison.courses.is_empty()
+    }
+}
+
+/// What is run and compared, time and again.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::command) struct Trial<'a> {
+    pub(in crate::command) bundle: &'a Bundle,
+    pub(in crate::command) scenarios: &'a [Scenario],
+    /// What the first runs showed.
+    pub(in crate::command) first: &'a Record,
+    pub(in crate::command) original: Option<&'a Rootfs>,
+    /// The directories of what the first runs wrote, where that is compared too.
+    pub(in crate::command) outputs: Option<&'a [PathBuf]>,
+    /// Where files of the runs go.
+    pub(in crate::command) work: &'a Path,
+    pub(in crate::command) stop: &'a AtomicBool,
+}
+
+impl Trial<'_> {
+    /// Runs each scenario in the bundle cut down by `narrowing`, and compares.
+    /// With `syscalls` every system call is recorded.
+    ///
+    /// # Errors
+    /// A container that cannot be made, a program that cannot be traced.
+    pub(in crate::command) fn run(
+        &self,
+        narrowing: &Narrowing,
+        syscalls: bool,
+    ) -> anyhow::Result<Verdict> {
+        let work = tempfile::Builder::new().prefix("trial-").tempdir_in(self.work)?;
+        let mut second = Record::default();
+        let mut done = Vec::new();
+        for (index, (scenario, before)) in self.scenarios.iter().zip(&self.first.runs).enumerate() {
+            let dir = work.path().join(index.to_string());
+            fs::create_dir_all(dir.join("overlay"))?;
+            let mut spec = scenario.spec.clone();
+            narrowing.apply(&mut spec);
+            let foreign = again::foreign(&spec);
+            let around = Around {
+                spec,
+                overlay: Some(Overlay {
+                    dir: dir.join("overlay"),
+                    places: Vec::new(),
+                    replaced: Vec::new(),
+                }),
+                join: None,
+                stdout: dir.join("stdout"),
+                stderr: dir.join("stderr"),
+            };
+            let request = Request { around, until: scenario.until.clone(), foreign, syscalls };
+            let report = scenario::perform(&request, &dir, self.stop)
+                .with_context(|| format!("cannot run `{}` in the bundle", scenario.name))?;
+            let outputs = self.outputs.and_then(|outputs| outputs.get(index));
+            let other_output = outputs.map(|before| output::differs(before, &dir)).transpose()?;
+            let other_output = other_output.flatten();
+            done.push(Done {
+                name: scenario.name.clone(),
+                first: before.end,
+                second: report.record.runs.first().map(|run| run.end).unwrap_or_default(),
+                paths: report.record.files.len(),
+                trouble: report.not_started.or(report.exercise).or(other_output),
+                last_words: last_line(&dir.join("stderr")).unwrap_or_default(),
+            });
+            second = second.unite(report.record);
+        }
+        let (bundle, first) = (self.bundle, self.first);
+        let rootfs = bundle.dir.join("rootfs");
+        let places = places::Roots::open(&rootfs, &bundle.spec, first, self.original)?;
+        let comparison = compare::compare(first, &second, &places);
+        let of_machine = source::only_seen_here(first, &second.host);
+        Ok(Verdict { scenarios: done, comparison, of_machine, second })
+    }
+}

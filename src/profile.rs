@@ -8,7 +8,7 @@ mod unseen;
 
 use std::collections::BTreeSet;
 
-use oci_spec::runtime::LinuxSeccomp;
+use oci_spec::runtime::{LinuxSeccomp, LinuxSyscall};
 use serde_json::{Value, json};
 use tracer::record::{Abi, Syscall};
 
@@ -54,16 +54,14 @@ struct Group {
 /// Returns the profile that allows `calls` and what they imply, as a file that podman
 /// and docker take: `config.json`'s form, and a comment in each rule.
 pub fn document(calls: &[Syscall], wanted: Use) -> Value {
-    let made_by = |abi: &Abi| *abi == Abi::X86_64 || calls.iter().any(|call| call.abi == *abi);
-    let architecture = |abi| match abi {
+    let architectures = abis(calls).map(|abi| match abi {
         Abi::X86_64 => "SCMP_ARCH_X86_64",
         Abi::I386 => "SCMP_ARCH_X86",
         Abi::X32 => "SCMP_ARCH_X32",
-    };
-    let architectures = [Abi::X86_64, Abi::I386, Abi::X32].into_iter().filter(made_by);
+    });
     let rules = groups(calls, wanted).into_iter().flat_map(|group| rules(&group));
     let mut profile = json!({
-        "architectures": architectures.map(architecture).collect::<Vec<_>>(),
+        "architectures": architectures.collect::<Vec<_>>(),
         "syscalls": rules.collect::<Vec<_>>(),
     });
     match wanted.beyond {
@@ -75,6 +73,13 @@ pub fn document(calls: &[Syscall], wanted: Use) -> Value {
     }
     profile.sort_all_objects();
     profile
+}
+
+/// The calling conventions of `calls`, and this machine's own.
+fn abis(calls: &[Syscall]) -> impl Iterator<Item = Abi> {
+    [Abi::X86_64, Abi::I386, Abi::X32]
+        .into_iter()
+        .filter(|abi| *abi == Abi::X86_64 || calls.iter().any(|call| call.abi == *abi))
 }
 
 /// The same for `config.json`, which has no comments.
@@ -89,7 +94,7 @@ pub fn seccomp(calls: &[Syscall], wanted: Use) -> serde_json::Result<LinuxSeccom
 /// on purpose are none.
 pub fn beyond(calls: &[Syscall], profile: &LinuxSeccomp) -> BTreeSet<String> {
     let rules = profile.syscalls().iter().flatten();
-    let allowed: BTreeSet<&String> = rules.flat_map(|rule| rule.names()).collect();
+    let allowed: BTreeSet<&String> = rules.flat_map(LinuxSyscall::names).collect();
     let others = calls.iter().map(|call| &call.name).filter(|name| !allowed.contains(name));
     others.filter(|name| !unseen::REFUSED.contains(&name.as_str())).cloned().collect()
 }
@@ -97,54 +102,40 @@ pub fn beyond(calls: &[Syscall], profile: &LinuxSeccomp) -> BTreeSet<String> {
 fn groups(calls: &[Syscall], wanted: Use) -> Vec<Group> {
     let is_made = |name: &str| calls.iter().any(|call| call.name == name);
     let namespaces =
-        ["clone", "clone3"].iter().flat_map(|name| arguments(calls, name)).any(|f| f != 0);
+        ["clone", "clone3"].iter().flat_map(|name| arguments(calls, name)).any(|flags| flags != 0);
     let clone3 = namespaces || wanted.clone3;
-    let is_left_out = |name: &str| unseen::REFUSED.contains(&name) && !(clone3 && name == "clone3");
-    let plain =
-        |call: &&Syscall| !is_left_out(&call.name) && !unseen::GUARDED.contains(&&*call.name);
-    let mut taken: BTreeSet<String> = BTreeSet::new();
-    let mut groups = Vec::new();
-    let mut add = |why, names: BTreeSet<String>, taken: &mut BTreeSet<String>| {
-        let names: BTreeSet<String> = names.difference(taken).cloned().collect();
-        taken.extend(names.iter().cloned());
-        if !names.is_empty() {
-            groups.push(Group { why, names, only_if: Vec::new() });
-        }
-    };
+    let left_out = unseen::REFUSED.iter().filter(|name| !(clone3 && **name == "clone3"));
+    let elsewhere: BTreeSet<&str> = left_out.chain(&unseen::GUARDED).copied().collect();
     let made = |start_only: bool| {
         // A call may be made to start by one ABI and to serve by another.
-        let calls = calls.iter().filter(plain).filter(move |call| call.start_only == start_only);
-        calls.map(|call| call.name.clone()).collect()
+        let calls = calls.iter().filter(move |call| call.start_only == start_only);
+        calls.map(|call| call.name.as_str()).collect::<Vec<_>>()
     };
-    let has_phases = calls.iter().any(|call| call.start_only);
-    let serving = if has_phases { "made when ready" } else { "made" };
-    add(serving, made(false), &mut taken);
-    add("made to start only", made(true), &mut taken);
-    let strings = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    add(
-        "not seen: the kernel and C libraries, in other circumstances",
-        strings(&unseen::ALWAYS),
-        &mut taken,
-    );
     let older = unseen::OLDER.iter().filter(|(newer, _)| is_made(newer));
-    let older = older.flat_map(|(_, older)| older.iter().map(|name| (*name).to_owned()));
-    let older = older.filter(|name| !unseen::GUARDED.contains(&name.as_str()));
-    add(
-        "not seen: in the place of newer calls, on kernels without them",
-        older.collect(),
-        &mut taken,
-    );
-    add(
-        "not seen: container runtimes, before the program begins",
-        strings(&unseen::RUNTIMES),
-        &mut taken,
-    );
+    let older = older.flat_map(|(_, older)| older.iter().copied());
+    let has_phases = calls.iter().any(|call| call.start_only);
+    let mut lists: Vec<(&str, Vec<&str>)> = vec![
+        (if has_phases { "made when ready" } else { "made" }, made(false)),
+        ("made to start only", made(true)),
+        ("not seen: the kernel and C libraries, in other circumstances", unseen::ALWAYS.into()),
+        ("not seen: in the place of newer calls, on kernels without them", older.collect()),
+        ("not seen: container runtimes, before the program begins", unseen::RUNTIMES.into()),
+    ];
     if wanted.new_privileges {
-        add(
-            "not seen: container runtimes without no-new-privileges, before the program begins",
-            strings(&unseen::PRIVILEGED_RUNTIMES),
-            &mut taken,
-        );
+        let why =
+            "not seen: container runtimes without no-new-privileges, before the program begins";
+        lists.push((why, unseen::PRIVILEGED_RUNTIMES.into()));
+    }
+    let has = |name: &str| abis(calls).any(|abi| tracer::syscall_number(abi, name).is_some());
+    let mut taken = BTreeSet::new();
+    let mut groups = Vec::new();
+    for (why, list) in lists {
+        let names = list.into_iter().filter(|name| !elsewhere.contains(name) && has(name));
+        let names: BTreeSet<&str> = names.filter(|name| taken.insert(*name)).collect();
+        if !names.is_empty() {
+            let names = names.into_iter().map(str::to_owned).collect();
+            groups.push(Group { why, names, only_if: Vec::new() });
+        }
     }
     groups.extend(guarded(calls, namespaces));
     groups

@@ -10,7 +10,7 @@ mod show;
 mod trial;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
@@ -18,19 +18,17 @@ use anyhow::Context;
 use bundler::Rootfs;
 use bundler::staging::Staging;
 use tracer::Record;
-use tracer::record::{BytePath, End, Run, Until};
+use tracer::record::{BytePath, Run, Until};
 
-use self::again::{Bundle, Scenario};
-pub(super) use self::again::{open, shown};
-use self::compare::Comparison;
+pub(super) use self::again::{Bundle, Scenario, open, shown};
 pub(super) use self::fix::ROUNDS;
+pub(super) use self::narrow::{Narrowed, Narrowing, narrow};
 pub(super) use self::output::last_line;
 pub(super) use self::show::end_in_words;
-use super::scenario::{self, Request};
+pub(super) use self::trial::{Trial, Verdict};
 use super::source;
 use crate::cli::build;
 use crate::report::{Advice, Status};
-use crate::runner::around::{Around, Overlay};
 use crate::{evidence, interrupt};
 
 /// Runs, compares, says; with `--fix` mends and repeats.
@@ -41,28 +39,62 @@ use crate::{evidence, interrupt};
 pub fn run(args: &build::Verify) -> anyhow::Result<ExitCode> {
     let stop = interrupt::flag()?;
     let mut round = 0;
-    let verdict = loop {
-        let verdict = verify(args, &stop)?;
+    let (prepared, verdict) = loop {
+        let prepared = Prepared::new(args)?;
+        let verdict =
+            prepared.trial(&stop).run(&Narrowing::default(), args.narrow.is_asked_for())?;
         round += 1;
         if !args.fix || verdict.is_settled() || !fix::mend(args, &verdict, round)? {
-            break verdict;
+            break (prepared, verdict);
         }
     };
-    show::print(args, &verdict)?;
-    let status = if verdict.is_equal() { Status::Done } else { Status::No };
-    Ok(status.into())
+    let narrows = verdict.is_equal() && args.narrow.is_asked_for();
+    let narrow = || narrow(&prepared.trial(&stop), &verdict, &args.narrow);
+    let narrowed = narrows.then(narrow).transpose()?;
+    if let Some(narrowed) = &narrowed {
+        narrowed.write(&args.bundle)?;
+    }
+    show::print(args, &verdict, narrowed.as_ref())?;
+    let is_proven = verdict.is_equal() && narrowed.is_none_or(|narrowed| narrowed.is_proven());
+    Ok(if is_proven { Status::Done } else { Status::No }.into())
 }
 
-fn verify(args: &build::Verify, stop: &AtomicBool) -> anyhow::Result<Verdict> {
-    let bundle = open(&args.bundle)?;
-    let mut first = first_run(args)?;
-    let scenarios = scenarios(args, &bundle, &mut first)?;
-    let original = Rootfs::open(&args.root).ok();
-    // A name of its own: another one that begins at this moment must not take
-    // it for what a killed one left.
-    let name = format!("vz-verify-{}", std::process::id());
-    let work = Staging::begin(&std::env::temp_dir().join(name), |_| false)?;
-    check(&bundle, &scenarios, &first, original.as_ref(), None, work.dir(), stop)
+/// All that a verification needs.
+struct Prepared {
+    bundle: Bundle,
+    first: Record,
+    scenarios: Vec<Scenario>,
+    original: Option<Rootfs>,
+    work: Staging,
+}
+
+impl Prepared {
+    fn new(args: &build::Verify) -> anyhow::Result<Self> {
+        let mut bundle = open(&args.bundle)?;
+        if args.narrow.seccomp.is_some() {
+            bundle.forget_profile();
+        }
+        let mut first = first_run(args)?;
+        let scenarios = scenarios(args, &bundle, &mut first)?;
+        let original = Rootfs::open(&args.root).ok();
+        // A name of its own: another one that begins at this moment must not take
+        // it for what a killed one left.
+        let name = format!("vz-verify-{}", std::process::id());
+        let work = Staging::begin(&std::env::temp_dir().join(name), |_| false)?;
+        Ok(Prepared { bundle, first, scenarios, original, work })
+    }
+
+    fn trial<'a>(&'a self, stop: &'a AtomicBool) -> Trial<'a> {
+        Trial {
+            bundle: &self.bundle,
+            scenarios: &self.scenarios,
+            first: &self.first,
+            original: self.original.as_ref(),
+            outputs: None,
+            work: self.work.dir(),
+            stop,
+        }
+    }
 }
 
 /// The record of what the bundle was made from.
@@ -136,4 +168,3 @@ impl build::Exercise {
         })
     }
 }
-

@@ -24,6 +24,7 @@ mod ldd;
 mod master;
 mod master_nodes;
 mod minify;
+mod profile;
 mod programs;
 mod push;
 mod push_chaos;

@@ -222,6 +222,7 @@ impl<'a> EventLoop<'a> {
         let task = self.tasks.get(tid);
         if let Some(calls) = self.calls.as_mut().filter(|_| self.executed) {
             task.identify(tid);
+            self.control.inspect(|control| control.count_call());
             let is_ready = self.control.is_some_and(Control::is_ready);
             task.call = Some(calls.begun(tid, task, &call, is_ready));
         }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::sched::CloneFlags;
@@ -54,9 +54,16 @@ pub struct Options {
     pub surroundings: Option<Box<dyn Surroundings>>,
 }
 
+/// A command that makes no call for so long has come to rest.
+const MOMENT: Duration = Duration::from_millis(200);
+/// How many moments are waited for that: some never rest.
+const MAX_MOMENTS: u32 = 25;
+
 /// Lets another thread end the run.
 #[derive(Clone, Debug)]
 pub struct Control {
+    /// How many calls were taken down; nothing where only some are.
+    calls: Option<Arc<AtomicU64>>,
     ready: Arc<AtomicBool>,
     requested: Arc<AtomicBool>,
     taken: Arc<AtomicBool>,
@@ -65,15 +72,32 @@ pub struct Control {
 }
 
 impl Control {
-    fn new(main: sys::Tid) -> Self {
+    fn new(main: sys::Tid, syscalls: bool) -> Self {
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
         let (ready, requested, taken) = Default::default();
-        Control { ready, requested, taken, thread, main }
+        let calls = syscalls.then(Arc::default);
+        Control { calls, ready, requested, taken, thread, main }
     }
 
     /// Says that the command has started up and does from now on what it is for.
+    /// Where all calls are recorded, it comes to rest before: a port answers
+    /// when the server's workers are not there yet.
     pub fn ready(&self) {
+        for _ in 0..MAX_MOMENTS {
+            let Some(calls) = &self.calls else { break };
+            let before = calls.load(Ordering::Relaxed);
+            std::thread::sleep(MOMENT);
+            if calls.load(Ordering::Relaxed) == before {
+                break;
+            }
+        }
         self.ready.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn count_call(&self) {
+        if let Some(calls) = &self.calls {
+            calls.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -152,7 +176,7 @@ pub fn trace(command: &Command, options: Options) -> Result<Trace, Error> {
     }
     started.go()?;
     let control = options.started.map(|tell| {
-        let control = Control::new(main);
+        let control = Control::new(main, options.syscalls);
         tell(control.clone());
         control
     });

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bundler::Rootfs;
@@ -25,6 +26,7 @@ pub(super) struct Done {
     /// How it ended before.
     pub(super) first: End,
     pub(super) second: End,
+    pub(super) time: Duration,
     /// How many paths it used.
     pub(super) paths: usize,
     /// Why it did not start, or its exercise failed.
@@ -103,6 +105,7 @@ impl Trial<'_> {
                 stderr: dir.join("stderr"),
             };
             let request = Request { around, until: scenario.until.clone(), foreign, syscalls };
+            let begin = Instant::now();
             let report = scenario::perform(&request, &dir, self.stop)
                 .with_context(|| format!("cannot run `{}` in the bundle", scenario.name))?;
             let outputs = self.outputs.and_then(|outputs| outputs.get(index));
@@ -112,6 +115,7 @@ impl Trial<'_> {
                 name: scenario.name.clone(),
                 first: before.end,
                 second: report.record.runs.first().map(|run| run.end).unwrap_or_default(),
+                time: begin.elapsed(),
                 paths: report.record.files.len(),
                 trouble: report.not_started.or(report.exercise).or(other_output),
                 last_words: last_line(&dir.join("stderr")).unwrap_or_default(),

@@ -33,6 +33,9 @@ use walk::Walk;
 /// Name of the folder beside `rootfs` that has the documents.
 pub const FOLDER: &str = "evidence";
 
+/// Name of the seccomp profile in it, where `--seccomp` made one.
+pub const PROFILE: &str = "seccomp.json";
+
 /// One document of the evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {

@@ -45,7 +45,7 @@ pub fn run(args: &build::Minify) -> anyhow::Result<ExitCode> {
         build(args, &input, &traced, &bundle, &tmpfs, round)?;
         let proof = Proof::of(&bundle, &traced)?;
         let trial = proof.trial(args, &input, &traced, work.dir(), &stop);
-        let verdict = trial.run(&Narrowing::default(), args.narrow.is_asked_for())?;
+        let verdict = trial.run(&Narrowing::default(), &args.narrow.calls())?;
         if verdict.is_settled()
             || round == ROUNDS
             || !mend(&verdict, &mut traced, &mut tmpfs, round)

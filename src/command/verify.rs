@@ -41,8 +41,8 @@ pub fn run(args: &build::Verify) -> anyhow::Result<ExitCode> {
     let mut round = 0;
     let (prepared, verdict) = loop {
         let prepared = Prepared::new(args)?;
-        let verdict =
-            prepared.trial(&stop).run(&Narrowing::default(), args.narrow.is_asked_for())?;
+        let trial = prepared.trial(&stop);
+        let verdict = trial.run(&Narrowing::default(), &args.narrow.calls())?;
         round += 1;
         if !args.fix || verdict.is_settled() || !fix::mend(args, &verdict, round)? {
             break (prepared, verdict);

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
+use crate::image_engines::podman;
 use crate::run::run_as;
 use crate::sandbox::{Finished, Need, Sandbox, require};
 use crate::verify::{bundled, verify};
@@ -70,6 +71,54 @@ fn a_call_beyond_the_profile_fails_under_every_runtime() {
         assert_eq!(done.success().stdout(), "made");
     }
     verify(&sandbox, &[]).success();
+    sandbox.run("vzbuild", ["report", "bundle", "-o", "page.html"]).success();
+    let page = fs::read_to_string(sandbox.path("page.html")).unwrap();
+    assert!(page.contains("Any other call is done and logged.") && page.contains("newfstatat"));
+}
+
+#[test]
+fn podman_takes_the_profile_as_a_file() {
+    let needs = [Need::Root, PERL, RUNC, Need::Program("podman", "podman")];
+    if !require("podman with a profile", &needs) {
+        return;
+    }
+    let sandbox = bundled(&[], ["perl", "-e", "print 'hello'"]);
+    narrow(&sandbox, &["--seccomp"]);
+    sandbox.run("vzbuild", ["image", "bundle", "-o", "oci:layout:perl"]).success();
+    let run = |option: &str, script: &str| {
+        let begin = ["run", "--rm", "--network", "none", "--security-opt", option];
+        podman(&sandbox, &[&begin[..], &["oci:layout:perl", "perl", "-e", script]].concat())
+    };
+    let script = "print mkdir('/new') ? 'made' : $!";
+    let profile = "seccomp=bundle/evidence/seccomp.json";
+    assert_eq!(run(profile, "print 'hello'").success().stdout(), "hello");
+    assert_eq!(run(profile, script).success().stdout(), "Function not implemented");
+    assert_eq!(run("seccomp=unconfined", script).success().stdout(), "made");
+    let artifacts = fs::read_to_string(sandbox.path("layout/index.json")).unwrap();
+    assert!(artifacts.contains("seccomp.json") || artifacts.contains("vz.evidence"), "{artifacts}");
+}
+
+#[test]
+fn a_32_bit_program_s_calls_are_allowed_under_their_own_names() {
+    let needs = [Need::Root, Need::File("/usr/lib32/libc.so.6", "gcc-multilib"), RUNC, CRUN];
+    if !require("a profile of a 32-bit program", &needs) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.write("hello.c", "#include <stdio.h>\nint main(void) { puts(\"hello\"); return 0; }\n");
+    sandbox.run("cc", ["-m32", "-o", "hello", "hello.c"]).success();
+    let hello = sandbox.path("hello");
+    sandbox.run("smith-strace", [OsStr::new("-q"), hello.as_os_str()]).success();
+    sandbox.run("vzbuild", ["bundle", "spec"]).success();
+    narrow(&sandbox, &["--seccomp"]);
+    let profile = json_of(&sandbox, "bundle/config.json")["linux"]["seccomp"].clone();
+    assert_eq!(profile["architectures"], json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]));
+    for call in ["mmap2", "set_thread_area"] {
+        assert!(names(&sandbox, "made").contains(&call.to_owned()), "{call}");
+    }
+    for done in everywhere(&sandbox, &[hello.as_os_str()]) {
+        assert_eq!(done.success().stdout(), "hello\n");
+    }
 }
 
 #[test]
@@ -100,7 +149,7 @@ fn the_start_of_a_server_is_told_from_its_service() {
     let open = sandbox.command("chmod").args(["755", "."]).status().unwrap();
     assert!(open.success());
     let url = format!("http://127.0.0.1:{port}/");
-    let curl = format!("curl -fsS -m 2 {url} {url}");
+    let curl = format!("curl -fsS {url} {url}");
     let mut trace = sandbox.command("smith-strace");
     trace.args(["-q", "--outcomes", "--until", &curl, "--ready-port", &port.to_string(), "--"]);
     Finished::of(trace.arg("/usr/sbin/nginx").arg("-c").arg(&config)).success();

@@ -24,6 +24,9 @@ const NAMESPACES_OF_CLONE3: u64 = NAMESPACES | 0x80;
 /// So many values of an argument are kept: more than there are address families.
 const MAX_ARGUMENTS: usize = 64;
 
+/// Names of refused calls, and of the errors.
+pub(crate) type Refusals = BTreeSet<(String, String)>;
+
 /// A call by ABI and number, the latter without the x32 bit.
 pub(crate) type Key = (Abi, u32);
 
@@ -43,9 +46,15 @@ pub(crate) struct Calls {
     seen: BTreeMap<Key, Seen>,
     /// Whether the program was ever said to be ready.
     was_ready: bool,
+    expected: Option<Refusals>,
 }
 
 impl Calls {
+    /// No call yet; refusals other than those `expected` are to be told.
+    pub(crate) fn new(expected: Option<Refusals>) -> Self {
+        Calls { expected, ..Calls::default() }
+    }
+
     /// The task begins a call.
     pub(crate) fn begun(&mut self, tid: Tid, task: &Task, call: &Call, is_ready: bool) -> Key {
         let abi = match call.abi {
@@ -68,16 +77,17 @@ impl Calls {
         key
     }
 
-    /// A call has ended.
-    pub(crate) fn ended(&mut self, key: Key, result: i64) {
-        // The result of a return from a signal handler is the interrupted code's.
-        if result >= 0 || names::name(key.0, key.1).is_none_or(|name| name.ends_with("sigreturn")) {
-            return;
-        }
+    /// A call has ended. Returns whether it was refused and must not have been.
+    pub(crate) fn ended(&mut self, key: Key, result: i64) -> bool {
         let error = REFUSALS.into_iter().find(|error| i64::from(*error as i32) == -result);
-        if let (Some(error), Some(seen)) = (error, self.seen.get_mut(&key)) {
+        // The result of a return from a signal handler is the interrupted code's.
+        let name = names::name(key.0, key.1).filter(|name| !name.ends_with("sigreturn"));
+        let (Some(error), Some(name)) = (error, name) else { return false };
+        if let Some(seen) = self.seen.get_mut(&key) {
             seen.refusals.insert(error as i32);
         }
+        let refusal = (name.to_owned(), format!("{error:?}"));
+        self.expected.as_ref().is_some_and(|expected| !expected.contains(&refusal))
     }
 
     /// The calls by name, sorted, and the numbers that have none here.

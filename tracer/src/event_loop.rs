@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::access::Asked;
 use crate::arch::{self, Abi, Call};
-use crate::calls::Calls;
+use crate::calls::{Calls, Refusals};
 use crate::error::Error;
 use crate::filter;
 use crate::memory::TraceeAddr;
@@ -45,6 +45,8 @@ fn rows(number: impl Fn(&Row) -> Option<u32>) -> Rows {
 #[derive(Debug, Default)]
 struct Ending {
     deadline: Option<Instant>,
+    /// The kernel refused something that it must not refuse.
+    refused: bool,
     /// SIGTERM was sent to the main process; SIGKILL follows then.
     kill_at: Option<Instant>,
     /// It was killed in the place of a SIGTERM that it could not get.
@@ -108,8 +110,8 @@ impl<'a> EventLoop<'a> {
     }
 
     /// Stops at every call from now on, as for tasks that have a listener.
-    pub(crate) fn take_down_all_calls(&mut self) {
-        self.calls = Some(Calls::default());
+    pub(crate) fn take_down_all_calls(&mut self, refusals: Option<Refusals>) {
+        self.calls = Some(Calls::new(refusals));
         self.tasks.get(self.main).every_call = true;
         self.tasks.has_listener = true;
     }
@@ -282,7 +284,7 @@ impl<'a> EventLoop<'a> {
         task.in_call = false;
         if let (Some(calls), Some(call), Some(result)) = (&mut self.calls, task.call.take(), result)
         {
-            calls.ended(call, result);
+            self.ending.refused |= calls.ended(call, result);
         }
         match task.restore.take() {
             Some(Restore::Argument(abi, value)) => {
@@ -299,6 +301,9 @@ impl<'a> EventLoop<'a> {
                 self.observer.opened(result, &who);
             }
             self.observer.finish(*pending, result);
+        }
+        if self.ending.refused {
+            self.look_at_time();
         }
     }
 
@@ -382,6 +387,7 @@ impl<'a> EventLoop<'a> {
         let now = Instant::now();
         let asked = self.control.is_some_and(Control::take_request)
             || self.ending.deadline.is_some_and(|deadline| now >= deadline)
+            || self.ending.refused
             // What was passed on to the main process is its own business.
             || (sys::asked_to_end() && self.end.is_some());
         match self.ending.kill_at {

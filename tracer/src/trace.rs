@@ -1,5 +1,6 @@
 //! A whole trace: from a command to values.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -37,6 +38,9 @@ pub struct Options {
     /// Whether to stop at every call, whatever it is about, and record it
     /// (Linux 5.3 or later).
     pub syscalls: bool,
+    /// With `syscalls`: the run is ended at the first call that the kernel refuses
+    /// otherwise than these, each by its name and its error's.
+    pub refusals: Option<BTreeSet<(String, String)>>,
     /// Whether this process becomes the command, and the tracer a grandchild.
     pub detach: bool,
     /// Whether io_uring, whose file accesses are not seen, is allowed.
@@ -182,7 +186,7 @@ pub fn trace(command: &Command, options: Options) -> Result<Trace, Error> {
     });
     let mut event_loop = EventLoop::new(observer, main, options.timeout, control.as_ref());
     if options.syscalls {
-        event_loop.take_down_all_calls();
+        event_loop.take_down_all_calls(options.refusals);
     }
     event_loop.is_init = in_container;
     let end = event_loop.run()?;
@@ -237,7 +241,7 @@ impl Trace {
         run.ended = self.was_ended;
         let (files, others): (Vec<_>, Vec<_>) =
             self.uses.files().into_iter().partition(|file| selection.takes(&file.path.0));
-        let paths = |set: &std::collections::BTreeSet<Vec<u8>>| {
+        let paths = |set: &BTreeSet<Vec<u8>>| {
             set.iter().filter(|path| selection.takes(path)).cloned().map(BytePath).collect()
         };
         Record {

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::changes::Changes;
+use super::rights::Rights;
 use crate::evidence::{self, File, FileList, KeptPackage, LeftOut};
 use crate::report::Advice;
 
@@ -29,6 +30,7 @@ pub(super) struct Model {
     pub(super) packages: Vec<KeptPackage>,
     pub(super) left_out: LeftOut,
     pub(super) writable: Vec<Writable>,
+    pub(super) rights: Rights,
     pub(super) special: Vec<Special>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) changes: Option<Changes>,
@@ -77,6 +79,7 @@ impl Model {
             bytes: files.files.iter().map(|file| file.size).sum(),
             special: files.files.iter().filter_map(special).collect(),
             writable: writable(&config),
+            rights: Rights::read(dir, &config),
             name: files.name,
             diff_id: files.diff_id,
             files: files.files,

@@ -15,6 +15,7 @@ use super::ROUNDS;
 use super::again::Scenario;
 use super::trial::{Done, Trial, Verdict};
 use crate::cli::build;
+use crate::command::scenario::Calls;
 use crate::profile::{self, Beyond, Use};
 use crate::report;
 
@@ -123,7 +124,7 @@ struct Search<'a> {
 impl Search<'_> {
     fn run(&mut self, narrowing: &Narrowing) -> anyhow::Result<Verdict> {
         self.runs += 1;
-        self.trial.run(narrowing, true)
+        self.trial.run(narrowing, &Calls::UntilRefused(self.refused.clone()))
     }
 
     /// Whether all went as with everything allowed.
@@ -165,7 +166,9 @@ impl Search<'_> {
         calls: &mut Record,
         wanted: &mut Use,
     ) -> anyhow::Result<Option<Verdict>> {
+        let mut rounds = 0;
         loop {
+            rounds += 1;
             let profile = profile::seccomp(&calls.syscalls, *wanted)?;
             narrowing.seccomp = Some(profile.clone());
             let verdict = self.run(narrowing)?;
@@ -175,7 +178,7 @@ impl Search<'_> {
                 *calls = std::mem::take(calls).unite(verdict.second);
                 return Ok(None);
             }
-            if beyond.is_empty() || self.runs > ROUNDS + 40 {
+            if beyond.is_empty() || rounds >= ROUNDS {
                 if wanted.clone3 || !calls.syscalls.iter().any(|call| call.name == "clone3") {
                     return Ok(Some(verdict));
                 }
@@ -235,6 +238,13 @@ fn intersection(sets: &LinuxCapabilities, kept: &Capabilities) -> LinuxCapabilit
         .set_inheritable(only(sets.inheritable()))
         .set_ambient(only(sets.ambient()));
     fewer
+}
+
+impl build::Narrow {
+    /// Which calls a run has to record for it.
+    pub(in crate::command) fn calls(&self) -> Calls {
+        if self.is_asked_for() { Calls::All } else { Calls::OfFiles }
+    }
 }
 
 impl From<build::Beyond> for Beyond {

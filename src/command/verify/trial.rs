@@ -15,7 +15,7 @@ use super::compare::{self, Comparison};
 use super::narrow::Narrowing;
 use super::places;
 use super::{last_line, output};
-use crate::command::scenario::{self, Request};
+use crate::command::scenario::{self, Calls, Request};
 use crate::command::source;
 use crate::runner::around::{Around, Overlay};
 
@@ -75,14 +75,13 @@ pub(in crate::command) struct Trial<'a> {
 
 impl Trial<'_> {
     /// Runs each scenario in the bundle cut down by `narrowing`, and compares.
-    /// With `syscalls` every system call is recorded.
     ///
     /// # Errors
     /// A container that cannot be made, a program that cannot be traced.
     pub(in crate::command) fn run(
         &self,
         narrowing: &Narrowing,
-        syscalls: bool,
+        calls: &Calls,
     ) -> anyhow::Result<Verdict> {
         let work = tempfile::Builder::new().prefix("trial-").tempdir_in(self.work)?;
         let mut second = Record::default();
@@ -104,7 +103,8 @@ impl Trial<'_> {
                 stdout: dir.join("stdout"),
                 stderr: dir.join("stderr"),
             };
-            let request = Request { around, until: scenario.until.clone(), foreign, syscalls };
+            let (until, calls) = (scenario.until.clone(), calls.clone());
+            let request = Request { around, until, foreign, calls };
             let begin = Instant::now();
             let report = scenario::perform(&request, &dir, self.stop)
                 .with_context(|| format!("cannot run `{}` in the bundle", scenario.name))?;

@@ -39,7 +39,10 @@ impl Narrowed {
             None => text.push_str(&format!("proven: it was run so {times}\n")),
             Some(verdict) => {
                 text.push_str(&verdict.text());
-                text.push_str("not proven: under the profile it differs, so none is written\n");
+                text.push_str(
+                    "not proven: under the profile it differs, or makes other calls each time; \
+                               none is written\n",
+                );
             }
         }
         text

@@ -12,9 +12,6 @@ use super::Narrowed;
 use crate::profile::{self, Use};
 use crate::{evidence, report};
 
-/// Name of the profile in a bundle's evidence.
-const PROFILE: &str = "seccomp.json";
-
 impl Narrowed {
     /// Writes what was proven into the bundle at `dir`: into `config.json`, and as a
     /// file for podman and docker into its evidence. Each file is the old one or the
@@ -38,7 +35,7 @@ impl Narrowed {
             let folder = dir.join(evidence::FOLDER);
             fs::create_dir_all(&folder)
                 .with_context(|| format!("cannot make `{}`", folder.display()))?;
-            replace(&folder.join(PROFILE), &document)?;
+            replace(&folder.join(evidence::PROFILE), &document)?;
         }
         replace(&path, &config::print(&spec)?)
     }

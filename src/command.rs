@@ -16,6 +16,7 @@ pub mod push;
 pub mod report;
 pub mod run;
 pub mod scenario;
+mod settings;
 pub mod source;
 pub mod stat;
 pub mod strace;

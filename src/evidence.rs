@@ -9,6 +9,7 @@ mod capability;
 mod census;
 mod created;
 mod cyclonedx;
+mod documents;
 mod files;
 mod left_out;
 mod scanner;
@@ -25,6 +26,7 @@ use crate::command::source::Gathered;
 use crate::report;
 
 pub use census::{Census, Share, Tally};
+pub use documents::{Documents, MAX_DOCUMENT};
 pub use files::{File, FileList, KeptPackage, Reason};
 pub use left_out::{LeftDirectory, LeftOut, LeftPackage, Unread};
 pub use scanner::ScannerFile;
@@ -32,6 +34,12 @@ use walk::Walk;
 
 /// Name of the folder beside `rootfs` that has the documents.
 pub const FOLDER: &str = "evidence";
+/// The document with the record of the traced runs.
+pub const RECORD: &str = "spec.json";
+/// The document with every file: a [`FileList`].
+pub const FILES: &str = "files.json";
+/// The document with what is left out: a [`LeftOut`].
+pub const LEFT_OUT: &str = "left-out.json";
 
 /// Name of the seccomp profile in it, where `--seccomp` made one.
 pub const PROFILE: &str = "seccomp.json";
@@ -135,7 +143,7 @@ impl Inventory {
         if let Some(record) = record(subject.gathered) {
             let bytes = record.print()?;
             documents.push(Document {
-                name: "spec.json",
+                name: RECORD,
                 media_type: "application/vnd.vz.spec+json",
                 bytes,
             });
@@ -143,14 +151,14 @@ impl Inventory {
         let mut add =
             |name, media_type, bytes| documents.push(Document { name, media_type, bytes });
         let left_out = left_out::document(subject, packages, &census);
-        add("left-out.json", "application/vnd.vz.left-out+json", report::json_text(&left_out)?);
+        add(LEFT_OUT, "application/vnd.vz.left-out+json", report::json_text(&left_out)?);
         let account = Account { subject, packages, census: &census, rows: &rows };
         let spdx = spdx::document(account);
         add("sbom.spdx.json", "application/spdx+json", report::json_text(&spdx)?);
         let cyclonedx = cyclonedx::document(account);
         add("sbom.cdx.json", "application/vnd.cyclonedx+json", report::json_text(&cyclonedx)?);
         let files = files::document(subject, packages, &census, rows);
-        add("files.json", "application/vnd.vz.files+json", report::json_text(&files)?);
+        add(FILES, "application/vnd.vz.files+json", report::json_text(&files)?);
         Ok(documents)
     }
 }

@@ -137,16 +137,25 @@ pub(crate) fn each_chunk(
 /// # Errors
 /// What cannot be read or written.
 pub fn copy(tree: &Tree, sink: &mut dyn Sink) -> anyhow::Result<()> {
-    for entry in tree.manifest().entries() {
+    add(tree.manifest(), tree.files(), sink)?;
+    Ok(sink.commit()?)
+}
+
+/// Adds a tree to what is being built in `sink`.
+///
+/// # Errors
+/// What cannot be read or written.
+pub fn add(manifest: &Manifest, files: &dyn Files, sink: &mut dyn Sink) -> anyhow::Result<()> {
+    for entry in manifest.entries() {
         let cannot = || format!("cannot copy `{}`", entry.path.escape_ascii());
         if entry.file().is_none() {
             sink.special(entry).with_context(cannot)?;
             continue;
         }
         sink.begin(entry).with_context(cannot)?;
-        let content = tree.files().open(&entry.path).with_context(cannot)?;
+        let content = files.open(&entry.path).with_context(cannot)?;
         each_chunk(&*content, |chunk| sink.write(chunk)).with_context(cannot)?;
         sink.end(entry).with_context(cannot)?;
     }
-    Ok(sink.commit()?)
+    Ok(())
 }

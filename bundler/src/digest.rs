@@ -10,6 +10,20 @@ use sha2::{Digest, Sha256};
 pub struct DiffId([u8; 32]);
 
 impl DiffId {
+    /// Reads what [`Display`](fmt::Display) prints; nothing where it is something else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("sha256:")?.as_bytes();
+        let mut bytes = [0; 32];
+        if digits.len() != 2 * bytes.len() {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).ok().filter(|pair| !pair.starts_with('+'))?;
+            *byte = u8::from_str_radix(pair, 16).ok()?;
+        }
+        Some(DiffId(bytes))
+    }
+
     /// The 32 bytes of the digest.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -107,6 +121,11 @@ mod tests {
     #[test]
     fn a_digest_is_written_as_oci_does() {
         let expected = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-        assert_eq!(DiffIdHasher::default().finish().to_string(), expected);
+        let digest = DiffIdHasher::default().finish();
+        assert_eq!(digest.to_string(), expected);
+        assert_eq!(DiffId::parse(expected), Some(digest));
+        for bad in ["", "sha256:", &expected[1..], &expected[..70], &expected.replace("e3", "+3")] {
+            assert_eq!(DiffId::parse(bad), None, "{bad}");
+        }
     }
 }

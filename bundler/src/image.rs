@@ -37,4 +37,7 @@ pub use name::ImageName;
 pub use open::Image;
 pub use reference::{Foreign, Reference, ReferenceError};
 pub use referrers::Referrer;
-pub use write::{Artifact, Compression, NewImage, NewLayer, Watch, WriteError, Written, write};
+pub use write::{
+    Artifact, Compression, Documents, NewImage, NewLayer, Watch, WriteError, Written, WrittenLayer,
+    write,
+};

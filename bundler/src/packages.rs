@@ -22,6 +22,7 @@ mod npm;
 mod purl;
 mod python;
 mod reader;
+mod rpm;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -156,6 +157,10 @@ impl Packages {
         let distro = distro(&reader);
         dpkg::read(&mut reader);
         apk::read(&mut reader);
+        // Debian's own rpm has an empty database.
+        if !reader.has_packages() {
+            rpm::say_unread(&reader);
+        }
         let mut seen = python::Seen::default();
         let mut modules = npm::Seen::default();
         let mut gems = gem::Seen::default();

@@ -26,6 +26,10 @@ impl Choice {
 const LARGEST_FOR_SPLIT: usize = 1 << 30;
 /// The whole file is not tried where a patch is that many times smaller than it.
 const CLEARLY_SMALLER: u64 = 20;
+/// To guess how a file compresses, one of so many parts is.
+const TRIED: usize = 16;
+/// Bytes of such a part.
+const PART: usize = 64 << 10;
 
 /// Every way worth trying.
 pub(crate) fn candidates(old: Option<&[u8]>, new: &[u8], effort: Effort) -> Vec<Choice> {
@@ -52,10 +56,25 @@ pub(crate) fn candidates(old: Option<&[u8]>, new: &[u8], effort: Effort) -> Vec<
         }
     }
     let best = found.iter().map(|choice| choice.cost).min();
-    if best.is_none_or(|cost| cost.saturating_mul(CLEARLY_SMALLER) > new.len() as u64) {
+    if best.is_none_or(|cost| may_be_smaller(new, cost)) {
         found.push(full(new));
     }
     found
+}
+
+/// Whether `new` might compress to less than `cost` bytes: the parts of it that are
+/// tried would, though a whole mostly compresses better than its parts.
+fn may_be_smaller(new: &[u8], cost: u64) -> bool {
+    if cost.saturating_mul(CLEARLY_SMALLER) <= new.len() as u64 {
+        return false;
+    }
+    let parts: Vec<&[u8]> = new.chunks(PART).step_by(TRIED).collect();
+    let mut streams = Streams::new();
+    for part in &parts {
+        streams.put(Stream::Extra, part);
+    }
+    let tried: usize = parts.iter().map(|part| part.len()).sum();
+    streams.cost().saturating_mul(new.len() as u64) < cost.saturating_mul(2 * tried as u64)
 }
 
 /// The file as it is.

@@ -50,13 +50,13 @@ pub enum Verb {
     Explain(Explain),
     /// Compare two specs, closures or bundles
     Diff(Diff),
-    /// Write a page about a bundle: what is in it and why, what was left out, what has changed
+    /// Write a page about a bundle or image: what is in it and why, what was left out, what has changed
     Report(Report),
     /// Run a bundle with runc or crun, or without either
     Run(Run),
     /// Make a bundle of an image, and prove that it does the same
     Minify(Box<Minify>),
-    /// Prove that a bundle does what was traced
+    /// Prove that a bundle or image does what was traced
     Verify(Box<Verify>),
     /// Write what turns one bundle, tree or file into another
     Delta(Delta),

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args as ArgGroup, Parser, Subcommand};
 
 use super::push::SshArgs;
+use crate::fleet::newnode::Runtime;
+use crate::fleet::newnode::provider;
+use crate::fleet::newnode::user_data::Form;
 
 /// Run pods on nodes, from a directory of files, over ssh
 #[derive(Parser, Debug, PartialEq)]
@@ -51,12 +54,20 @@ pub enum Verb {
     Validate,
     /// Find out whether nodes can run pods, how, and what to do where they cannot
     Preflight(Preflight),
+    /// Make a node of a bare machine that has nothing but root's ssh
+    Newnode(Newnode),
     /// Say what a deployment would do, and change nothing
     Plan(Plan),
     /// Push bundles, start what is wished, and go back where that fails
     Deploy(Deploy),
     /// Say where nodes differ from what is wished; status 1 where they do
     Diff(Select),
+    /// Write an Ansible playbook that does the same deployment
+    Playbook(Playbook),
+    /// Print the pods as plain manifests for another system
+    Export(Export),
+    /// Leave a host out from now on, without asking it anything
+    Retire(Retire),
     /// List the containers that are on the nodes
     Ps(Select),
     /// Print what a pod logged
@@ -81,6 +92,17 @@ pub enum Verb {
     /// The end of a deployment that runs on the node
     #[command(hide = true)]
     Node(Greeted),
+    /// What takes back a deployment that nobody ends, on the node
+    #[command(hide = true)]
+    Guard(Guard),
+}
+
+/// `guard`.
+#[derive(ArgGroup, Clone, Debug, PartialEq)]
+pub struct Guard {
+    /// Which pod
+    #[arg(long, value_name = "POD")]
+    pub pod: String,
 }
 
 /// What the far end of a session is started with.
@@ -123,6 +145,111 @@ pub struct Deploy {
     #[arg(short = 'P', long, value_name = "N", default_value_t = 5,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub parallel: usize,
+}
+
+/// `newnode`.
+#[derive(ArgGroup, Clone, Debug, PartialEq)]
+#[command(after_help = "\
+Debian 12 and 13; EL 8 and 9 and Fedora CoreOS by their manuals, untried. The node gets keys,
+a deploy user with sudo, daily security updates, swap where it has less than 1 GB, its host
+name, a runtime, a firewall, and an sshd that takes keys only. Run again, it changes nothing.
+
+Where root has a password only, ssh asks for it on the terminal, or takes it from
+--password-file; the keys are put in place, tried, and then passwords are off. The node
+takes sshd's settings and the firewall back by itself where it cannot be logged in to
+afterwards.
+
+Examples:
+  vzmaster newnode root@203.0.113.7
+  vzmaster newnode --password-file mail.txt --host-key SHA256:... node-a
+  vzmaster newnode --user-data cloud-init --provider akamai --name node-b")]
+pub struct Newnode {
+    /// The machine: a host of the inventory, or root@ADDRESS[:PORT]
+    #[arg(
+        value_name = "TARGET",
+        required_unless_present = "user_data",
+        conflicts_with = "user_data"
+    )]
+    pub target: Option<String>,
+    /// Host name [default: the inventory's name of this address; else it stays]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Deploy user [default: this user's name; none where that is root]
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// File of public keys; can be given several times [default: ~/.ssh/id_*.pub]
+    #[arg(long, value_name = "FILE")]
+    pub key: Vec<PathBuf>,
+    /// File whose first line is root's password
+    #[arg(long, value_name = "FILE", conflicts_with = "user_data")]
+    pub password_file: Option<PathBuf>,
+    /// Fingerprint that the machine's host key must have, as SHA256:...
+    #[arg(long, value_name = "FINGERPRINT", conflicts_with = "user_data")]
+    pub host_key: Option<String>,
+    /// What runs containers
+    #[arg(long, value_name = "RUNTIME", value_enum, default_value_t)]
+    pub runtime: Runtime,
+    /// Leave the machine's firewall as it is
+    #[arg(long)]
+    pub no_firewall: bool,
+    /// Port that is open beside ssh's, as 80 or 53/udp; can be given several times
+    #[arg(long, value_name = "PORT[/udp]")]
+    pub open: Vec<String>,
+    /// Print first-boot data that does the same, and log in nowhere
+    #[arg(long, value_name = "FORM", value_enum)]
+    pub user_data: Option<Form>,
+    /// Keep to what this provider takes
+    #[arg(long, value_name = "PROVIDER", requires = "user_data",
+          value_parser = clap::builder::PossibleValuesParser::new(
+              provider::FILES.map(|(name, _)| name)))]
+    pub provider: Option<String>,
+}
+
+/// `export`.
+#[derive(ArgGroup, Clone, Debug, PartialEq)]
+pub struct Export {
+    /// The system
+    #[arg(value_name = "SYSTEM", value_enum)]
+    pub system: System,
+    /// Where the images of the bundles are to be pulled from
+    #[arg(long, value_name = "REGISTRY", default_value = "localhost")]
+    pub registry: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub select: Select,
+}
+
+/// What pods are exported to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum System {
+    /// Kubernetes
+    K8s,
+}
+
+/// `retire`.
+#[derive(ArgGroup, Clone, Debug, PartialEq)]
+pub struct Retire {
+    /// A host of the inventory
+    #[arg(value_name = "NODE")]
+    pub host: String,
+}
+
+/// `playbook`.
+#[derive(ArgGroup, Clone, Debug, PartialEq)]
+#[command(after_help = "\
+The nodes are asked what they are, and nothing is put onto them. Ansible needs python3 there.
+What the playbook leaves on a node is what `vzmaster deploy` leaves there.
+
+Example:
+  vzmaster playbook site-playbook
+  ansible-playbook -i site-playbook/hosts.ini site-playbook/deploy.yaml")]
+pub struct Playbook {
+    /// Directory to write; an earlier playbook there is replaced
+    #[arg(value_name = "DIR")]
+    pub target: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub select: Select,
 }
 
 /// A pod, on all hosts or some.

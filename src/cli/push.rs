@@ -17,6 +17,7 @@ Examples:
   vzpush -i hosts.yml -P 20 --require 90% ./bundle @web
   vzpush ls node-a
   vzpush rollback node-a web
+  vzpush containers-storage:localhost/web:2 node-a
 
 A bundle whose directory is called as a verb is written ./ls.
 
@@ -71,7 +72,9 @@ pub struct Args {
 /// A push.
 #[derive(ArgGroup, Debug, PartialEq)]
 pub struct Push {
-    /// Bundle directory: config.json and rootfs/
+    /// Bundle directory: config.json and rootfs/; or an image, unpacked into TMPDIR first:
+    /// oci:DIR[:REF], oci-archive:FILE, docker-archive:FILE, or a name of skopeo's such as
+    /// containers-storage:NAME
     #[arg(value_name = "BUNDLE", required = true)]
     pub bundle: Option<PathBuf>,
     /// Where to: ssh alias, user@host[:port], or @group

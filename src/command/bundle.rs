@@ -7,7 +7,7 @@ pub(super) mod summary;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -15,11 +15,11 @@ use std::sync::Mutex;
 use anyhow::Context;
 use bundler::bundle::{self, BundleError};
 use bundler::staging::StagingError;
-use bundler::{AssembleError, Assembled, Container, Layer, RootPath, Sinks};
+use bundler::{AssembleError, Assembled, Container, DiffId, Digests, Layer, RootPath, Sinks};
 use oci_spec::runtime::Spec;
 
 use crate::cli::build;
-use crate::evidence::{self, Inventory, Subject};
+use crate::evidence::{self, Document, Inventory, Subject};
 use crate::report::{Advice, Status};
 use crate::{interrupt, progress, report};
 
@@ -41,7 +41,7 @@ pub fn run(args: &build::Bundle) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// As [`run`].
 pub(super) fn renew(args: &build::Verify, tmpfs: Vec<OsString>) -> anyhow::Result<()> {
-    let (specs, root) = (args.spec.clone(), args.root.clone());
+    let (specs, root) = (args.spec.clone(), args.root.clone().unwrap_or_else(|| "/".into()));
     let source = build::Source { specs, root, allow_missing: true, listed: false };
     let config = Some(args.bundle.join("config.json"));
     let bundle = build::Bundle { config, tmpfs, ..build::Bundle::of(source, &args.bundle) };
@@ -64,16 +64,16 @@ pub(super) enum Report {
 /// # Errors
 /// As [`run`].
 pub(super) fn make(args: &build::Bundle, report: Report) -> anyhow::Result<()> {
-    let Prepared { gathered, mut container, mut spec, plan, inventory, lost, wrote_root, created } =
-        prepare(args, report)?;
-    let contents::Plan { layer, for_scanners } = plan;
-    if wrote_root && report != Report::Quiet {
+    let mut prepared = prepare(args, report)?;
+    if prepared.wrote_root && report != Report::Quiet {
         report::warn(
             "vzbuild",
             "the run wrote into `/` itself, which is read-only in the bundle: --writable changes that",
         );
     }
-    mounts::fit(&mut container, &mut spec, &layer);
+    mounts::fit(&mut prepared.container, &mut prepared.spec, &prepared.plan.layer);
+    let (layer, gathered) = (&prepared.plan.layer, &prepared.gathered);
+    let mut spec = prepared.spec.clone();
     if !nix::unistd::geteuid().is_root() {
         let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         bundler::rootless::make_rootless(&mut spec, uid, gid);
@@ -83,38 +83,27 @@ pub(super) fn make(args: &build::Bundle, report: Report) -> anyhow::Result<()> {
     let stop = interrupt::flag()?;
     let sinks =
         Sinks { progress: Some(&|bytes| bar.inc(bytes)), stop: Some(&stop), ..Sinks::default() };
-    let (place, assembled) = match (args.tar.as_deref(), &inventory) {
-        (Some(tar), _) => (None, write_tar(tar, &gathered, &layer, sinks)?),
-        (None, inventory) => {
+    let (place, assembled) = match args.tar.as_deref() {
+        Some(tar) => (None, write_tar(tar, gathered, layer, sinks)?),
+        None => {
             let digests = Mutex::default();
             let sinks = Sinks { digests: Some(&digests), ..sinks };
-            let name = container.args.first().and_then(|program| program.rsplit('/').next());
             let beside = |diff_id| {
                 let digests = std::mem::take(&mut *digests.lock().map_err(|_| poisoned())?);
-                let subject = Subject {
-                    gathered: &gathered,
-                    layer: &layer,
-                    diff_id,
-                    digests: &digests,
-                    name: name.unwrap_or("bundle"),
-                    for_scanners: &for_scanners,
-                    created,
-                };
-                let documents = inventory.as_ref().map(|inventory| inventory.documents(&subject));
-                let documents = documents.transpose().map_err(std::io::Error::other)?;
-                let documents = documents.unwrap_or_default().into_iter();
+                let documents = prepared.documents(diff_id, &digests).map_err(io::Error::other)?;
                 let folder = Path::new(evidence::FOLDER);
+                let documents = documents.into_iter();
                 Ok(documents.map(|one| (folder.join(one.name), one.bytes)).collect())
             };
             let (rootfs, sync) = (&gathered.rootfs, !args.no_sync);
-            let written = bundle::write(&args.output, rootfs, &layer, spec, sinks, &beside, sync);
+            let written = bundle::write(&args.output, rootfs, layer, spec, sinks, &beside, sync);
             let bundle = written.map_err(|error| explain(error, &args.output))?;
             (Some(bundle.dir), bundle.layer)
         }
     };
     bar.finish_and_clear();
-    let summary =
-        Summary { args, place, layer: &layer, assembled: &assembled, lost, container: &container };
+    let Prepared { container, lost, .. } = &prepared;
+    let summary = Summary { args, place, layer, assembled: &assembled, lost, container };
     if report == Report::Loud {
         summary.report()?;
     }
@@ -135,6 +124,31 @@ pub(super) struct Prepared {
     wrote_root: bool,
     /// The time after which nothing may have been made.
     created: Option<i64>,
+}
+
+impl Prepared {
+    /// The documents about the layer that was planned, with this digest and these
+    /// digests of its files; none where nobody asked for them.
+    ///
+    /// # Errors
+    /// As [`Inventory::documents`].
+    pub(super) fn documents(
+        &self,
+        diff_id: DiffId,
+        digests: &Digests,
+    ) -> anyhow::Result<Vec<Document>> {
+        let Some(inventory) = &self.inventory else { return Ok(Vec::new()) };
+        let program = self.container.args.first().and_then(|program| program.rsplit('/').next());
+        inventory.documents(&Subject {
+            gathered: &self.gathered,
+            layer: &self.plan.layer,
+            diff_id,
+            digests,
+            name: program.unwrap_or("bundle"),
+            for_scanners: &self.plan.for_scanners,
+            created: self.created,
+        })
+    }
 }
 
 /// From the specs to the plan of a bundle.
@@ -166,8 +180,8 @@ pub(super) fn prepare(args: &build::Bundle, report: Report) -> anyhow::Result<Pr
 }
 
 /// A worker panicked: cannot happen, and has been said where it did.
-fn poisoned() -> std::io::Error {
-    std::io::Error::other("a worker ended early")
+fn poisoned() -> io::Error {
+    io::Error::other("a worker ended early")
 }
 
 /// The time after which no file may have been changed (reproducible-builds.org).

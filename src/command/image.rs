@@ -1,5 +1,6 @@
 //! `vzbuild image`: from specs, or a bundle, to a container image.
 
+mod below;
 mod content;
 mod flags;
 mod summary;
@@ -9,22 +10,21 @@ use std::process::ExitCode;
 use bundler::AssembleError;
 use bundler::image::base::{self, Content};
 use bundler::image::{
-    Compression, Destination, Execution, ImageConfig, ImageName, NewImage, NewLayer, Watch,
-    WriteError,
+    Compression, Destination, Documents, Execution, ImageConfig, ImageName, NewImage, NewLayer,
+    Watch, WriteError,
 };
 
 use crate::cli::build;
 use crate::report::{Advice, Status};
-use crate::{interrupt, progress, report};
+use crate::{interrupt, progress};
 
 use super::bundle::latest_time;
+use below::Base;
 use content::Source;
 use summary::Summary;
 
 /// What the history of an image says of the layer that only it has.
 const CREATED_BY: &str = "vzbuild image";
-/// And of one that it shares with others.
-const CREATED_BY_BASE: &str = "vzbuild image (base layer)";
 
 /// Closes the specs, or reads the bundle, and writes the image.
 ///
@@ -46,34 +46,29 @@ pub(super) fn write(args: &build::Image, carried_over: Option<Execution>) -> any
     let name = args.name.as_deref().map(str::parse).transpose();
     let name: Option<ImageName> = name.status(Status::Usage as u8)?;
     let created = latest_time()?;
-    let Source { rootfs, mut layer, mut execution, artifacts, not_in_image } =
-        content::open(args, created)?;
+    let Source { files, artifacts, mut execution, not_in_image } = content::open(args, created)?;
+    let Content { layer, rootfs } = files.content();
     if let Some(carried_over) = carried_over {
         execution = carried_over;
     }
     flags::apply(args, &mut execution)?;
-    flags::warn(args, &destination, &layer, &execution, &not_in_image);
+    flags::warn(args, &destination, layer, &execution, &not_in_image);
 
-    let base = args.base_layer.as_deref().map(|base| content::open_base(base, args, created));
-    let base = base.transpose()?;
-    let (files, bytes) = (summary::files(&layer), layer.bytes());
-    if let Some(base) = &base {
-        let base = Content { layer: &base.layer, rootfs: &base.rootfs };
-        layer = base::beyond(Content { layer: &layer, rootfs: &rootfs }, base)?;
-    }
-    let below = base.as_ref().map(|base| NewLayer {
-        layer: &base.layer,
-        rootfs: &base.rootfs,
-        created_by: CREATED_BY_BASE,
-    });
-    let above = NewLayer { layer: &layer, rootfs: &rootfs, created_by: CREATED_BY };
+    let base = Base::open(args, created)?;
+    let beyond = base.as_ref().map(|base| base::beyond(files.content(), base.content()));
+    let beyond = beyond.transpose()?;
+    let above = beyond.as_ref().unwrap_or(layer);
+    let above = NewLayer { layer: above, rootfs, created_by: CREATED_BY };
+    let documents = files.documents();
     let image = NewImage {
-        layers: below.into_iter().chain([above]).collect(),
+        below: base.as_ref().and_then(Base::image),
+        layers: base.iter().filter_map(Base::new_layer).chain([above]).collect(),
         config: ImageConfig { config: execution, ..ImageConfig::default() },
         created,
         compression: compression(args.compression),
         name,
         artifacts,
+        documents: documents.as_ref().map(|make| make as &Documents<'_>),
         sync: !args.no_sync,
     };
     let total = image.layers.iter().map(|layer| layer.layer.bytes()).sum();
@@ -82,12 +77,19 @@ pub(super) fn write(args: &build::Image, carried_over: Option<Execution>) -> any
     let watch = Watch { progress: Some(&|bytes| bar.inc(bytes)), stop: Some(&stop) };
     let written = bundler::image::write(&destination, &image, watch).map_err(explain)?;
     bar.finish_and_clear();
-    if !image.artifacts.is_empty() && written.artifacts.is_empty() {
-        let why = "the bundle's evidence is left out: archives have no place for it, oci: has";
-        report::warn("vzbuild", why);
+    let (files, bytes) = (summary::files(layer), layer.bytes());
+    let of_base = base.as_ref().map_or(0, |base| summary::files(base.content().layer));
+    let only_base = of_base + summary::files(above.layer) - files;
+    Summary {
+        args,
+        destination: &destination,
+        image: &image,
+        written: &written,
+        files,
+        only_base,
+        bytes,
     }
-    Summary { args, destination: &destination, image: &image, written: &written, files, bytes }
-        .report()
+    .report()
 }
 
 fn compression(asked: build::Compression) -> Compression {

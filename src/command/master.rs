@@ -4,12 +4,16 @@ mod control;
 mod deploy;
 mod directory;
 mod exec;
+mod export;
 mod gather;
 mod logs;
+mod newnode;
 mod node;
 mod plan;
+mod playbook;
 mod preflight;
 mod ps;
+mod retire;
 mod rollback;
 mod session;
 mod validate;
@@ -28,9 +32,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.verb {
         Verb::Validate => validate::run(args),
         Verb::Preflight(preflight) => preflight::run(args, preflight),
+        Verb::Newnode(newnode) => newnode::run(args, newnode),
         Verb::Plan(plan) => plan::plan(args, plan),
         Verb::Diff(select) => plan::diff(args, select),
         Verb::Deploy(deploy) => deploy::run(args, deploy),
+        Verb::Playbook(playbook) => playbook::run(args, playbook),
+        Verb::Export(export) => export::run(args, export),
+        Verb::Retire(retire) => retire::run(args, retire),
         Verb::Ps(select) => ps::run(args, select),
         Verb::Logs(logs) => logs::run(args, logs),
         Verb::Exec(exec) => exec::run(args, exec),
@@ -42,5 +50,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Verb::History(pod) => rollback::history(args, pod),
         Verb::Receive(greeted) => receive::run(&greeted.hello, &args.ssh),
         Verb::Node(greeted) => node::run(&greeted.hello, &args.ssh),
+        Verb::Guard(guard) => node::guard(&guard.pod, &args.ssh),
     }
 }

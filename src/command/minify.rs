@@ -2,12 +2,9 @@
 
 mod input;
 mod output;
-mod settings;
 mod traced;
 
 use std::ffi::OsString;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
@@ -21,7 +18,9 @@ use self::input::{Input, Size};
 use self::output::Output;
 use self::traced::Traced;
 use super::bundle::{self, Report};
-use super::verify::{self, Bundle, Narrowed, Narrowing, ROUNDS, Scenario, Trial, Verdict};
+use super::verify::{
+    self, Bundle, Expected, Narrowed, Narrowing, ROUNDS, Scenario, Trial, Verdict,
+};
 use crate::cli::build;
 use crate::interrupt;
 use crate::report::{self, Status};
@@ -43,8 +42,8 @@ pub fn run(args: &build::Minify) -> anyhow::Result<ExitCode> {
     let mut round = 1;
     let (proof, verdict) = loop {
         build(args, &input, &traced, &bundle, &tmpfs, round)?;
-        let proof = Proof::of(&bundle, &traced)?;
-        let trial = proof.trial(args, &input, &traced, work.dir(), &stop);
+        let proof = Proof::of(args, &bundle, &traced)?;
+        let trial = proof.trial(&input, &traced, work.dir(), &stop);
         let verdict = trial.run(&Narrowing::default(), &args.narrow.calls())?;
         if verdict.is_settled()
             || round == ROUNDS
@@ -54,7 +53,7 @@ pub fn run(args: &build::Minify) -> anyhow::Result<ExitCode> {
         }
         round += 1;
     };
-    let trial = proof.trial(args, &input, &traced, work.dir(), &stop);
+    let trial = proof.trial(&input, &traced, work.dir(), &stop);
     let narrows = verdict.is_equal() && args.narrow.is_asked_for();
     let narrowed = narrows.then(|| verify::narrow(&trial, &verdict, &args.narrow)).transpose()?;
     let after = Size::of(&bundle.join("rootfs"))?;
@@ -79,18 +78,20 @@ struct Outcome {
 struct Proof {
     bundle: Bundle,
     scenarios: Vec<Scenario>,
+    outputs: Vec<Expected>,
 }
 
 impl Proof {
-    fn of(bundle: &Path, traced: &Traced) -> anyhow::Result<Self> {
+    fn of(args: &build::Minify, bundle: &Path, traced: &Traced) -> anyhow::Result<Self> {
         let bundle = verify::open(bundle)?;
         let scenarios = bundle.runs_of(&traced.record)?;
-        Ok(Proof { bundle, scenarios })
+        let outputs = traced.outputs.iter().filter(|_| args.same_output);
+        let outputs = outputs.map(|dir| Expected::of_run(dir)).collect();
+        Ok(Proof { bundle, scenarios, outputs })
     }
 
     fn trial<'a>(
         &'a self,
-        args: &build::Minify,
         input: &'a Input,
         traced: &'a Traced,
         work: &'a Path,
@@ -98,25 +99,23 @@ impl Proof {
     ) -> Trial<'a> {
         Trial {
             bundle: &self.bundle,
+            is_image: false,
             scenarios: &self.scenarios,
             first: &traced.record,
             original: Some(&input.rootfs),
-            outputs: args.same_output.then_some(traced.outputs.as_slice()),
+            outputs: &self.outputs,
             work,
             stop,
         }
     }
 }
 
-/// A directory beside the output, on whose file system all work is done; what
-/// strangers put into images must not be reached by others. It goes when it is
-/// dropped, and if not even that happens, with the next one.
+/// A directory beside the output, on whose file system all work is done. It goes when
+/// it is dropped, and if not even that happens, with the next one.
 fn private_directory(target: &Path) -> anyhow::Result<Staging> {
     let mut name = target.file_name().unwrap_or_default().to_owned();
     name.push(".work");
-    let work = Staging::begin(&target.with_file_name(name), |_| false)?;
-    fs::set_permissions(work.dir(), fs::Permissions::from_mode(0o700))?;
-    Ok(work)
+    verify::private_directory(&target.with_file_name(name))
 }
 
 fn build(
@@ -138,6 +137,8 @@ fn build(
     };
     let volumes = volumes.filter(is_free).map(OsString::from);
     let made = build::Bundle {
+        // An ordinary user's run was root's, and the image still becomes its own user.
+        program: build::Program { user: input.settings.user(args), ..Default::default() },
         tmpfs: tmpfs.iter().cloned().chain(volumes).collect(),
         volume: args.volume.clone(),
         cap: args.cap.clone(),

@@ -4,6 +4,7 @@ pub(super) mod deploy;
 mod node;
 mod pull;
 pub(super) mod receive;
+mod source;
 pub(super) mod targets;
 
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `vzbuild report`: a page about a bundle, made of its evidence.
+//! `vzbuild report`: a page about a bundle or image, made of its evidence.
 
 mod changes;
 mod html;
@@ -6,7 +6,6 @@ mod model;
 mod page;
 mod policy;
 mod rights;
-
 mod tables;
 mod treemap;
 
@@ -23,11 +22,11 @@ use model::Model;
 /// Writes the page, or prints what it says as JSON.
 ///
 /// # Errors
-/// A bundle without evidence, what cannot be read or written.
+/// What has no evidence, what cannot be read or written.
 pub fn run(args: &build::Report) -> anyhow::Result<ExitCode> {
-    let mut model = Model::read(&args.bundle)?;
+    let mut model = Model::read(args.bundle.as_os_str())?;
     if let Some(old) = &args.against {
-        model.changes = Some(changes::between(&Model::read(old)?, &model));
+        model.changes = Some(changes::between(&Model::read(old.as_os_str())?, &model));
     }
     if args.json {
         report::json(&model)?;

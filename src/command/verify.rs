@@ -1,4 +1,4 @@
-//! `vzbuild verify`: make the recorded runs again in the bundle, and compare.
+//! `vzbuild verify`: make the recorded runs again in the bundle or image, and compare.
 
 mod again;
 mod compare;
@@ -7,9 +7,9 @@ mod narrow;
 mod output;
 mod places;
 mod show;
+mod subject;
 mod trial;
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
@@ -23,13 +23,15 @@ use tracer::record::{BytePath, Run, Until};
 pub(super) use self::again::{Bundle, Scenario, open, shown};
 pub(super) use self::fix::ROUNDS;
 pub(super) use self::narrow::{Narrowed, Narrowing, narrow};
-pub(super) use self::output::last_line;
+pub(super) use self::output::{Expected, last_line};
 pub(super) use self::show::end_in_words;
+pub(super) use self::subject::private_directory;
 pub(super) use self::trial::{Trial, Verdict};
 use super::source;
 use crate::cli::build;
+use crate::evidence::{self, Documents};
+use crate::interrupt;
 use crate::report::{Advice, Status};
-use crate::{evidence, interrupt};
 
 /// Runs, compares, says; with `--fix` mends and repeats.
 ///
@@ -40,7 +42,7 @@ pub fn run(args: &build::Verify) -> anyhow::Result<ExitCode> {
     let stop = interrupt::flag()?;
     let mut round = 0;
     let (prepared, verdict) = loop {
-        let prepared = Prepared::new(args)?;
+        let prepared = Prepared::new(args, &stop)?;
         let trial = prepared.trial(&stop);
         let verdict = trial.run(&Narrowing::default(), &args.narrow.calls())?;
         round += 1;
@@ -62,43 +64,68 @@ pub fn run(args: &build::Verify) -> anyhow::Result<ExitCode> {
 /// All that a verification needs.
 struct Prepared {
     bundle: Bundle,
+    /// Whether it is an image, unpacked.
+    is_image: bool,
     first: Record,
     scenarios: Vec<Scenario>,
+    outputs: Vec<Expected>,
     original: Option<Rootfs>,
     work: Staging,
 }
 
 impl Prepared {
-    fn new(args: &build::Verify) -> anyhow::Result<Self> {
-        let mut bundle = open(&args.bundle)?;
-        if args.narrow.seccomp.is_some() {
-            bundle.forget_profile();
-        }
-        let mut first = first_run(args)?;
-        let scenarios = scenarios(args, &bundle, &mut first)?;
-        let original = Rootfs::open(&args.root).ok();
+    fn new(args: &build::Verify, stop: &AtomicBool) -> anyhow::Result<Self> {
+        let (documents, bundle) = subject::open(args)?;
+        let mut first = first_run(args, &documents)?;
         // A name of its own: another one that begins at this moment must not take
         // it for what a killed one left.
         let name = format!("vz-verify-{}", std::process::id());
-        let work = Staging::begin(&std::env::temp_dir().join(name), |_| false)?;
-        Ok(Prepared { bundle, first, scenarios, original, work })
+        let work = private_directory(&std::env::temp_dir().join(name))?;
+        let is_image = bundle.is_none();
+        let mut bundle = match (bundle, &documents) {
+            (None, Documents::Image(opened, name)) => {
+                subject::unpack(&opened.image, name, work.dir(), stop)?
+            }
+            (bundle, _) => bundle.context("it is no bundle")?,
+        };
+        if args.narrow.seccomp.is_some() {
+            bundle.forget_profile();
+        }
+        let scenarios = scenarios(args, &bundle, &mut first)?;
+        let outputs = outputs(args, &scenarios)?;
+        let original = subject::original(args, &documents);
+        let original = original.and_then(|root| Rootfs::open(&root).ok());
+        Ok(Prepared { bundle, is_image, first, scenarios, outputs, original, work })
     }
 
     fn trial<'a>(&'a self, stop: &'a AtomicBool) -> Trial<'a> {
         Trial {
             bundle: &self.bundle,
+            is_image: self.is_image,
             scenarios: &self.scenarios,
             first: &self.first,
             original: self.original.as_ref(),
-            outputs: None,
+            outputs: &self.outputs,
             work: self.work.dir(),
             stop,
         }
     }
 }
 
-/// The record of what the bundle was made from.
-fn first_run(args: &build::Verify) -> anyhow::Result<Record> {
+/// What the runs are to write, where that was given.
+fn outputs(args: &build::Verify, scenarios: &[Scenario]) -> anyhow::Result<Vec<Expected>> {
+    let (given, runs) = (args.output.len(), scenarios.len());
+    if given > 0 && given != runs {
+        let runs = if runs == 1 { "is 1 run".to_owned() } else { format!("are {runs} runs") };
+        return Err(anyhow::anyhow!("--output is given {given} times, and there {runs}"))
+            .status(Status::Usage as u8);
+    }
+    let expected = |file: &PathBuf| Expected { stdout: file.clone(), stderr: None };
+    Ok(args.output.iter().map(expected).collect())
+}
+
+/// The record of what the bundle or image was made from.
+fn first_run(args: &build::Verify, documents: &Documents) -> anyhow::Result<Record> {
     let mut first = Record::default();
     for name in &args.spec {
         let input = source::read(name)?;
@@ -109,15 +136,14 @@ fn first_run(args: &build::Verify) -> anyhow::Result<Record> {
         first = first.unite(record);
     }
     if args.spec.is_empty() {
-        let path = args.bundle.join(evidence::FOLDER).join("spec.json");
-        let text = fs::read(&path)
-            .with_context(|| {
-                format!("the first run is not known: cannot read `{}`", path.display())
-            })
-            .hint("give the spec that the bundle was made from: --spec SPEC")?;
+        let way_out = documents.way_out();
+        let text = documents
+            .read(evidence::RECORD)
+            .context("the first run is not known")
+            .hint(format!("{way_out}; or give the spec that it was made from: --spec SPEC"))?;
         first = Record::parse(&text)
-            .with_context(|| format!("cannot use `{}`", path.display()))
-            .hint("trace again, and make the bundle anew")?;
+            .with_context(|| format!("cannot use the `{}` of it", evidence::RECORD))
+            .hint("trace again, and make it anew")?;
     }
     first.runs.retain(|run| !run.args.is_empty());
     Ok(first)

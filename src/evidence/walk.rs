@@ -2,8 +2,12 @@
 
 use std::collections::HashSet;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use bundler::{Kind, RootPath, Rootfs};
+
+/// The most bytes that the paths of a root may have together, since they are held in
+/// memory: those of a million files have some 80 MB.
+const MAX_PATHS: usize = 256 << 20;
 
 /// The files of a root.
 #[derive(Debug, Default)]
@@ -36,17 +40,20 @@ impl Walk {
     /// no part of it.
     ///
     /// # Errors
-    /// A root that cannot be looked at.
+    /// A root that cannot be looked at, or whose paths do not fit into memory.
     pub(super) fn of(rootfs: &Rootfs) -> anyhow::Result<Walk> {
         let top = RootPath::root();
         let device = rootfs.lstat(&top).context("cannot look at the root")?.inode.0;
         let mut walk = Walk::default();
         let mut sizes = Sizes::default();
         let mut directories = vec![top];
+        let mut bytes = 0;
         while let Some(dir) = directories.pop() {
             for name in rootfs.read_dir(&dir).unwrap_or_default() {
                 let Ok(path) = dir.join(&name) else { continue };
                 let Ok(meta) = rootfs.lstat(&path) else { continue };
+                bytes += path.as_bytes().len();
+                ensure!(bytes <= MAX_PATHS, "the root has too many files to account for");
                 if meta.kind != Kind::Directory {
                     walk.files.push(Walked { size: sizes.count(&meta), path });
                 } else if meta.inode.0 == device {

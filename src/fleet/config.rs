@@ -26,6 +26,8 @@ pub struct Place<'a> {
     pub rootfs: &'a str,
     /// The control group that the runtime makes; none where it leaves the unit's.
     pub cgroup: Option<String>,
+    /// Path of the network namespace; none for the node's own.
+    pub network: Option<String>,
     /// Source on the node, place in the container, whether it is read-only.
     pub mounts: Vec<(String, String, bool)>,
 }
@@ -144,13 +146,15 @@ fn mounts(config: &mut Value, place: &Place<'_>) {
     }
 }
 
-/// The node's network, and the control group.
+/// The network, and the control group.
 fn linux(config: &mut Value, place: &Place<'_>) {
     let Some(config) = config.as_object_mut() else { return };
     let linux = config.entry("linux").or_insert_with(|| json!({}));
     let Some(linux) = linux.as_object_mut() else { return };
-    if let Some(namespaces) = linux.get_mut("namespaces").and_then(Value::as_array_mut) {
+    let namespaces = linux.entry("namespaces").or_insert_with(|| json!([]));
+    if let Some(namespaces) = namespaces.as_array_mut() {
         namespaces.retain(|namespace| namespace.get("type") != Some(&json!("network")));
+        namespaces.extend(place.network.as_ref().map(|p| json!({ "type": "network", "path": p })));
     }
     match &place.cgroup {
         Some(path) => linux.insert("cgroupsPath".to_owned(), json!(path)),
@@ -183,7 +187,8 @@ mod tests {
         let (pods, violations) = pod::read(&text);
         assert_eq!(violations, []);
         let mounts = vec![("/srv".to_owned(), "/tmp".to_owned(), true)];
-        let place = Place { rootfs: "/var/lib/vz/revs/x/1/rootfs", cgroup: None, mounts };
+        let place =
+            Place { rootfs: "/var/lib/vz/revs/x/1/rootfs", cgroup: None, network: None, mounts };
         derive(bundle, &pods[0].containers[0], &place)
     }
 

@@ -1,6 +1,6 @@
 //! What is to run where: inventory, groups and pods put together. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::fields::Violation;
@@ -49,6 +49,23 @@ pub struct Host {
     pub node: Node,
     /// Pods by name.
     pub pods: BTreeMap<String, Pod>,
+}
+
+impl Deployment {
+    /// Takes these hosts out, and returns them; pods that ran nowhere else are idle then.
+    pub fn retire(&mut self, names: &BTreeSet<String>) -> BTreeMap<String, Host> {
+        let hosts = std::mem::take(&mut self.hosts);
+        let (retired, kept) = hosts.into_iter().partition(|(name, _)| names.contains(name));
+        self.hosts = kept;
+        let retired: BTreeMap<String, Host> = retired;
+        let pods = retired.values().flat_map(|host| host.pods.keys());
+        let idle = |pod: &&String| !self.hosts.values().any(|host| host.pods.contains_key(*pod));
+        let idle: Vec<String> = pods.filter(idle).cloned().collect();
+        self.idle.extend(idle);
+        self.idle.sort();
+        self.idle.dedup();
+        retired
+    }
 }
 
 /// Puts together what is to run where. `groups` is the file of the groups.
@@ -132,10 +149,10 @@ fn same_ports(
     for pod in host.pods.values() {
         for container in &pod.containers {
             for port in &container.ports {
-                let Some(first) = taken.insert((port.number, port.protocol), &pod.name) else {
+                let Some(number) = port.host else { continue };
+                let Some(first) = taken.insert((number, port.protocol), &pod.name) else {
                     continue;
                 };
-                let number = port.number;
                 let what = match first == &pod.name {
                     true => format!("two containers listen on port {number}"),
                     false => format!("port {number} is taken on `{label}` by the pod `{first}`"),
@@ -205,6 +222,17 @@ mod tests {
         assert_eq!(shown, ["a at a: log site", "b at b: log site", "c at 10.0.0.3: log"]);
         assert_eq!(deployment.idle, [""; 0]);
         assert_eq!(resolved("db:\n  pods: [log]\n", &sources).0.idle, ["site"]);
+    }
+
+    #[test]
+    fn a_retired_host_is_none_and_its_pods_are_idle_where_nothing_else_runs_them() {
+        let sources = [source("p/site.yaml", "site", 80), source("p/log.yaml", "log", 514)];
+        let groups = "web:\n  pods: [site]\ndb:\n  pods: [log]\n";
+        let (mut deployment, _) = resolved(groups, &sources);
+        let retired = deployment.retire(&BTreeSet::from(["a".to_owned(), "c".to_owned()]));
+        assert_eq!(retired.keys().collect::<Vec<_>>(), ["a", "c"]);
+        assert_eq!(deployment.hosts.keys().collect::<Vec<_>>(), ["b"]);
+        assert_eq!(deployment.idle, ["log"]);
     }
 
     #[test]

@@ -5,11 +5,16 @@
 //! is the kernel's, so it ends with the process.
 
 mod apply;
+mod guard;
+mod network;
+mod pending;
 mod pods;
 mod probe;
 mod remove;
 mod state;
 mod systemd;
+mod tls;
+mod units;
 mod watch;
 
 use std::path::PathBuf;
@@ -17,6 +22,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+pub use guard::{Guard, Watchdog, watch};
+pub use network::{Network, Nftables, Socket};
+pub use pending::Pending;
 pub use pods::Pods;
 pub use probe::{Prober, Probes};
 pub use systemd::{Systemctl, Systemd, UnitState};
@@ -27,6 +35,11 @@ use super::state::{Answer, Control, Order, Start, VERSION};
 use crate::push::link::{Link, LinkError};
 use crate::push::lock::{self, Lock};
 use crate::report::hint_of;
+
+/// How long another change may take to end.
+const MOMENT: Duration = Duration::from_secs(2);
+/// How long a revision may take to be judged.
+const JUDGING: Duration = Duration::from_secs(300);
 
 /// Where things lie on a node.
 #[derive(Clone, Debug)]
@@ -49,6 +62,10 @@ pub struct Site<'a> {
     pub systemd: &'a dyn Systemd,
     /// What asks containers whether they work.
     pub prober: &'a dyn Prober,
+    /// The networks of its pods.
+    pub network: &'a dyn Network,
+    /// What takes a deployment back that nobody ends.
+    pub guard: &'a dyn Guard,
     /// How long to wait for what.
     pub patience: Patience,
 }
@@ -89,6 +106,7 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
         Order::State => None,
         Order::Apply(apply) => Some(&apply.pod),
         Order::Rollback { pod, .. }
+        | Order::Confirm { pod, .. }
         | Order::Control { pod, .. }
         | Order::Remove { pod }
         | Order::History { pod } => Some(pod),
@@ -112,6 +130,15 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
                 let _ = link.say(&Answer::Progress(what));
             };
             let applied = apply::apply(site, &apply, &mut say)?;
+            link.say(&Answer::Applied(applied))?;
+        }
+        Order::Confirm { pod, id } => {
+            // Whoever still judges it ends in his own time.
+            let _lock = site.lock_within(JUDGING)?;
+            let mut say = |what: String| {
+                let _ = link.say(&Answer::Progress(what));
+            };
+            let applied = apply::confirm(site, &pod, &id, &mut say)?;
             link.say(&Answer::Applied(applied))?;
         }
         Order::Rollback { pod, revision, by } => {
@@ -144,9 +171,13 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
 impl Site<'_> {
     /// One change of the node's pods at a time.
     fn lock(&self) -> anyhow::Result<Lock> {
+        self.lock_within(MOMENT)
+    }
+
+    fn lock_within(&self, patience: Duration) -> anyhow::Result<Lock> {
         let run = &self.places.run;
         std::fs::create_dir_all(run).with_context(|| format!("cannot make `{}`", run.display()))?;
-        let lock = lock::take(&run.join("lock"), Duration::ZERO).context("cannot lock the node")?;
+        let lock = lock::take(&run.join("lock"), patience).context("cannot lock the node")?;
         lock.context("another vzmaster is at work on this node")
     }
 
@@ -159,7 +190,7 @@ impl Site<'_> {
     fn control(&self, pods: &Pods, pod: &str, verb: Control) -> anyhow::Result<()> {
         let current = pods.link(pod, "current");
         let current = current.with_context(|| format!("there is no pod `{pod}` on this node"))?;
-        let units = pods.record(pod, &current)?.units();
+        let units = pods.record(pod, &current)?.all_units();
         match verb {
             Control::Start => self.systemd.start(&units),
             Control::Stop => self.systemd.stop(&units),

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::revision::{Revision, describe, digest};
+use super::network::Published;
+use super::revision::{Files, RECORD, Record, Revision, Update, describe, digest};
 use super::state::{ContainerState, PodState, State};
 use crate::push::outcome::short;
 
@@ -23,7 +24,7 @@ pub enum Drift {
         /// What is different.
         changes: Vec<String>,
     },
-    /// A deployment was broken off before it was judged.
+    /// A deployment was broken off, or waits to be confirmed.
     Unjudged,
     /// A deployment is under way.
     UnderWay,
@@ -41,7 +42,12 @@ pub enum Drift {
         /// Of which container.
         container: String,
     },
-    /// A pod or unit that nothing wishes.
+    /// A port of the node leads elsewhere, nowhere, or to nobody who listens.
+    Port {
+        /// What is wrong, with the port.
+        what: String,
+    },
+    /// A pod, unit or port that nothing wishes.
     Unexpected,
 }
 
@@ -53,7 +59,7 @@ pub enum Action {
     Keep,
     /// Start it.
     Create,
-    /// Stop the old revision, start the new one.
+    /// Put the new revision in the place of the old one.
     Update,
     /// Put the same revision in place again.
     Repair,
@@ -74,6 +80,8 @@ pub struct Step {
     pub from: Option<String>,
     /// Revision that is wished.
     pub to: Option<String>,
+    /// How an update is done.
+    pub how: Option<Update>,
     /// Why.
     pub drift: Vec<Drift>,
 }
@@ -95,7 +103,9 @@ pub fn plan(wished: &BTreeMap<String, Revision>, state: &State, prune: bool) -> 
             Some(id) if *id == revision.id => Action::Repair,
             Some(_) => Action::Update,
         };
-        steps.push(Step { pod: name.clone(), action, from, to: Some(revision.id.clone()), drift });
+        let how = there.filter(|_| action != Action::Keep).and_then(|pod| how(revision, pod));
+        let to = Some(revision.id.clone());
+        steps.push(Step { pod: name.clone(), action, from, to, how, drift });
     }
     let action = if prune { Action::Remove } else { Action::Leave };
     for pod in state.pods.iter().filter(|pod| !wished.contains_key(&pod.name)) {
@@ -105,15 +115,25 @@ pub fn plan(wished: &BTreeMap<String, Revision>, state: &State, prune: bool) -> 
             action,
             from: pod.current.clone(),
             to: None,
+            how: None,
             drift,
         });
     }
     for unit in &state.stray {
         let drift = vec![Drift::Unexpected];
         let action = Action::Leave;
-        steps.push(Step { pod: unit.clone(), action, from: None, to: None, drift });
+        steps.push(Step { pod: unit.clone(), action, from: None, to: None, how: None, drift });
     }
     steps
+}
+
+/// How the revision takes the place of what is there.
+fn how(wished: &Revision, there: &PodState) -> Option<Update> {
+    Some(record(&wished.files)?.replaces(&record(&there.files)?))
+}
+
+fn record(files: &Files) -> Option<Record> {
+    serde_json::from_str(files.get(RECORD)?).ok()
 }
 
 fn compare(wished: &Revision, there: &PodState) -> Vec<Drift> {
@@ -140,7 +160,26 @@ fn compare(wished: &Revision, there: &PodState) -> Vec<Drift> {
         let unit = container.unit.clone();
         drift.extend(unit_fault(container).map(|what| Drift::Unit { unit, what }));
     }
+    let leftover = |unit: &String| Drift::Unit {
+        unit: unit.clone(),
+        what: "is of another revision".to_owned(),
+    };
+    drift.extend(there.leftover.iter().map(leftover));
+    drift.extend(ports(there).into_iter().map(|what| Drift::Port { what }));
     drift
+}
+
+/// What is wrong with a pod's ports.
+fn ports(there: &PodState) -> Vec<String> {
+    let Some(record) = record(&there.files) else { return Vec::new() };
+    let address = there.address.as_deref().unwrap_or("?");
+    let led = record.network.iter().flatten().map(|port| port.rule(address));
+    let wished: Vec<String> = led.chain(record.listens.iter().map(Published::name)).collect();
+    let absent = wished.iter().filter(|rule| !there.rules.contains(rule));
+    let stale = there.rules.iter().filter(|rule| !wished.contains(rule));
+    let deaf = there.deaf.iter().map(|port| format!("nobody listens on {port}"));
+    let absent = absent.map(|rule| format!("port {rule} is closed"));
+    absent.chain(stale.map(|rule| format!("port {rule} is open"))).chain(deaf).collect()
 }
 
 /// What is wrong with a container's unit, if anything is.
@@ -160,18 +199,24 @@ fn unit_fault(container: &ContainerState) -> Option<String> {
 
 /// Which files differ, in words.
 fn changes(wished: &Revision, there: &PodState) -> Vec<String> {
-    let bundle = |files: &super::revision::Files, container: &str| -> Option<String> {
-        let record: super::revision::Record =
-            serde_json::from_str(files.get(super::revision::RECORD)?).ok()?;
-        let placed = record.containers.into_iter().find(|placed| placed.name == container)?;
+    let bundle = |files: &Files, container: &str| -> Option<String> {
+        let containers = record(files)?.containers;
+        let placed = containers.into_iter().find(|placed| placed.name == container)?;
         Some(placed.bundle_id)
     };
-    let names: BTreeSet<&String> = wished.files.keys().chain(there.files.keys()).collect();
+    // Each revision has its tag in all of its names.
+    let untagged = |files: &Files| -> Files {
+        let Some(tag) = record(files).map(|record| record.tag) else { return files.clone() };
+        let plain = |text: &String| text.replace(&tag, "TAG");
+        files.iter().map(|(path, text)| (plain(path), plain(text))).collect()
+    };
+    let [wished_files, there_files] = [&wished.files, &there.files].map(untagged);
+    let names: BTreeSet<&String> = wished_files.keys().chain(there_files.keys()).collect();
     let mut changes = Vec::new();
     let mut pushed = false;
     for path in &names {
         let Some((container, "config.json")) = path.split_once('/') else { continue };
-        let [new, old] = [&wished.files, &there.files].map(|files| bundle(files, container));
+        let [new, old] = [&wished_files, &there_files].map(|files| bundle(files, container));
         match (old, new) {
             (Some(old), Some(new)) if old != new => {
                 pushed = true;
@@ -187,9 +232,9 @@ fn changes(wished: &Revision, there: &PodState) -> Vec<String> {
         }
     }
     for path in names {
-        let (new, old) = (wished.files.get(path), there.files.get(path));
+        let (new, old) = (wished_files.get(path), there_files.get(path));
         // The bundle's path is in the config and in the record, too.
-        let follows = pushed && !path.starts_with("units/");
+        let follows = pushed && (path.ends_with("/config.json") || *path == RECORD);
         if let (Some(new), Some(old)) = (new, old)
             && new != old
             && !follows
@@ -211,13 +256,14 @@ impl Drift {
         match self {
             Drift::Missing => "is not there".to_owned(),
             Drift::Revision { changes, .. } => changes.join("; "),
-            Drift::Unjudged => "an earlier deployment was broken off".to_owned(),
+            Drift::Unjudged => "a deployment was not ended".to_owned(),
             Drift::UnderWay => "another deployment is under way".to_owned(),
             Drift::Changed => "its files were changed on the node".to_owned(),
             Drift::Unit { unit, what } => format!("{unit} {what}"),
             Drift::NoBundle { container } => {
                 format!("the bundle of container {container} is gone from the store")
             }
+            Drift::Port { what } => what.clone(),
             Drift::Unexpected => "nothing wishes it".to_owned(),
         }
     }
@@ -239,9 +285,10 @@ impl Step {
             (_, Some(id)) | (Some(id), None) => id.to_owned(),
             (None, None) => String::new(),
         };
-        let how = match self.action {
-            Action::Update | Action::Repair => " (stop first)",
-            _ => "",
+        let how = match &self.how {
+            Some(Update::StartFirst) => " (start first)".to_owned(),
+            Some(Update::StopFirst(why)) => format!(" (stop first: {why})"),
+            None => String::new(),
         };
         let why: Vec<String> = self.drift.iter().map(Drift::line).collect();
         let why = if why.is_empty() { String::new() } else { format!(": {}", why.join(", ")) };

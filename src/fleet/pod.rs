@@ -26,6 +26,12 @@ pub struct Pod {
     pub restart: Restart,
     /// Seconds between the stop signal and SIGKILL.
     pub grace: u32,
+    /// Whether it shares the node's network; else it has one of its own.
+    pub host_network: bool,
+    /// `vz/backend: systemd`: whether units of systemd run it without crun or runc.
+    pub by_systemd: bool,
+    /// `vz/update`: in which order an update stops and starts.
+    pub order: UpdateOrder,
     /// Its containers, in order; at least one.
     pub containers: Vec<Container>,
     /// Its volumes, by name.
@@ -44,6 +50,18 @@ pub enum Restart {
     OnFailure,
     /// Not at all.
     Never,
+}
+
+/// In which order an update stops the old revision and starts the new one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UpdateOrder {
+    /// The new one first where nothing speaks against it.
+    #[default]
+    Auto,
+    /// The new one first although they share volumes.
+    StartFirst,
+    /// The old one first.
+    StopFirst,
 }
 
 /// What a volume is.

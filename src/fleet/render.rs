@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::config::{self, ConfigError, Place};
-use super::pod::{Pod, Volume};
+use super::network;
+use super::pod::{Container, Pod, Protocol, UpdateOrder, Volume};
 use super::preflight::Runtime;
-use super::revision::{Files, Placed, RECORD, Record, Revision, digest};
+use super::revision::{Files, Placed, RECORD, Record, Revision, Update, digest};
 use super::unit;
+
+/// Digits of a digest that tell a pod's revisions apart; a device's name has at most 15.
+const TAG: usize = 8;
 
 /// What a revision depends on of its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +64,21 @@ pub fn render(
     bundles: &BTreeMap<String, Built>,
     machine: &Machine,
 ) -> Result<Revision, RenderError> {
+    // Names within the files cannot have the files' own digest in them.
+    let tag = digest(&files(pod, bundles, machine, "")?);
+    let tag = tag.get(..TAG).unwrap_or(&tag);
+    let files = files(pod, bundles, machine, tag)?;
+    Ok(Revision { pod: pod.name.clone(), id: digest(&files), files })
+}
+
+fn files(
+    pod: &Pod,
+    bundles: &BTreeMap<String, Built>,
+    machine: &Machine,
+    tag: &str,
+) -> Result<Files, RenderError> {
+    let by_systemd = Runtime::systemd();
+    let runtime = if pod.by_systemd { &by_systemd } else { &machine.runtime };
     let mut files = Files::new();
     let mut containers = Vec::new();
     let mut dirs = Vec::new();
@@ -67,35 +86,14 @@ pub fn render(
         let bundle = bundles
             .get(&container.bundle)
             .ok_or_else(|| RenderError::NoBundle(container.bundle.clone()))?;
-        let (name, unit) = (&container.name, unit::name(&pod.name, &container.name));
+        let (name, unit) = (&container.name, unit::name(&pod.name, &container.name, tag));
         let rootfs = format!("{}/revs/{}/{}/rootfs", machine.store, bundle.name, bundle.id);
-        let mut mounts = Vec::new();
-        let mut memory = Vec::new();
-        for mount in &container.mounts {
-            let Some(volume) = pod.volumes.get(&mount.volume) else { continue };
-            let source = match volume {
-                Volume::HostPath { path, create } => {
-                    if *create {
-                        dirs.push(path.clone());
-                    }
-                    path.clone()
-                }
-                Volume::EmptyDir { memory: false } => {
-                    let dir = format!("{}/.volumes/{}/{}", machine.store, pod.name, mount.volume);
-                    dirs.push(dir.clone());
-                    dir
-                }
-                Volume::EmptyDir { memory: true } => {
-                    let dir = format!("/run/vz/volumes/{}/{}", pod.name, mount.volume);
-                    memory.push(dir.clone());
-                    dir
-                }
-            };
-            mounts.push((source, mount.path.clone(), mount.readonly));
-        }
-        let cgroup =
-            (machine.runtime.name == "runc").then(|| unit::cgroup(&pod.name, &container.name));
-        let place = Place { rootfs: &rootfs, cgroup, mounts };
+        let volumes = volumes(pod, container, &machine.store);
+        dirs.extend(volumes.dirs);
+        let cgroup = (runtime.name == "runc").then(|| unit::cgroup(&pod.name, name, tag));
+        let network =
+            (!pod.host_network).then(|| format!("/run/netns/{}", network::namespace(tag)));
+        let place = Place { rootfs: &rootfs, cgroup, network, mounts: volumes.mounts };
         let config = config::derive(&bundle.config, container, &place).map_err(|source| {
             RenderError::Config {
                 bundle: container.bundle.clone(),
@@ -104,13 +102,19 @@ pub fn render(
             }
         })?;
         files.insert(format!("{name}/config.json"), format!("{config:#}\n"));
-        let text = unit::render(pod, container, &machine.runtime, machine.systemd, &memory);
+        let runs = unit::Runs {
+            runtime,
+            systemd: machine.systemd,
+            config: &config,
+            memory_dirs: &volumes.memory,
+        };
+        let text = unit::render(pod, container, tag, &runs);
         files.insert(format!("units/{unit}"), text);
         containers.push(Placed {
             name: name.clone(),
-            id: unit::id(&pod.name, name),
+            id: unit::id(&pod.name, name, tag),
             unit,
-            runtime: machine.runtime.clone(),
+            runtime: runtime.clone(),
             bundle: bundle.name.clone(),
             bundle_id: bundle.id.clone(),
             rootfs,
@@ -122,8 +126,86 @@ pub fn render(
     }
     dirs.sort();
     dirs.dedup();
-    let record = Record { pod: pod.name.clone(), containers, dirs };
+    let ports = network::published(pod);
+    if !pod.host_network {
+        let unit = network::unit(&pod.name, tag);
+        files.insert(format!("units/{unit}"), network::render_unit(&pod.name, tag));
+        files.insert(network::SCRIPT.to_owned(), network::render_script(&pod.name, tag));
+        files.insert(network::RULES.to_owned(), network::render_rules(&pod.name, &ports));
+    }
+    if pod.host_network && !ports.is_empty() {
+        files.insert(network::SCRIPT.to_owned(), network::render_host_script());
+    }
+    let (network, listens) =
+        if pod.host_network { (None, ports) } else { (Some(ports), Vec::new()) };
+    let record = Record {
+        pod: pod.name.clone(),
+        tag: tag.to_owned(),
+        grace: pod.grace,
+        network,
+        listens,
+        update: update(pod),
+        containers,
+        dirs,
+    };
     let text = serde_json::to_string_pretty(&record).unwrap_or_default();
     files.insert(RECORD.to_owned(), format!("{text}\n"));
-    Ok(Revision { pod: pod.name.clone(), id: digest(&files), files })
+    Ok(files)
+}
+
+/// How a revision of `pod` can take the place of another one.
+fn update(pod: &Pod) -> Update {
+    let mut ports = pod.containers.iter().flat_map(|container| &container.ports);
+    let udp = ports.find(|port| port.host.is_some() && port.protocol == Protocol::Udp);
+    let mut mounts = pod.containers.iter().flat_map(|container| &container.mounts);
+    let written = mounts.find(|mount| !mount.readonly);
+    let why = match (pod.order, udp, written) {
+        (UpdateOrder::StopFirst, ..) => "as vz/update says".to_owned(),
+        _ if pod.host_network => "it shares the node's network".to_owned(),
+        // Packets have no connection that would stay with the old one.
+        (_, Some(port), _) => format!("port {} is UDP", port.number),
+        (UpdateOrder::Auto, _, Some(mount)) => {
+            format!("both would write to the volume `{}`", mount.volume)
+        }
+        _ => return Update::StartFirst,
+    };
+    Update::StopFirst(why)
+}
+
+/// What a container's mounts come to on a node.
+#[derive(Default)]
+struct Volumes {
+    /// As [`Place::mounts`].
+    mounts: Vec<(String, String, bool)>,
+    /// Directories that are made once.
+    dirs: Vec<String>,
+    /// Directories that are made before each start.
+    memory: Vec<String>,
+}
+
+fn volumes(pod: &Pod, container: &Container, store: &str) -> Volumes {
+    let mut volumes = Volumes::default();
+    for mount in &container.mounts {
+        let Some(volume) = pod.volumes.get(&mount.volume) else { continue };
+        let source = match volume {
+            Volume::HostPath { path, create } => {
+                if *create {
+                    volumes.dirs.push(path.clone());
+                }
+                path.clone()
+            }
+            Volume::EmptyDir { memory: false } => {
+                let dir = format!("{store}/.volumes/{}/{}", pod.name, mount.volume);
+                volumes.dirs.push(dir.clone());
+                dir
+            }
+            Volume::EmptyDir { memory: true } => {
+                let dir = format!("/run/vz/volumes/{}/{}", pod.name, mount.volume);
+                volumes.memory.push(dir.clone());
+                dir
+            }
+        };
+        volumes.mounts.push((source, mount.path.clone(), mount.readonly));
+    }
+    volumes
 }

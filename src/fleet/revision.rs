@@ -3,7 +3,8 @@
 //! ```text
 //! pod.json                    the [`Record`]
 //! CONTAINER/config.json       what the runtime is given
-//! units/vz-POD.CONTAINER.service
+//! units/vz-POD.CONTAINER.TAG.service
+//! units/vz-POD.-net.TAG.service, net.sh, ports.nft    where it has a network of its own
 //! ```
 //!
 //! They name the digests of the bundles, so the digest of the files names all.
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use delta::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::network::{self, Published};
 use super::pod::{Probe, Restart};
 use super::preflight::Runtime;
 
@@ -38,10 +40,31 @@ pub struct Revision {
 pub struct Record {
     /// The pod.
     pub pod: String,
+    /// What tells its units and networks from those of other revisions.
+    pub tag: String,
+    /// Seconds between the stop signal and SIGKILL.
+    pub grace: u32,
+    /// The ports of the node that lead to its own network; none where it shares the
+    /// node's.
+    pub network: Option<Vec<Published>>,
+    /// Ports that it listens on where it shares the node's network.
+    pub listens: Vec<Published>,
+    /// How it can take the place of another one.
+    pub update: Update,
     /// Its containers, in order of start.
     pub containers: Vec<Placed>,
     /// Directories that have to be there before it starts.
     pub dirs: Vec<String>,
+}
+
+/// How a revision takes the place of the one before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Update {
+    /// It is started, the node's ports are moved to it, and then the other one stops.
+    StartFirst,
+    /// The other one stops before it is started, for this reason.
+    StopFirst(String),
 }
 
 /// A container as it is on a node.
@@ -76,6 +99,23 @@ impl Record {
     pub fn units(&self) -> Vec<String> {
         self.containers.iter().map(|placed| placed.unit.clone()).collect()
     }
+
+    /// All its units, that of the network first.
+    pub fn all_units(&self) -> Vec<String> {
+        let net = self.network.iter().map(|_| network::unit(&self.pod, &self.tag));
+        net.chain(self.units()).collect()
+    }
+
+    /// How it takes the place of `old`, which runs.
+    pub fn replaces(&self, old: &Record) -> Update {
+        match &self.update {
+            _ if old.tag == self.tag => Update::StopFirst("it is the same revision".to_owned()),
+            Update::StartFirst if old.network.is_none() => {
+                Update::StopFirst("what runs shares the node's network".to_owned())
+            }
+            update => update.clone(),
+        }
+    }
 }
 
 /// Digest of the files of a revision, in hexadecimal.
@@ -87,8 +127,13 @@ pub fn digest(files: &Files) -> String {
 /// Which file a path of a revision is, for those who compare two.
 pub fn describe(path: &str) -> String {
     match path.split_once('/') {
-        Some(("units", unit)) => format!("unit {unit}"),
+        Some(("units", unit)) => {
+            let name = unit.trim_end_matches(".service").trim_end_matches(".TAG");
+            format!("unit {name}")
+        }
         Some((container, _)) => format!("container {container}: command, environment or mounts"),
+        None if path == network::RULES => "ports".to_owned(),
+        None if path == network::SCRIPT => "network".to_owned(),
         None => "probes, restart policy or volumes".to_owned(),
     }
 }

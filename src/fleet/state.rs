@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::revision::Files;
 
 /// Version of orders and answers.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// How a session begins. The order follows by itself, once the node's end is there: it
 /// must not be given twice, nor be seen in the words of a command.
@@ -23,6 +23,13 @@ pub enum Order {
     State,
     /// Make a revision the one that runs.
     Apply(Apply),
+    /// Make a revision that was applied the current one: the node can still be reached.
+    Confirm {
+        /// Of which pod.
+        pod: String,
+        /// Which.
+        id: String,
+    },
     /// Make an earlier revision the one that runs; the previous one unless named.
     Rollback {
         /// Of which pod.
@@ -90,7 +97,7 @@ pub enum Answer {
     Pod(PodState),
     /// To [`Order::State`], after its pods.
     State(State),
-    /// To [`Order::Apply`] and [`Order::Rollback`].
+    /// To [`Order::Apply`], [`Order::Rollback`] and [`Order::Confirm`].
     Applied(Applied),
     /// To [`Order::History`], the oldest first.
     History(Vec<Entry>),
@@ -120,6 +127,14 @@ pub struct Applied {
     pub gap: u64,
 }
 
+impl Applied {
+    /// The revision `id` runs.
+    pub fn good(id: &str) -> Self {
+        let current = Some(id.to_owned());
+        Applied { current, failure: None, restored: None, log: Vec::new(), gap: 0 }
+    }
+}
+
 /// One line of a pod's history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -143,7 +158,7 @@ pub struct State {
     /// Its pods, by name; they travel by themselves.
     #[serde(skip)]
     pub pods: Vec<PodState>,
-    /// Units of ours that belong to no pod.
+    /// Units and ports of ours that belong to no pod.
     pub stray: Vec<String>,
 }
 
@@ -156,8 +171,16 @@ pub struct PodState {
     pub current: Option<String>,
     /// The one before.
     pub previous: Option<String>,
-    /// A deployment that was broken off before it was judged.
+    /// The revision of a deployment that was begun and not ended.
     pub pending: Option<String>,
+    /// Units of other revisions that are still there.
+    pub leftover: Vec<String>,
+    /// The address of its own network.
+    pub address: Option<String>,
+    /// The ports of the node that lead somewhere, as `nft` has them.
+    pub rules: Vec<String>,
+    /// Ports of the pod on which nobody listens, as `80/tcp`.
+    pub deaf: Vec<String>,
     /// Files of the current revision.
     pub files: Files,
     /// Its containers, as the current revision has them.

@@ -8,8 +8,12 @@
 
 use std::fmt::Write as _;
 
+use serde_json::Value;
+
 use super::pod::{Container, Pod, Restart};
 use super::preflight::{Runtime, SYSTEMD_BACK_OFF};
+use super::revision::Placed;
+use super::{network, root_directory};
 
 /// Where runtimes keep their state: never in XDG_RUNTIME_DIR, which crun would
 /// choose in some sessions and not in others.
@@ -19,14 +23,27 @@ pub const PODS: &str = "/etc/vz/pods";
 /// Seconds for making and starting a container.
 const START: u32 = 90;
 
-/// What the runtime calls a container.
-pub fn id(pod: &str, container: &str) -> String {
-    format!("{pod}.{container}")
+/// Units that may run although their revision is not the current one.
+pub const TRIED: &str = "/run/vz/try";
+
+/// What the runtime calls a container of the revision `tag`.
+pub fn id(pod: &str, container: &str, tag: &str) -> String {
+    format!("{pod}.{container}.{tag}")
 }
 
-/// The name of a container's unit. Names are labels, so the dot divides them.
-pub fn name(pod: &str, container: &str) -> String {
-    format!("vz-{pod}.{container}.service")
+/// The name of a container's unit. Names are labels, so the dot divides them; two
+/// revisions of a pod can run at once.
+pub fn name(pod: &str, container: &str, tag: &str) -> String {
+    format!("vz-{pod}.{container}.{tag}.service")
+}
+
+/// The conditions that let `unit` start: its revision is the current one, or it is
+/// being tried. A reboot takes the second one, so that the current one comes back.
+pub fn conditions(pod: &str, unit: &str) -> String {
+    format!(
+        "ConditionPathExists=|{PODS}/{pod}/current/units/{unit}\n\
+         ConditionPathExists=|{TRIED}/{unit}\n"
+    )
 }
 
 /// The pod of a unit of ours.
@@ -36,8 +53,28 @@ pub fn pod_of(unit: &str) -> Option<&str> {
 
 /// The control group that runc makes for a container, inside of the unit's own, so
 /// that the unit's limits hold.
-pub fn cgroup(pod: &str, container: &str) -> String {
-    format!("/system.slice/{}/container", name(pod, container))
+pub fn cgroup(pod: &str, container: &str, tag: &str) -> String {
+    format!("/system.slice/{}/container", name(pod, container, tag))
+}
+
+/// Lines that open and close the ports of a container that shares the node's network in
+/// the node's firewall, while it runs.
+fn firewall(pod: &Pod, container: &Container, tag: &str) -> [String; 2] {
+    let ports: Vec<String> = container
+        .ports
+        .iter()
+        .filter(|_| pod.host_network)
+        .map(|port| format!("{}/{}", port.number, port.protocol.name()))
+        .collect();
+    if ports.is_empty() {
+        return [String::new(), String::new()];
+    }
+    let (script, ports) = (network::SCRIPT, ports.join(" "));
+    let call = format!("/bin/sh {PODS}/{}/tags/{tag}/{script}", pod.name);
+    [
+        format!("ExecStartPre=-+{call} open {ports}\n"),
+        format!("ExecStopPost=-+{call} close {ports}\n"),
+    ]
 }
 
 /// The words that call the runtime.
@@ -47,16 +84,30 @@ pub fn runtime(runtime: &Runtime) -> String {
     format!("{}{option} --root {STATE}", runtime.path)
 }
 
-/// Returns the unit's text; `memory_dirs` are made before each start.
-pub fn render(
-    pod: &Pod,
-    container: &Container,
-    run: &Runtime,
-    systemd: u64,
-    memory_dirs: &[String],
-) -> String {
-    let id = id(&pod.name, &container.name);
-    let call = runtime(run);
+/// What a unit runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Runs<'a> {
+    /// By which runtime.
+    pub runtime: &'a Runtime,
+    /// The version of systemd.
+    pub systemd: u64,
+    /// The container's `config.json`.
+    pub config: &'a Value,
+    /// Directories in memory that are made before each start.
+    pub memory_dirs: &'a [String],
+}
+
+/// Returns the text of a container's unit in the revision `tag`.
+pub fn render(pod: &Pod, container: &Container, tag: &str, runs: &Runs<'_>) -> String {
+    let id = id(&pod.name, &container.name, tag);
+    let unit = name(&pod.name, &container.name, tag);
+    let network = match pod.host_network {
+        true => String::new(),
+        false => {
+            let unit = network::unit(&pod.name, tag);
+            format!("Requires={unit}\nAfter={unit}\n")
+        }
+    };
     let restart = match pod.restart {
         Restart::Always => "always",
         Restart::OnFailure => "on-failure",
@@ -69,39 +120,38 @@ pub fn render(
          Wants=network-online.target\n\
          After=network-online.target\n\
          StartLimitIntervalSec=0\n\
+         {network}\
+         {}\
          \n\
          [Service]\n\
          Slice=system.slice\n\
-         Type=forking\n\
-         PIDFile=/run/vz/{id}.pid\n\
-         SyslogIdentifier={id}\n\
-         RuntimeDirectory=vz\n\
-         RuntimeDirectoryPreserve=yes\n\
-         ExecStartPre=-{call} delete -f {id}\n",
-        pod.name, container.name
+         SyslogIdentifier={id}\n",
+        pod.name,
+        container.name,
+        conditions(&pod.name, &unit)
     );
-    for dir in memory_dirs {
-        let _ = writeln!(text, "ExecStartPre=/bin/sh -c 'mkdir -p {dir} && chmod 777 {dir}'");
+    for dir in runs.memory_dirs {
+        let _ = writeln!(text, "ExecStartPre=+/bin/sh -c 'mkdir -p {dir} && chmod 777 {dir}'");
     }
+    text.push_str(&firewall(pod, container, tag).concat());
+    text.push_str(&match runs.runtime.by_systemd() {
+        true => root_directory::service(runs.config, &id, runs.systemd),
+        false => contained(pod, container, tag, runs.runtime),
+    });
     let _ = write!(
         text,
-        "ExecStart=/bin/sh -c '{call} create --bundle {PODS}/{}/current/{} --pid-file /run/vz/{id}.pid {id} && exec {call} start {id}'\n\
-         ExecStopPost=-{call} delete -f {id}\n\
-         KillMode=mixed\n\
+        "KillMode=mixed\n\
          KillSignal={}\n\
          TimeoutStopSec={}\n\
          TimeoutStartSec={START}\n\
          Restart={restart}\n",
-        pod.name, container.name, container.stop_signal, pod.grace,
+        container.stop_signal, pod.grace,
     );
     // 1 s, and after six restarts a minute; older ones know a constant time only.
-    text.push_str(match systemd {
+    text.push_str(match runs.systemd {
         SYSTEMD_BACK_OFF.. => "RestartSec=1\nRestartSteps=6\nRestartMaxDelaySec=60\n",
         _ => "RestartSec=5\n",
     });
-    if run.name == "runc" {
-        text.push_str("Delegate=yes\n");
-    }
     if let Some(bytes) = container.limits.memory {
         let _ = writeln!(text, "MemoryMax={bytes}");
     }
@@ -110,6 +160,33 @@ pub fn render(
     }
     text.push_str("\n[Install]\nWantedBy=multi-user.target\n");
     text
+}
+
+/// The lines of a unit that starts a container by crun or runc.
+fn contained(pod: &Pod, container: &Container, tag: &str, run: &Runtime) -> String {
+    let (id, call) = (id(&pod.name, &container.name, tag), runtime(run));
+    let delegate = if run.name == "runc" { "Delegate=yes\n" } else { "" };
+    format!(
+        "Type=forking\n\
+         PIDFile=/run/vz/{id}.pid\n\
+         RuntimeDirectory=vz\n\
+         RuntimeDirectoryPreserve=yes\n\
+         {delegate}\
+         ExecStartPre=-{call} delete -f {id}\n\
+         ExecStart=/bin/sh -c '{call} create --bundle {PODS}/{}/tags/{tag}/{} --pid-file /run/vz/{id}.pid {id} && exec {call} start {id}'\n\
+         ExecStopPost=-{call} delete -f {id}\n",
+        pod.name, container.name
+    )
+}
+
+/// The beginning of a shell's line that runs a command in a container; its words follow.
+pub fn exec(placed: &Placed, tty: bool) -> String {
+    if placed.runtime.by_systemd() {
+        let pid = format!("$(systemctl show --property=MainPID --value {})", placed.unit);
+        return format!("exec nsenter --target \"{pid}\" --mount --net --root --");
+    }
+    let tty = if tty { " --tty" } else { "" };
+    format!("exec {} exec{tty} {}", runtime(&placed.runtime), placed.id)
 }
 
 #[cfg(test)]
@@ -124,7 +201,9 @@ mod tests {
         let (pods, violations) = pod::read(&text);
         assert_eq!(violations, []);
         let run = Runtime { name: runtime.into(), path: format!("/usr/bin/{runtime}") };
-        render(&pods[0], &pods[0].containers[0], &run, systemd, &[])
+        let config = serde_json::json!({});
+        let runs = Runs { runtime: &run, systemd, config: &config, memory_dirs: &[] };
+        render(&pods[0], &pods[0].containers[0], "1a2b", &runs)
     }
 
     #[track_caller]
@@ -141,8 +220,10 @@ mod tests {
             &unit,
             &[
                 "Type=forking",
-                "ExecStartPre=-/usr/bin/crun --cgroup-manager=disabled --root /run/vz/runtime delete -f web.app",
-                "ExecStart=/bin/sh -c '/usr/bin/crun --cgroup-manager=disabled --root /run/vz/runtime create --bundle /etc/vz/pods/web/current/app --pid-file /run/vz/web.app.pid web.app && exec /usr/bin/crun --cgroup-manager=disabled --root /run/vz/runtime start web.app'",
+                "ConditionPathExists=|/etc/vz/pods/web/current/units/vz-web.app.1a2b.service",
+                "ConditionPathExists=|/run/vz/try/vz-web.app.1a2b.service",
+                "ExecStartPre=-/usr/bin/crun --cgroup-manager=disabled --root /run/vz/runtime delete -f web.app.1a2b",
+                "ExecStart=/bin/sh -c '/usr/bin/crun --cgroup-manager=disabled --root /run/vz/runtime create --bundle /etc/vz/pods/web/tags/1a2b/app --pid-file /run/vz/web.app.1a2b.pid web.app.1a2b && exec /usr/bin/crun --cgroup-manager=disabled --root /run/vz/runtime start web.app.1a2b'",
                 "KillSignal=SIGTERM",
                 "TimeoutStopSec=7",
                 "Restart=always",
@@ -172,8 +253,25 @@ mod tests {
     }
 
     #[test]
+    fn ports_of_the_node_are_open_while_the_container_runs() {
+        let unit = unit(
+            "    ports: [{containerPort: 80}, {containerPort: 53, protocol: UDP}]\n",
+            "crun",
+            257,
+        );
+        let script = "/bin/sh /etc/vz/pods/web/tags/1a2b/net.sh";
+        let [opens, closes] = [("Pre", "open"), ("Post", "close")].map(|(when, what)| {
+            format!(
+                "Exec{}{when}=-+{script} {what} 80/tcp 53/udp",
+                if when == "Pre" { "Start" } else { "Stop" }
+            )
+        });
+        has(&unit, &[&opens, &closes]);
+    }
+
+    #[test]
     fn a_unit_tells_its_pod() {
-        assert_eq!(pod_of(&name("my-web", "app-1")), Some("my-web"));
+        assert_eq!(pod_of(&name("my-web", "app-1", "1a2b")), Some("my-web"));
         assert_eq!(pod_of("ssh.service"), None);
         assert_eq!(pod_of("vz-x.service"), None);
     }

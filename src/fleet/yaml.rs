@@ -4,6 +4,8 @@
 //! (and so bombs), tags, keys that come twice, keys that are no words, documents
 //! nested deeper than [`MAX_DEPTH`] or longer than [`MAX_BYTES`].
 
+pub mod write;
+
 use yaml_rust2::Event;
 use yaml_rust2::parser::Parser;
 use yaml_rust2::scanner::{Marker, TScalarStyle};

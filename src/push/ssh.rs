@@ -10,13 +10,15 @@ mod process;
 mod run;
 mod script;
 
-use std::io::{BufReader, Cursor, Read, Write};
+use std::io::{self, BufReader, Cursor, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde::Serialize;
 
 use super::frame::MAGIC;
@@ -24,6 +26,7 @@ use super::link::Link;
 use super::target::Node;
 use crate::process::command;
 use crate::report::Advice;
+pub(crate) use diagnosis::was_denied;
 use process::Running;
 pub(crate) use script::greeting;
 
@@ -78,8 +81,8 @@ pub struct Session {
 }
 
 impl Ssh {
-    /// A command for `node` that runs `remote` there.
-    fn command(&self, node: &Node, remote: &str, more: &[&str]) -> Command {
+    /// A command for `node` that runs `remote` there; `more` are flags of ssh.
+    pub(crate) fn command(&self, node: &Node, remote: &str, more: &[&str]) -> Command {
         let mut ssh = command("ssh");
         ssh.arg("-T").args(more);
         if let Some(config) = &self.config {
@@ -159,9 +162,10 @@ impl Ssh {
         let answered = first_answer(&mut stdout, || ()).and_then(|answer| {
             begun = started.elapsed();
             match answer {
-                Answer::Needs(arch) => {
+                Answer::Needs { arch, gzip } => {
                     let io = (&mut stdin, &mut stdout);
-                    self.install(&running, receiver, &arch, io, progress)
+                    check_architecture(&arch)?;
+                    self.install(&running, receiver, gzip, io, progress)
                 }
                 Answer::Greeting => Ok(0),
                 Answer::OtherVersion => Err(Mute.into()),
@@ -200,32 +204,26 @@ impl Ssh {
         })
     }
 
-    /// Sends the receiver to a node of this architecture that waits for it; returns how
-    /// many bytes that took.
+    /// Sends the receiver to a node that waits for it, compressed where the node has
+    /// gzip; returns how many bytes that took.
     fn install(
         &self,
         running: &Running,
         receiver: &Receiver,
-        arch: &str,
+        gzip: bool,
         (stdin, stdout): (&mut UnixStream, &mut BufReader<UnixStream>),
         progress: &dyn Fn(u64, u64),
     ) -> anyhow::Result<u64> {
-        if arch != std::env::consts::ARCH {
-            return Err(anyhow!(
-                "the node is of architecture {arch}, this vzpush of {}",
-                std::env::consts::ARCH
-            ))
-            .hint("run a vzpush that was built for the node's architecture");
-        }
-        let install = script::install(receiver);
-        for chunk in [install.as_bytes()].into_iter().chain(receiver.program.chunks(script::CHUNK))
-        {
+        let packed = if gzip { compress(&receiver.program)? } else { Vec::new() };
+        let program = if gzip { &packed } else { &receiver.program };
+        let install = script::install(&receiver.digest, program.len(), gzip);
+        for chunk in [install.as_bytes()].into_iter().chain(program.chunks(script::CHUNK)) {
             running.expect_within(self.silence);
             stdin.write_all(chunk).context("cannot send the receiver")?;
         }
         running.expect_within(self.silence);
         // Much of it is still on its way; each part that arrives is told.
-        let (all, mut there) = (receiver.program.len() as u64, 0);
+        let (all, mut there) = (program.len() as u64, 0);
         let arrived = || {
             running.expect_within(self.silence);
             there += script::CHUNK as u64;
@@ -259,12 +257,14 @@ impl Ssh {
             return Mute.into();
         }
         let facts = diagnosis::Facts { status, said: &said, late };
-        let key = || {
-            let ssh = &mut self.command(node, "true", &["-v"]);
-            diagnosis::host_key(ssh)
-        };
+        let key = || self.host_key(node);
         let pin = self.words(node);
         diagnosis::explain(&facts, error, key, &pin, node)
+    }
+
+    /// Type and fingerprint of the host key that a node shows, if it shows one.
+    pub(crate) fn host_key(&self, node: &Node) -> Option<String> {
+        diagnosis::host_key(&mut self.command(node, "true", &["-v"]))
     }
 
     /// What a user types to reach the node as this does.
@@ -312,7 +312,25 @@ enum Answer {
     /// The greeting of a receiver of another version.
     OtherVersion,
     /// The receiver is needed on a node of this architecture.
-    Needs(String),
+    Needs { arch: String, gzip: bool },
+}
+
+/// # Errors
+/// When this program cannot run on the node.
+fn check_architecture(arch: &str) -> anyhow::Result<()> {
+    if arch == std::env::consts::ARCH {
+        return Ok(());
+    }
+    let own = std::env::consts::ARCH;
+    Err(anyhow!("the node is of architecture {arch}, this vzpush of {own}"))
+        .hint("run a vzpush that was built for the node's architecture")
+}
+
+/// Returns a gzip file of it. The fastest level is within a tenth of the smallest.
+fn compress(program: &[u8]) -> io::Result<Vec<u8>> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(program)?;
+    gzip.finish()
 }
 
 /// Reads up to the greeting or the line that asks for the receiver, whatever a
@@ -333,8 +351,10 @@ fn first_answer(stdout: &mut impl Read, mut alive: impl FnMut()) -> anyhow::Resu
                 return Ok(Answer::OtherVersion);
             }
             let text = String::from_utf8_lossy(&line).into_owned();
-            if let Some((_, arch)) = text.split_once(script::NEEDS) {
-                return Ok(Answer::Needs(arch.trim().to_owned()));
+            if let Some((_, node)) = text.split_once(script::NEEDS) {
+                let mut words = node.split_whitespace();
+                let arch = words.next().unwrap_or_default().to_owned();
+                return Ok(Answer::Needs { arch, gzip: words.next() == Some("gzip") });
             }
             line.clear();
         }
@@ -364,9 +384,13 @@ mod tests {
 
     #[test]
     fn noise_before_the_answer_is_skipped() {
-        let motd = b"Welcome to node-a\n\x1b[0mVZPUSH-NEEDS aarch64\n";
-        let answer = first_answer(&mut &motd[..], || ()).unwrap();
-        assert!(matches!(answer, Answer::Needs(arch) if arch == "aarch64"));
+        for (words, has) in [("aarch64 gzip", true), ("aarch64 ", false)] {
+            let motd = format!("Welcome to node-a\n\x1b[0mVZPUSH-NEEDS {words}\n");
+            let answer = first_answer(&mut motd.as_bytes(), || ()).unwrap();
+            assert!(
+                matches!(answer, Answer::Needs { arch, gzip } if arch == "aarch64" && gzip == has)
+            );
+        }
         assert!(matches!(
             first_answer(&mut &b"hi VZPUSH1\n"[..], || ()).unwrap(),
             Answer::Greeting

@@ -175,7 +175,7 @@ fn images_on_one_base_share_its_layer() {
         let out = format!("oci:{spec}.out:x");
         let args = ["image", spec, "--root", "root", "--arg", "x", "-o", &out];
         let done = sandbox.run("vzbuild", args.iter().chain(&["--base-layer", "base.spec"]));
-        done.success().says("1 files are the base layer's alone");
+        done.success().says("1 file is the base layer's alone");
     }
     let [one, two] = ["one.out", "two.out"].map(|layout| manifest(&sandbox.path(layout)));
     assert_eq!(one.0["layers"][0], two.0["layers"][0]);
@@ -186,6 +186,53 @@ fn images_on_one_base_share_its_layer() {
     let listed = sandbox.run("tar", ["-tzf", layer.as_str()]).success().stdout();
     assert!(listed.contains("srv/program\n"), "{listed}");
     assert!(!listed.contains("bin/true") && !listed.contains("srv/data"), "{listed}");
+}
+
+#[test]
+fn an_image_may_lie_on_the_layers_of_another_image() {
+    let sandbox = Sandbox::new();
+    root(&sandbox, "root");
+    sandbox.write("base.spec", "/bin/true\n/srv/data\n");
+    let spec = |spec: &'static str| ["image", spec, "--root", "root", "--arg", "x", "-o"];
+    let below = ["oci:below:x", "--compression", "zstd", "--no-scanner-files"];
+    sandbox.run("vzbuild", spec("base.spec").iter().chain(&below)).success();
+    sandbox
+        .run(
+            "vzbuild",
+            [
+                "image",
+                "base.spec",
+                "--root",
+                "root",
+                "--arg",
+                "x",
+                "-o",
+                "docker-archive:below.tar",
+                "--no-scanner-files",
+            ],
+        )
+        .success();
+    let (base, base_config) = manifest(&sandbox.path("below"));
+    for (number, name) in ["oci:below:x", "docker-archive:below.tar"].into_iter().enumerate() {
+        let out = format!("oci:out{number}:x");
+        let done =
+            sandbox.run("vzbuild", spec("spec").iter().chain(&[&*out, "--base-layer", name]));
+        done.success().says("1 layer");
+        let (image, config) = manifest(&sandbox.path(format!("out{number}")));
+        assert_eq!(image["layers"].as_array().unwrap().len(), 2);
+        let diff_ids = &config["rootfs"]["diff_ids"];
+        assert_eq!(diff_ids[0], base_config["rootfs"]["diff_ids"][0]);
+        assert_eq!(config["history"].as_array().unwrap().len(), 2);
+        let kind = image["layers"][0]["mediaType"].as_str().unwrap();
+        assert_eq!(kind.ends_with("zstd"), number == 0, "{kind}");
+        if number == 0 {
+            assert_eq!(image["layers"][0], base["layers"][0]);
+        }
+        let digest = image["layers"][1]["digest"].as_str().unwrap();
+        let layer = format!("out{number}/blobs/sha256/{}", &digest[7..]);
+        let listed = sandbox.run("tar", ["-tzf", layer.as_str()]).success().stdout();
+        assert!(listed.contains("srv/program\n") && !listed.contains("srv/data"), "{listed}");
+    }
 }
 
 #[test]
@@ -209,8 +256,9 @@ fn the_evidence_of_a_bundle_refers_to_its_image() {
     let nameless = ["image", "bundle", "-o", "oci:nameless"];
     sandbox.run("vzbuild", nameless).success().says("podman run oci:nameless:latest");
     for output in ["docker-archive:out.tar", "oci-archive:out.tar"] {
-        let done = sandbox.run("vzbuild", ["image", "bundle", "-o", output]).success();
-        done.says("the bundle's evidence is left out");
+        sandbox.run("vzbuild", ["image", "bundle", "-o", output]).success();
+        let members = sandbox.run("tar", ["-tf", "out.tar", "evidence"]).success().stdout();
+        assert_eq!(members, "evidence\nevidence/files.json\nevidence/sbom.spdx.json\n");
     }
 }
 

@@ -8,18 +8,23 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::sandbox::{Finished, Need, Sandbox, reduced, require};
 
+mod backends;
+mod chaos;
+mod load;
+mod two_containers;
+
 /// The nodes are the same for all tests.
 static NODES: Mutex<()> = Mutex::new(());
 
-struct Nodes {
+pub struct Nodes {
     _alone: MutexGuard<'static, ()>,
-    sandbox: Sandbox,
+    pub sandbox: Sandbox,
     config: String,
-    names: Vec<String>,
+    pub names: Vec<String>,
 }
 
 /// The nodes, and a fleet for them; nothing where there are none.
-fn nodes(test: &str) -> Option<Nodes> {
+pub fn nodes(test: &str) -> Option<Nodes> {
     let Ok(value) = std::env::var("VZ_TEST_NODES") else {
         reduced(test, "no real nodes: set VZ_TEST_NODES=SSH_CONFIG:NODE,NODE,NODE");
         return None;
@@ -43,7 +48,7 @@ fn nodes(test: &str) -> Option<Nodes> {
 
 impl Nodes {
     /// Writes the bundle and the pod: a server of one page, with a probe of a port.
-    fn serve(&self, page: &str, probed: u16) {
+    pub fn serve(&self, page: &str, probed: u16) {
         let busybox = vz::process::find("busybox").unwrap();
         self.sandbox.write("app/rootfs/bin/busybox", "");
         fs::copy(busybox, self.sandbox.path("app/rootfs/bin/busybox")).unwrap();
@@ -83,26 +88,36 @@ impl Nodes {
         );
     }
 
-    fn vzmaster(&self, args: &[&str]) -> Finished {
+    pub fn vzmaster(&self, args: &[&str]) -> Finished {
+        Finished::of(&mut self.master(args))
+    }
+
+    fn master(&self, args: &[&str]) -> Command {
         let mut command = self.sandbox.command("vzmaster");
         command.args(["-F", &self.config, "--connect-timeout", "5"]).args(args);
         command.env("XDG_CACHE_HOME", self.sandbox.path("cache")).env_remove("SSH_AUTH_SOCK");
-        Finished::of(&mut command)
+        command
     }
 
-    fn on(&self, node: &str, line: &str) -> Finished {
+    pub fn on(&self, node: &str, line: &str) -> Finished {
         let mut ssh: Command = self.sandbox.command("ssh");
         Finished::of(ssh.args(["-F", &self.config, node, line]))
     }
 
     /// What the node's own server answers.
-    fn page(&self, node: &str) -> String {
+    pub fn page(&self, node: &str) -> String {
         let get = "exec 3<>/dev/tcp/127.0.0.1/8381; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; tail -n 1 <&3";
         self.on(node, &format!("bash -c \"{get}\"")).success().stdout()
     }
 
+    /// The unit of the pod's only container.
+    fn unit(&self, node: &str) -> String {
+        let unit = self.on(node, "cd /etc/systemd/system && echo vz-vz-test.httpd.*.service");
+        unit.success().stdout().trim().to_owned()
+    }
+
     fn forget(&self) {
-        let line = "systemctl stop 'vz-vz-test.*' 2>/dev/null; rm -rf /etc/vz/pods/vz-test /etc/systemd/system/vz-vz-test.* /etc/systemd/system/*/vz-vz-test.*; systemctl daemon-reload";
+        let line = "systemctl stop 'vz-vz-test.*' 2>/dev/null; rm -rf /etc/vz/pods/vz-test /run/vz/*/vz-test /run/vz/try/vz-vz-test.* /etc/systemd/system/vz-vz-test.* /etc/systemd/system/*/vz-vz-test.*; nft 'add table ip vz-vz-test; delete table ip vz-vz-test'; systemctl daemon-reload";
         for node in &self.names {
             self.on(node, line).success();
         }
@@ -182,7 +197,7 @@ fn verbs_reach_the_pod_and_drift_is_seen() {
 
     one(&["stop", "vz-test"]).success();
     let drift = one(&["diff"]).status(1).stdout();
-    assert!(drift.contains("vz-vz-test.httpd.service is inactive"), "{drift}");
+    assert!(drift.contains("service is inactive"), "{drift}");
     one(&["start", "vz-test"]).success();
     one(&["diff"]).success();
     one(&["kill", "vz-test"]).success();
@@ -218,7 +233,7 @@ fn a_program_has_its_time_of_grace_and_comes_back_when_it_is_killed() {
     let first = nodes.names[0].clone();
     let one = |args: &[&str]| nodes.vzmaster(&[args, &["-l", &first]].concat());
     one(&["deploy", "-y"]).success();
-    let unit = "vz-vz-test.httpd.service";
+    let unit = nodes.unit(&first);
     let log = |since: &str, text: &str| {
         let line = format!(
             "journalctl --cursor-file=/run/vz-test.cursor -o cat -u {unit} | grep -c '{text}' || true"

@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 
 use crate::sandbox::{Finished, Need, Sandbox, require};
 
-const NEEDS: [Need; 2] = [Need::Root, Need::File("/bin/busybox", "busybox-static")];
+pub const NEEDS: [Need; 2] = [Need::Root, Need::File("/bin/busybox", "busybox-static")];
 
 /// A root file system of busybox and some data, at `root` of the sandbox.
-fn root(sandbox: &Sandbox) -> PathBuf {
+pub fn root(sandbox: &Sandbox) -> PathBuf {
     for dir in ["root/bin", "root/tmp", "root/var/lib/app", "root/home/ann"] {
         fs::create_dir_all(sandbox.path(dir)).unwrap();
     }
@@ -30,7 +30,7 @@ fn root(sandbox: &Sandbox) -> PathBuf {
 }
 
 /// Packs the sandbox's `root` as `docker save` does, with this config.
-fn image(sandbox: &Sandbox, config: &Value) {
+pub fn image(sandbox: &Sandbox, config: &Value) {
     let dir = sandbox.path("image");
     fs::create_dir(&dir).unwrap();
     let tar = |file: &Path, of: &Path, names: &[&str]| {
@@ -41,6 +41,9 @@ fn image(sandbox: &Sandbox, config: &Value) {
     tar(&dir.join("layer.tar"), &sandbox.path("root"), &["."]);
     let digest = Sha256::digest(fs::read(dir.join("layer.tar")).unwrap());
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    // As registries have it.
+    sandbox.run("gzip", ["-1", "image/layer.tar"]).success();
+    fs::rename(dir.join("layer.tar.gz"), dir.join("layer.tar")).unwrap();
     let arch = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
     let layers = json!({ "type": "layers", "diff_ids": [format!("sha256:{digest}")] });
     let config = json!({ "architecture": arch, "os": "linux", "config": config, "rootfs": layers });
@@ -203,6 +206,27 @@ fn what_cannot_be_made_equal_is_not_written() {
         )
         .success();
         assert!(!Path::new(&root).join("state").exists(), "the image stays as it is");
+    }
+}
+
+#[test]
+fn an_image_that_no_disk_holds_is_refused_and_leaves_nothing() {
+    if require("minify a bomb", &NEEDS) {
+        let sandbox = Sandbox::new();
+        root(&sandbox);
+        for number in 0..8 {
+            let file = fs::File::create(sandbox.path(format!("root/zeros{number}"))).unwrap();
+            file.set_len(16 << 20).unwrap();
+        }
+        image(&sandbox, &json!({ "Cmd": ["/bin/id"] }));
+        assert!(fs::metadata(sandbox.path("image.tar")).unwrap().len() < 4 << 20);
+        // 64 MiB of a disk are left free.
+        let script = "mkdir small; mount -t tmpfs -o size=160m none small; \
+                      \"$0\" minify image.tar -o small/bundle; echo status $?; ls -A small";
+        let in_small = ["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_vzbuild")];
+        let done = sandbox.run("unshare", in_small).success();
+        assert_eq!(done.stdout(), "status 3\n");
+        done.says("has no more room");
     }
 }
 

@@ -73,7 +73,9 @@ fn a_call_beyond_the_profile_fails_under_every_runtime() {
     verify(&sandbox, &[]).success();
     sandbox.run("vzbuild", ["report", "bundle", "-o", "page.html"]).success();
     let page = fs::read_to_string(sandbox.path("page.html")).unwrap();
-    assert!(page.contains("Any other call is done and logged.") && page.contains("newfstatat"));
+    assert!(
+        page.contains("Any other system call is done and logged.") && page.contains("newfstatat")
+    );
 }
 
 #[test]

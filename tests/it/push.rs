@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::sandbox::{Need, require};
+use crate::sandbox::{Finished, Need, require};
 use crate::sshd::{Sshd, wanted};
 
 fn json(out: &str) -> serde_json::Value {
@@ -48,6 +48,37 @@ fn a_bundle_is_pushed_updated_listed_verified_and_rolled_back() {
     node.push(&["web", "node"]).success().says("1 damaged files");
     node.assert_current("web", "web");
     node.push(&["gc", "node"]).success();
+}
+
+#[test]
+fn an_image_is_pushed_as_the_bundle_that_docker_would_make_of_it() {
+    if !wanted("an_image_is_pushed_as_the_bundle_that_docker_would_make_of_it") {
+        return;
+    }
+    let node = Sshd::start();
+    node.sandbox.write("root/srv/program", "#!/srv/data\n");
+    node.sandbox.write("root/srv/data", b"data\n".repeat(50_000));
+    node.sandbox.write("spec", "/srv/program\n/srv/data\n");
+    for (reference, file) in [("oci:layout", "layout"), ("docker-archive:web.tar", "web.tar")] {
+        let args = ["image", "spec", "--root", "root", "--arg", "serve", "-o", reference];
+        node.sandbox.run("vzbuild", args.into_iter().chain(["--ref", "team/site:1"])).success();
+        assert!(node.sandbox.path(file).exists());
+    }
+    let temporary = node.sandbox.write("tmp/keep", "").parent().unwrap().to_owned();
+    let push = |image: &str| {
+        let mut vzpush = node.vzpush(&[image, "node"]);
+        Finished::of(vzpush.env("TMPDIR", &temporary))
+    };
+    push("oci:layout:team/site:1").success().says("files: full");
+    let site = node.current("site").unwrap();
+    let config = json(&fs::read_to_string(site.join("config.json")).unwrap());
+    assert_eq!(config["process"]["args"], serde_json::json!(["serve"]));
+    assert_eq!(config["root"]["path"], "rootfs");
+    assert_eq!(fs::read(site.join("rootfs/srv/data")).unwrap().len(), 250_000);
+    // The same image in another form is the same revision.
+    push("docker-archive:web.tar:team/site:1").success().says("sent 0 B");
+    push("oci:layout:team/other:1").status(3).says("no image `team/other:1`");
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 1);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use crate::bundle::config;
+use crate::minify;
 use crate::sandbox::{Finished, Need, Sandbox, require};
 
 /// Nobody's user id.
@@ -33,6 +34,23 @@ fn as_user(sandbox: &Sandbox, args: &[&str]) -> Finished {
 fn needs(test: &str) -> bool {
     let setpriv = Need::Program("setpriv", "util-linux");
     require(test, &[Need::Root, setpriv, Need::Program("runc", "runc")])
+}
+
+#[test]
+fn a_users_minified_image_knows_the_images_own_user() {
+    let test = "a_users_minified_image_knows_the_images_own_user";
+    if !needs(test) || !require(test, &minify::NEEDS) {
+        return;
+    }
+    let sandbox = shared();
+    let root = minify::root(&sandbox);
+    chown(root.join("var/lib/app/never"), Some(1234), Some(100)).unwrap();
+    let command = ["/bin/cat", "/var/lib/app/one"];
+    minify::image(&sandbox, &serde_json::json!({ "Cmd": command, "User": "ann" }));
+    let done = as_user(&sandbox, &["minify", "../image.tar", "-o", "oci:out:x"]).success();
+    done.says("not root, so owners, devices or attributes of 1 files are not kept");
+    let done = sandbox.run("vzbuild", ["verify", "oci:home/out:x"]).success();
+    assert!(done.stdout().contains("verified: the image"), "{}", done.stdout());
 }
 
 #[test]

@@ -232,5 +232,7 @@ fn without_a_first_run_there_is_nothing_to_compare_with() {
     sandbox.run("vzbuild", ["bundle", "spec"]).success();
     sandbox.run("vzbuild", ["verify", "bundle"]).status(3).says("--spec SPEC");
     verify(&sandbox, &[]).status(3).says("no spec.json");
-    sandbox.run("vzbuild", ["verify", "spec"]).status(3).says("is no bundle");
+    sandbox.run("vzbuild", ["verify", "spec"]).status(3).says("is no image");
+    sandbox.write("directory/file", "");
+    sandbox.run("vzbuild", ["verify", "directory"]).status(3).says("is no bundle");
 }

@@ -79,6 +79,21 @@ impl Image {
         self.layers.len()
     }
 
+    /// The document about it that is called `name`: the first of its referrers with
+    /// that file name, else what an archive has of it in its folder
+    /// [`EVIDENCE`](super::write::EVIDENCE); nothing where there is none. `limit` as
+    /// for [`read_referrer`](Self::read_referrer).
+    ///
+    /// # Errors
+    /// Where it cannot be read, is too long or has another digest.
+    pub fn document(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, ImageError> {
+        let mut referrers = self.referrers.iter();
+        if let Some(found) = referrers.find(|one| one.file_name.as_deref() == Some(name)) {
+            return found.read(&self.store, limit).map(Some);
+        }
+        self.store.evidence(name, limit)
+    }
+
     /// The content of `referrer`, checked by its digest; it is refused where it is
     /// longer than `limit` bytes, since it is held in memory.
     ///

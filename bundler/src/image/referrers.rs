@@ -2,14 +2,13 @@
 //! `subject`).
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::sync::Arc;
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 
 use super::choose;
 use super::error::ImageError;
-use super::store::{Store, verified};
+use super::store::{Store, within};
 
 /// Manifests that are looked at in search of referrers.
 const MAX_LOOKED_AT: usize = 1000;
@@ -34,15 +33,8 @@ pub struct Referrer {
 impl Referrer {
     /// Its content, which is held in memory; `limit` is the most bytes it may have.
     pub(super) fn read(&self, store: &Store, limit: u64) -> Result<Vec<u8>, ImageError> {
-        let what = self.blob.digest().to_string();
-        let part = store.open_blob(&self.blob)?;
-        if part.len() > limit {
-            return Err(ImageError::Long { what, size: part.len(), limit });
-        }
-        let mut content = Vec::new();
-        let (mut part, _) = verified(part, self.blob.digest())?;
-        part.read_to_end(&mut content).map_err(|source| ImageError::Read { what, source })?;
-        Ok(content)
+        let digest = self.blob.digest();
+        within(digest.as_ref(), store.open_blob(&self.blob)?, Some(digest), limit)
     }
 }
 

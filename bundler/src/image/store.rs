@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::archive::{Archive, Part};
 use super::blob::{Hasher, Verified};
 use super::error::ImageError;
+use super::write::EVIDENCE;
 
 /// Longest manifest, index or config that is read; registries take 4 MiB
 /// (OCI distribution-spec, "Pushing Manifests").
@@ -78,6 +79,17 @@ impl Store {
         Ok((parse(digest.as_ref(), &text)?, text))
     }
 
+    /// The file `name` of the folder that archives have for documents about their image.
+    pub(super) fn evidence(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, ImageError> {
+        let name = format!("{EVIDENCE}/{name}");
+        match self {
+            Store::Archive(archive) if archive.has(name.as_bytes()) => {
+                within(&format!("`{name}`"), self.open(&name)?, None, limit).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The file `name`, a description in JSON that has no digest.
     pub(super) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T, ImageError> {
         let what = format!("`{name}`");
@@ -96,9 +108,19 @@ pub(super) fn whole(
     part: Part,
     digest: Option<&Digest>,
 ) -> Result<Vec<u8>, ImageError> {
+    within(what, part, digest, MAX_JSON)
+}
+
+/// The same, of at most `limit` bytes.
+pub(super) fn within(
+    what: &str,
+    part: Part,
+    digest: Option<&Digest>,
+    limit: u64,
+) -> Result<Vec<u8>, ImageError> {
     let what = what.to_owned();
-    if part.len() > MAX_JSON {
-        return Err(ImageError::Long { what, size: part.len(), limit: MAX_JSON });
+    if part.len() > limit {
+        return Err(ImageError::Long { what, size: part.len(), limit });
     }
     let mut text = Vec::new();
     let read = match digest {

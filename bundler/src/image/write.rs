@@ -4,6 +4,7 @@
 //! compressor and the digest of the blob to where it stays; only its name, which
 //! is its digest, comes afterwards. Equal images have equal bytes in all forms.
 
+mod below;
 mod compress;
 mod docker;
 mod index;
@@ -14,15 +15,18 @@ mod place;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::time::rfc3339;
 pub use compress::Compression;
 use place::Place;
 
-use super::config::{History, ImageConfig};
+use super::config::{ConfigError, History, ImageConfig};
 use super::destination::Destination;
+use super::error::ImageError;
 use super::name::ImageName;
-use crate::assemble::{AssembleError, Sinks, assemble};
+use super::open::Image;
+use crate::assemble::{AssembleError, Digests, Sinks, assemble};
 use crate::digest::{BlobDigest, BlobHasher, DiffId};
 use crate::layer::{Layer, Node};
 use crate::rootfs::Rootfs;
@@ -66,11 +70,22 @@ pub enum WriteError {
     /// A reference that is no name for docker.
     #[error(transparent)]
     Name(#[from] super::name::NameError),
+    /// The layers of another image could not be taken over.
+    #[error("cannot take over the layers of the base image")]
+    Below(#[from] ImageError),
+    /// The other image's configuration cannot be used.
+    #[error("cannot take over the history of the base image")]
+    History(#[from] ConfigError),
+    /// The documents about the image could not be made.
+    #[error("cannot make the documents about the image")]
+    Documents(#[source] io::Error),
 }
 
 /// An image to be written.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct NewImage<'a> {
+    /// An image whose layers lie below all others, taken over as they are.
+    pub below: Option<&'a Image>,
     /// The layers, the first at the bottom.
     pub layers: Vec<NewLayer<'a>>,
     /// Its configuration; layers, history and time are filled in.
@@ -81,12 +96,22 @@ pub struct NewImage<'a> {
     pub compression: Compression,
     /// Its name, beside the reference of the destination.
     pub name: Option<ImageName>,
-    /// What goes with the image and refers to it. Archives have no place for it:
-    /// docker's by their form, and podman loads those of a single image only.
+    /// What goes with the image and refers to it: in a layout as artifacts, in an
+    /// archive as files of [`EVIDENCE`], since podman loads no archive whose index has
+    /// more than the image, and docker's have no index.
     pub artifacts: Vec<Artifact>,
+    /// Makes more of them when the layers are written.
+    pub documents: Option<&'a Documents<'a>>,
     /// Whether it is on the disk before it gets its name.
     pub sync: bool,
 }
+
+/// Makes documents about an image of its layers, the first at the bottom, and the
+/// digests of the files in them.
+pub type Documents<'a> = dyn Fn(&[WrittenLayer], &Digests) -> io::Result<Vec<Artifact>> + 'a;
+
+/// The folder of an archive that has the documents about its image.
+pub const EVIDENCE: &str = "evidence";
 
 /// A layer to be written.
 #[derive(Clone, Copy, Debug)]
@@ -129,10 +154,11 @@ pub struct Written {
     pub manifest: Option<BlobDigest>,
     /// The name under which it is found there.
     pub reference: Option<String>,
-    /// Its layers, the first at the bottom.
+    /// Its layers, the first at the bottom, those of the image below among them.
     pub layers: Vec<WrittenLayer>,
-    /// The titles of the artifacts and the digests of their manifests.
-    pub artifacts: Vec<(String, BlobDigest)>,
+    /// The titles of the artifacts, and the digests of their manifests where they have
+    /// some.
+    pub artifacts: Vec<(String, Option<BlobDigest>)>,
 }
 
 /// A layer that was written.
@@ -140,12 +166,14 @@ pub struct Written {
 pub struct WrittenLayer {
     /// Digest of its tar.
     pub diff_id: DiffId,
-    /// Bytes of its tar.
-    pub tar_bytes: u64,
+    /// Bytes of its tar; nothing where it was taken over.
+    pub tar_bytes: Option<u64>,
     /// Digest of the blob.
     pub digest: BlobDigest,
     /// Bytes of the blob.
     pub size: u64,
+    /// How it is compressed.
+    pub compression: Compression,
 }
 
 impl NewImage<'_> {
@@ -186,16 +214,24 @@ fn at(path: &Path) -> impl Fn(io::Error) -> WriteError {
     move |source| WriteError::Io { path: path.clone(), source }
 }
 
-/// Writes the layers, named by `name`, and returns the configuration that goes
-/// with them.
+/// What an image is described by.
+struct Described {
+    config: ImageConfig,
+    layers: Vec<WrittenLayer>,
+    artifacts: Vec<Artifact>,
+}
+
+/// Writes the layers, named by `name`, and returns what goes with them.
 fn put_layers(
     place: &mut dyn Place,
     path: &Path,
     image: &NewImage<'_>,
     watch: Watch<'_>,
     name: impl Fn(&WrittenLayer) -> String,
-) -> Result<(ImageConfig, Vec<WrittenLayer>), WriteError> {
-    let mut written = Vec::new();
+) -> Result<Described, WriteError> {
+    let below = image.below.map(|base| below::copy(place, path, base, watch, &name));
+    let mut written = below.transpose()?.unwrap_or_default();
+    let digests = Mutex::default();
     for layer in &image.layers {
         place.begin().map_err(at(path))?;
         let blob = Blob { place: &mut *place, hasher: BlobHasher::default(), size: 0 };
@@ -204,37 +240,44 @@ fn put_layers(
             tar: Some(&mut encoder),
             progress: watch.progress,
             stop: watch.stop,
-            ..Sinks::default()
+            digests: image.documents.map(|_| &digests),
         };
         let assembled = match assemble(layer.layer, layer.rootfs, None, sinks) {
             Err(AssembleError::Tar(source)) => return Err(at(path)(source)),
             other => other?,
         };
         let Blob { hasher, size, .. } = encoder.finish().map_err(at(path))?;
-        let (diff_id, tar_bytes) = (assembled.diff_id, assembled.tar_bytes);
-        let layer = WrittenLayer { diff_id, tar_bytes, digest: hasher.finish(), size };
+        let layer = WrittenLayer {
+            diff_id: assembled.diff_id,
+            tar_bytes: Some(assembled.tar_bytes),
+            digest: hasher.finish(),
+            size,
+            compression: image.compression,
+        };
         place.end(&name(&layer)).map_err(at(path))?;
         written.push(layer);
     }
     if watch.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
         return Err(AssembleError::Interrupted.into());
     }
-    Ok((config(image, &written), written))
+    let mut artifacts = image.artifacts.clone();
+    if let Some(documents) = image.documents {
+        let digests = digests.into_inner().unwrap_or_else(PoisonError::into_inner);
+        artifacts.extend(documents(&written, &digests).map_err(WriteError::Documents)?);
+    }
+    Ok(Described { config: config(image, &written)?, layers: written, artifacts })
 }
 
-fn config(image: &NewImage<'_>, layers: &[WrittenLayer]) -> ImageConfig {
+fn config(image: &NewImage<'_>, layers: &[WrittenLayer]) -> Result<ImageConfig, WriteError> {
     let created = rfc3339(image.created.unwrap_or_else(|| newest(image)));
     let mut config = image.config.clone();
     config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
-    config.history = image
-        .layers
-        .iter()
-        .map(|layer| History {
-            created: Some(created.clone()),
-            created_by: Some(layer.created_by.to_owned()),
-            ..History::default()
-        })
-        .collect();
+    config.history = image.below.map(below::history).transpose()?.unwrap_or_default();
+    config.history.extend(image.layers.iter().map(|layer| History {
+        created: Some(created.clone()),
+        created_by: Some(layer.created_by.to_owned()),
+        ..History::default()
+    }));
     config.created = Some(created);
     let or = |word: &mut String, default: &str| {
         if word.is_empty() {
@@ -243,7 +286,7 @@ fn config(image: &NewImage<'_>, layers: &[WrittenLayer]) -> ImageConfig {
     };
     or(&mut config.os, "linux");
     or(&mut config.architecture, architecture());
-    config
+    Ok(config)
 }
 
 /// This machine's architecture, as Go calls it.

@@ -85,6 +85,17 @@ impl<'a> Reader<'a> {
         self.text(path).map(|(_, text)| text)
     }
 
+    /// Where the file at `path` lies, through links; nothing where it is absent.
+    pub(super) fn file(&self, path: &[u8]) -> Option<RootPath> {
+        let found = self.resolver.resolve(path).ok()?;
+        (found.meta.kind == Kind::File).then_some(found.path)
+    }
+
+    /// Whether any package was found so far.
+    pub(super) fn has_packages(&self) -> bool {
+        !self.list.is_empty()
+    }
+
     /// The names in a directory, sorted; none where it is absent.
     pub(super) fn names(&self, path: &[u8]) -> Vec<Vec<u8>> {
         let Ok(found) = self.resolver.resolve(path) else { return Vec::new() };

@@ -29,10 +29,12 @@ the container unless --volume names them.
 
 --base-layer makes two layers: first the whole of that spec or bundle, byte for byte
 the same in every image on it, so that registries and nodes store it once; then what
-this image has beyond it. The image then also has what only the base has, which is
-said.
+this image has beyond it. The layers of an image as base stay as they are. The image then
+also has what only the base has, which is said.
 
-A bundle's evidence goes into oci: directories, as artifacts that refer to the image.
+The evidence (what is in it and why, SBOMs, the traced run) goes along: in oci:
+directories as artifacts that refer to the image, in archives as files (`tar -xf WHERE
+evidence`). Registries, podman and docker keep the image alone.
 Health checks: podman and docker read them from docker's archives only."
 )]
 pub struct Image {
@@ -48,8 +50,8 @@ pub struct Image {
     /// How layers are compressed
     #[arg(long, value_name = "HOW", default_value = "gzip")]
     pub compression: Compression,
-    /// Spec or bundle whose files make a layer of their own, shared by all images on it
-    #[arg(long, value_name = "SPEC|BUNDLE")]
+    /// Spec or bundle whose files make a layer of their own, shared by all images on it; or an image (oci:DIR[:REF], oci-archive:FILE, …) whose layers are taken over
+    #[arg(long, value_name = "SPEC|BUNDLE|IMAGE")]
     pub base_layer: Option<PathBuf>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "its fields have the help")]
@@ -69,6 +71,9 @@ pub struct Image {
     /// Command that tells whether the container is well: for /bin/sh, or a JSON list of words; `none` for no check
     #[arg(long, value_name = "CMD")]
     pub healthcheck: Option<String>,
+    /// Leave out what scanners such as trivy, grype and syft need to name the packages of the files; a bundle stays as it is
+    #[arg(long)]
+    pub no_scanner_files: bool,
     /// Do not wait until the image is on the disk
     #[arg(long)]
     pub no_sync: bool,
@@ -92,6 +97,7 @@ impl Image {
             volume: Vec::new(),
             stop_signal: None,
             healthcheck: None,
+            no_scanner_files: false,
             no_sync: false,
             json: false,
         }

@@ -13,12 +13,18 @@ use crate::cli::quantity::duration;
   vzbuild verify bundle --spec spec         # what smith-strace recorded, again
   vzbuild verify bundle --spec spec --run 'perl -MHTTP::Date -e 1'
   vzbuild verify bundle --spec spec --fix   # adds what is missing, until nothing is
+  vzbuild verify oci:images:web             # an image, as podman would run it
+  vzbuild verify bundle --output expected   # and it must print this
   vzbuild verify bundle --seccomp --least-caps
 
 Each recorded run is made again inside the bundle, traced, over a throw-away view of
 it: the bundle stays as it is. What the first run found and the bundle lacks, what is
 refused now and was not before, other exit statuses and ports are named, each with
 the way out. A trace with `smith-strace --outcomes` tells more than one without.
+
+An image is unpacked (below TMPDIR) and run in the container that docker would make of
+it. What `vzbuild image` and `vzbuild minify` write has the first run with it; an image
+that went through a registry, podman or docker has not: give its --spec.
 
 --seccomp and --least-caps write into config.json what the runs need and nothing else,
 after the runs were made under just that, with the kernel's filter, and did the same.
@@ -37,15 +43,15 @@ kernel refuses a call without it.
 Exit status: 0 it is as before; 1 it differs, or under a profile does, which is not
 written then; 3 it could not be run.")]
 pub struct Verify {
-    /// Bundle directory
-    #[arg(value_name = "BUNDLE")]
+    /// Bundle directory, or image: oci:DIR[:REF], oci-archive:FILE, docker-archive:FILE, or what skopeo, podman or docker can fetch (containers-storage:NAME, docker-daemon:NAME, docker://NAME)
+    #[arg(value_name = "BUNDLE|IMAGE")]
     pub bundle: PathBuf,
-    /// Spec that the bundle was made from, with its .json [default: what the bundle has in evidence/]
+    /// Spec that it was made from, with its .json [default: what is in its evidence]
     #[arg(long, value_name = "SPEC")]
     pub spec: Vec<PathBuf>,
-    /// Root file system that it was made from
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    pub root: PathBuf,
+    /// Root file system that it was made from [default: this machine's, unless its evidence tells of another]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
     /// Run this shell command instead of what was recorded; several are run one by one
     #[arg(long, value_name = "CMD")]
     pub run: Vec<String>,
@@ -55,6 +61,9 @@ pub struct Verify {
     #[command(flatten)]
     #[expect(missing_docs, reason = "its fields have the help")]
     pub narrow: Narrow,
+    /// File with what a run wrote to standard output when it was traced (`smith-strace CMD > FILE`), which must be the same now; once for each run
+    #[arg(long, value_name = "FILE")]
+    pub output: Vec<PathBuf>,
     /// Add what is missing to SPEC, write the bundle anew, and verify again, until it is as before
     #[arg(long, requires = "spec")]
     pub fix: bool,

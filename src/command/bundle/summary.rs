@@ -18,7 +18,7 @@ pub(super) struct Summary<'a> {
     pub(super) layer: &'a Layer,
     pub(super) assembled: &'a Assembled,
     /// Directories whose content ends with the program.
-    pub(super) lost: Vec<RootPath>,
+    pub(super) lost: &'a [RootPath],
     pub(super) container: &'a Container,
 }
 

@@ -1,33 +1,71 @@
 //! What an image is made of: the plan of a bundle, or a bundle as it lies there.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use bundler::image::base::Content;
 use bundler::image::runtime::{self, NotInImage};
-use bundler::image::{Artifact, Execution};
-use bundler::{Kind, Layer, Planner, RootPath, Rootfs};
+use bundler::image::{Artifact, Execution, WrittenLayer};
+use bundler::{Digests, Kind, Layer, Planner, RootPath, Rootfs};
 use oci_spec::runtime::Spec;
 
 use super::flags;
 use crate::cli::build;
-use crate::command::bundle::contents::Plan;
 use crate::command::bundle::program::read;
 use crate::command::bundle::{self, Prepared, Report, refuse_unreadable};
-use crate::command::source::gather;
-use crate::evidence;
+use crate::evidence::{self, Document, MAX_DOCUMENT};
 use crate::report::{Advice, Status};
-
-/// Larger documents are none of ours.
-const MAX_DOCUMENT: u64 = 256 << 20;
 
 /// All that an image is made of.
 pub(super) struct Source {
-    pub(super) rootfs: Rootfs,
-    pub(super) layer: Layer,
-    pub(super) execution: Execution,
+    pub(super) files: Files,
+    /// The documents beside a bundle.
     pub(super) artifacts: Vec<Artifact>,
+    pub(super) execution: Execution,
     pub(super) not_in_image: NotInImage,
+}
+
+/// The files of an image, and what is known of them.
+pub(super) enum Files {
+    /// Those of a bundle.
+    Bundle { rootfs: Rootfs, layer: Layer },
+    /// Those that specs name.
+    Specs(Box<Prepared>),
+}
+
+impl Files {
+    /// Which they are, and where.
+    pub(super) fn content(&self) -> Content<'_> {
+        match self {
+            Files::Bundle { rootfs, layer } => Content { layer, rootfs },
+            Files::Specs(prepared) => {
+                Content { layer: &prepared.plan.layer, rootfs: &prepared.gathered.rootfs }
+            }
+        }
+    }
+
+    /// What makes documents about the image; those of a bundle are there already.
+    pub(super) fn documents(
+        &self,
+    ) -> Option<impl Fn(&[WrittenLayer], &Digests) -> io::Result<Vec<Artifact>>> {
+        let Files::Specs(prepared) = self else { return None };
+        Some(move |layers: &[WrittenLayer], digests: &Digests| {
+            // The one that is this image's own.
+            let Some(layer) = layers.last() else { return Ok(Vec::new()) };
+            let documents = prepared.documents(layer.diff_id, digests).map_err(io::Error::other)?;
+            let mut artifacts: Vec<Artifact> = documents.into_iter().map(artifact).collect();
+            artifacts.sort_by(|a, b| a.title.cmp(&b.title));
+            Ok(artifacts)
+        })
+    }
+}
+
+fn artifact(document: Document) -> Artifact {
+    let title = document.name.to_owned();
+    let artifact_type = artifact_type(&title).to_owned();
+    Artifact { artifact_type, title, content: document.bytes }
 }
 
 /// Reads the bundle, or closes the specs, that `args` name.
@@ -48,14 +86,16 @@ fn from_specs(args: &build::Image) -> anyhow::Result<Source> {
         program: args.program.clone(),
         // In a bundle they are mounts, and a mount has a place.
         tmpfs: args.volume.clone(),
+        scanner_files: !args.no_scanner_files,
         ..build::Bundle::of(args.source.clone(), Path::new(""))
     };
-    let Prepared { gathered, spec, plan: Plan { layer, .. }, .. } =
-        bundle::prepare(&bundle, Report::Loud)?;
-    let rootfs = gathered.rootfs;
-    let [passwd, group] = ["/etc/passwd", "/etc/group"].map(|path| read(&rootfs, path));
-    let (execution, not_in_image) = runtime::execution(&spec, BTreeSet::new(), &passwd, &group);
-    Ok(Source { rootfs, layer, execution, artifacts: Vec::new(), not_in_image })
+    let prepared = bundle::prepare(&bundle, Report::Loud)?;
+    let rootfs = &prepared.gathered.rootfs;
+    let [passwd, group] = ["/etc/passwd", "/etc/group"].map(|path| read(rootfs, path));
+    let (execution, not_in_image) =
+        runtime::execution(&prepared.spec, BTreeSet::new(), &passwd, &group);
+    let files = Files::Specs(Box::new(prepared));
+    Ok(Source { files, artifacts: Vec::new(), execution, not_in_image })
 }
 
 fn open_bundle(dir: &Path, args: &build::Image, latest: Option<i64>) -> anyhow::Result<Source> {
@@ -70,19 +110,23 @@ fn open_bundle(dir: &Path, args: &build::Image, latest: Option<i64>) -> anyhow::
     let (mut execution, not_in_image) = runtime::execution(&spec, volumes, &passwd, &group);
     flags::apply_program(&args.program, &rootfs, &mut execution)?;
     let artifacts = artifacts(&dir.join(evidence::FOLDER))?;
-    Ok(Source { rootfs, layer, execution, artifacts, not_in_image })
+    Ok(Source { files: Files::Bundle { rootfs, layer }, artifacts, execution, not_in_image })
 }
 
 /// The root file system of a bundle, all of it.
-fn open_tree(dir: &Path, latest: Option<i64>) -> anyhow::Result<(Rootfs, Layer)> {
+pub(super) fn open_tree(dir: &Path, latest: Option<i64>) -> anyhow::Result<(Rootfs, Layer)> {
     if !bundler::bundle::is_bundle(dir) {
         return Err(anyhow::anyhow!("`{}` is a directory and no bundle", dir.display()))
             .hint("give a spec, or a directory with config.json and rootfs/ that `vzbuild bundle` made")
             .status(Status::Usage as u8);
     }
-    let tree = dir.join("rootfs");
+    plan_tree(&dir.join("rootfs"), latest)
+}
+
+/// All that lies below `tree`.
+pub(super) fn plan_tree(tree: &Path, latest: Option<i64>) -> anyhow::Result<(Rootfs, Layer)> {
     let cannot = || format!("cannot read `{}`", tree.display());
-    let rootfs = Rootfs::open(&tree).with_context(cannot)?;
+    let rootfs = Rootfs::open(tree).with_context(cannot)?;
     let mut planner = Planner::new(&rootfs, latest);
     planner.add_below(&RootPath::root(), &|_| true).with_context(cannot)?;
     let mut layer = planner.finish().with_context(cannot)?;
@@ -149,29 +193,4 @@ fn artifact_type(title: &str) -> &'static str {
         name if name.ends_with(".cdx.json") => "application/vnd.cyclonedx+json",
         _ => "application/vnd.vz.evidence",
     }
-}
-
-/// The layer that images on `base` have in common: nothing in it depends on them.
-pub(super) struct Base {
-    pub(super) rootfs: Rootfs,
-    pub(super) layer: Layer,
-}
-
-/// Reads the bundle, or closes the spec, of a base.
-pub(super) fn open_base(
-    base: &Path,
-    args: &build::Image,
-    latest: Option<i64>,
-) -> anyhow::Result<Base> {
-    if base.is_dir() {
-        let (rootfs, layer) = open_tree(base, latest)?;
-        refuse_unreadable(&layer, args.source.allow_missing)?;
-        return Ok(Base { rootfs, layer });
-    }
-    let source = build::Source { specs: vec![base.to_owned()], ..args.source.clone() };
-    let gathered = gather(&source).context("cannot make the base layer")?;
-    gathered.refuse_missing(args.source.allow_missing)?;
-    let layer = bundle::contents::closure(&gathered, latest)?;
-    refuse_unreadable(&layer, args.source.allow_missing)?;
-    Ok(Base { rootfs: gathered.rootfs, layer })
 }

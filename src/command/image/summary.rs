@@ -20,6 +20,8 @@ pub(super) struct Summary<'a> {
     pub(super) written: &'a Written,
     /// Of the image without what only its base has.
     pub(super) files: usize,
+    /// Files that only its base has.
+    pub(super) only_base: usize,
     pub(super) bytes: u64,
 }
 
@@ -35,10 +37,10 @@ impl Summary<'_> {
             return report::json(&self.json());
         }
         let size = self.written.layers.iter().map(|layer| layer.size).sum();
-        let whole: usize = self.image.layers.iter().map(|layer| files(layer.layer)).sum();
-        if whole > self.files {
-            let more = whole - self.files;
-            report::say("vzbuild", format_args!("{more} files are the base layer's alone"));
+        match self.only_base {
+            0 => {}
+            1 => report::say("vzbuild", "1 file is the base layer's alone"),
+            more => report::say("vzbuild", format_args!("{more} files are the base layer's alone")),
         }
         let (bytes, size) = (HumanBytes(self.bytes), HumanBytes(size));
         let output = shell_word(Path::new(&self.args.output));
@@ -72,14 +74,16 @@ impl Summary<'_> {
 
     fn json(&self) -> serde_json::Value {
         let path = |path: &RootPath| path.to_string();
-        let layers = self.image.layers.iter().zip(&self.written.layers).map(|(plan, written)| {
+        let taken_over = self.written.layers.len().saturating_sub(self.image.layers.len());
+        let plans = std::iter::repeat_n(None, taken_over).chain(self.image.layers.iter().map(Some));
+        let layers = plans.zip(&self.written.layers).map(|(plan, written)| {
             json!({
                 "diffId": written.diff_id.to_string(),
                 "tarBytes": written.tar_bytes,
                 "digest": written.digest.to_string(),
                 "bytes": written.size,
-                "files": files(plan.layer),
-                "createdBy": plan.created_by,
+                "files": plan.map(|plan| files(plan.layer)),
+                "createdBy": plan.map(|plan| plan.created_by),
             })
         });
         let all = || self.image.layers.iter().map(|layer| layer.layer);
@@ -87,8 +91,9 @@ impl Summary<'_> {
             .flat_map(|layer| &layer.left_out)
             .map(|left| json!({ "path": path(&left.path), "why": left.why }));
         let artifacts = self.written.artifacts.iter();
-        let artifacts = artifacts
-            .map(|(title, digest)| json!({ "title": title, "manifest": digest.to_string() }));
+        let artifacts = artifacts.map(
+            |(title, digest)| json!({ "title": title, "manifest": digest.map(|d| d.to_string()) }),
+        );
         json!({
             "image": self.args.output.to_string_lossy(),
             "name": self.written.reference,

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use super::gather::{Gathered, Known, gather};
 use super::plan::{reached, text};
-use super::session::Nodes;
+use super::session::{Nodes, Unconfirmed};
 use crate::cli::master::{Args, Deploy};
 use crate::cli::push::{Push, Require};
 use crate::command::push::deploy;
 use crate::fleet::missing::inferred;
 use crate::fleet::plan::{Action, Step};
-use crate::fleet::revision::{RECORD, Record, Revision};
+use crate::fleet::revision::{RECORD, Record, Revision, Update};
 use crate::fleet::state::{Answer, Applied, Apply, Order};
 use crate::push::bundle::Bundle;
 use crate::push::fanout;
@@ -194,6 +194,8 @@ impl Job<'_> {
                         done.push(*task);
                     }
                     Outcome::Failed(_) => failed = true,
+                    // The first one may have cut its node off; later, it is the node.
+                    Outcome::Lost(error) if !proved && error.is::<Unconfirmed>() => failed = true,
                     _ => {}
                 }
                 outcomes.push((task.0.label.clone(), pod.to_owned(), outcome));
@@ -228,9 +230,11 @@ impl Job<'_> {
         match self.apply(node, pod, &order) {
             Ok(applied) if applied.failure.is_none() => {
                 let id = short(&revision.id);
-                let gap = applied.gap;
-                let gap =
-                    if step.from.is_some() { format!(", after {gap} ms") } else { String::new() };
+                let gap = match (&step.from, &step.how) {
+                    (None, _) => String::new(),
+                    (Some(_), Some(Update::StartFirst)) => ", without a gap".to_owned(),
+                    (Some(_), _) => format!(", after {} ms", applied.gap),
+                };
                 report::say("vzmaster", format!("{node}: {pod}: {id} runs{gap}"));
                 Outcome::Done(applied)
             }
@@ -274,10 +278,7 @@ impl Job<'_> {
                 report::say("vzmaster", format!("{node}: {pod}: {what}"));
             }
         };
-        match self.nodes.order(node, order, &mut told)? {
-            Answer::Applied(applied) => Ok(applied),
-            _ => bail!("the node answered something else"),
-        }
+        self.nodes.apply(node, order, &mut told)
     }
 
     /// Makes a host run again what ran before this deployment.

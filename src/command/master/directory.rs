@@ -1,15 +1,15 @@
 //! The fleet's directory: inventory, `groups.yaml`, `pods/*.yaml`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 
 use crate::cli::master::Args;
 use crate::command::push::targets;
-use crate::fleet::deployment::{self, Deployment, Finding, Source};
+use crate::fleet::deployment::{self, Deployment, Finding, Host, Source};
 use crate::fleet::fields::Violation;
 use crate::fleet::{groups, pod};
 use crate::push::inventory::Inventory;
@@ -21,6 +21,8 @@ const INVENTORIES: [&str; 6] =
     ["hosts.ini", "hosts.yml", "hosts.yaml", "inventory.ini", "inventory.yml", "inventory.yaml"];
 /// The file of the groups.
 const GROUPS: &str = "groups.yaml";
+/// The file of the hosts that are no more: a host a line, and who says so.
+pub(super) const RETIRED: &str = "retired";
 /// The folder of the pods.
 const PODS: &str = "pods";
 
@@ -29,6 +31,8 @@ const PODS: &str = "pods";
 pub(super) struct Fleet {
     /// What is to run where, as far as the files could be read.
     pub(super) deployment: Deployment,
+    /// Hosts that are retired, with what was to run there.
+    pub(super) retired: BTreeMap<String, Host>,
     /// The inventory.
     pub(super) inventory: Inventory,
     /// How many pods there are.
@@ -76,11 +80,14 @@ pub(super) fn read(args: &Args) -> anyhow::Result<Fleet> {
         None => Vec::new(),
     };
     let broken = !findings.is_empty();
-    let (deployment, more) = deployment::resolve((&name, &inventory), (GROUPS, &groups), &sources);
+    let (mut deployment, more) =
+        deployment::resolve((&name, &inventory), (GROUPS, &groups), &sources);
     // A pod that could not be read is not one that is missing.
     findings.extend(more.into_iter().filter(|finding| !broken || !follows(finding)));
     findings.sort();
-    Ok(Fleet { deployment, inventory, pods: sources.len(), findings })
+    let retired = retired(dir)?;
+    let retired = deployment.retire(&retired);
+    Ok(Fleet { retired, deployment, inventory, pods: sources.len(), findings })
 }
 
 /// Whether a finding may only follow from another file that could not be read.
@@ -106,6 +113,13 @@ pub(super) fn read_right(args: &Args, limit: &[String]) -> anyhow::Result<Fleet>
     for name in limit {
         let nodes = fleet.inventory.nodes(name).status(Status::Usage as u8)?;
         kept.extend(nodes.into_iter().map(|node| node.label));
+    }
+    if let Some(name) = kept.iter().find(|name| fleet.retired.contains_key(*name))
+        && limit.contains(name)
+    {
+        return Err(anyhow!("`{name}` is retired"))
+            .hint(format!("take its line out of `{RETIRED}` to have it back"))
+            .status(Status::Usage as u8);
     }
     if !limit.is_empty() {
         fleet.deployment.hosts.retain(|name, _| kept.contains(name));
@@ -167,6 +181,40 @@ fn pod_files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
     paths.sort();
     Ok(paths)
+}
+
+/// What the files of pods hold, in the order of their names.
+///
+/// # Errors
+/// When one cannot be read.
+pub(super) fn pod_texts(args: &Args) -> anyhow::Result<Vec<String>> {
+    let read = |path: PathBuf| {
+        fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))
+    };
+    pod_files(&args.directory.join(PODS))?.into_iter().map(read).collect()
+}
+
+/// The names of hosts that are retired; what follows them on a line is for readers.
+fn retired(dir: &Path) -> anyhow::Result<BTreeSet<String>> {
+    let path = dir.join(RETIRED);
+    let text = match fs::read_to_string(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        other => other.with_context(|| format!("cannot read `{}`", path.display()))?,
+    };
+    let name = |line: &str| line.split_whitespace().next().map(str::to_owned);
+    Ok(text.lines().filter_map(name).filter(|name| !name.starts_with('#')).collect())
+}
+
+/// Adds a host to those that are retired.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(super) fn note_retired(args: &Args, host: &str, by: &str) -> anyhow::Result<()> {
+    let path = args.directory.join(RETIRED);
+    let cannot = || format!("cannot write `{}`", path.display());
+    let mut file =
+        fs::File::options().append(true).create(true).open(&path).with_context(cannot)?;
+    writeln!(file, "{host}  # by {by}").with_context(cannot)
 }
 
 fn text(path: &Path, name: &str, findings: &mut Vec<Finding>) -> Option<String> {

@@ -33,11 +33,7 @@ pub(super) fn run(args: &Args, exec: &Exec) -> anyhow::Result<ExitCode> {
     };
     let placed = placed.with_context(|| format!("`{pod}` has no such container on `{node}`"))?;
     let tty = std::io::stdin().is_terminal() && report::to_terminal();
-    let mut remote = format!("exec {} exec", unit::runtime(&placed.runtime));
-    if tty {
-        remote.push_str(" --tty");
-    }
-    remote.push_str(&format!(" {}", placed.id));
+    let mut remote = unit::exec(placed, tty);
     for word in &exec.command {
         remote.push_str(&format!(" {}", quoted(word)));
     }

@@ -13,7 +13,7 @@ use crate::cli::master::{Args, Select};
 use crate::fleet::deployment::{Deployment, Host};
 use crate::fleet::plan::{Step, plan};
 use crate::fleet::pod::Pod;
-use crate::fleet::preflight::{Facts, Grade, judge};
+use crate::fleet::preflight::{Facts, Grade, Reason, judge};
 use crate::fleet::render::{Built, Machine, render};
 use crate::fleet::revision::Revision;
 use crate::fleet::state::State;
@@ -23,7 +23,7 @@ use crate::push::target::Node;
 use crate::report::Advice;
 
 /// Where bundles lie on nodes, unless asked for otherwise.
-const STORE: &str = "/var/lib/vz";
+pub(super) const STORE: &str = "/var/lib/vz";
 /// How many nodes are asked at a time.
 pub(super) const PARALLEL: usize = 20;
 
@@ -58,12 +58,8 @@ pub(super) fn gather(
 ) -> anyhow::Result<Gathered> {
     let fleet = directory::read_right(args, &select.limit)?;
     let bundles = open_bundles(&args.directory, &fleet.deployment)?;
-    let built: BTreeMap<String, Built> = bundles
-        .iter()
-        .map(|(dir, (bundle, built))| {
-            (dir.clone(), Built { id: bundle.id.clone(), ..built.clone() })
-        })
-        .collect();
+    let built: BTreeMap<String, Built> =
+        bundles.iter().map(|(dir, (_, built))| (dir.clone(), built.clone())).collect();
     let hosts: Vec<&Host> = fleet.deployment.hosts.values().collect();
     let store = args.ssh.store.as_deref().unwrap_or(STORE);
     let known = fanout::each(&hosts, PARALLEL, |host| {
@@ -75,6 +71,49 @@ pub(super) fn gather(
     Ok(Gathered { bundles, hosts })
 }
 
+/// What runs the pods of `host`, a node with these facts, and what is lost there.
+///
+/// # Errors
+/// When it cannot run them.
+pub(super) fn machine(
+    host: &Host,
+    facts: &str,
+    store: &str,
+) -> anyhow::Result<(Machine, Vec<Reason>)> {
+    let facts = Facts::parse(facts)?;
+    let verdict = judge(&facts, None);
+    let (Some(runtime), true) = (verdict.runtime, verdict.grade != Grade::Unusable) else {
+        let reason = verdict.reasons.first();
+        let reason = reason.context("the node cannot run pods")?;
+        return Err(anyhow!("the node cannot run pods: {}", reason.what)).hint(&reason.fix);
+    };
+    let networks = ["try.nftables", "try.veth"].iter().all(|fact| facts.get(fact) == "yes");
+    let apart = host.pods.values().find(|pod| !pod.host_network);
+    if let (Some(pod), false) = (apart, networks) {
+        let name = &pod.name;
+        return Err(anyhow!("the pod `{name}` cannot have a network of its own there"))
+            .hint("install nftables and iproute2 on the node, or say hostNetwork: true");
+    }
+    let systemd = facts.number("systemd").unwrap_or(0);
+    Ok((Machine { runtime, systemd, store: store.to_owned() }, verdict.reasons))
+}
+
+/// The revisions of a host's pods on this machine.
+///
+/// # Errors
+/// When a bundle cannot serve.
+pub(super) fn wished(
+    host: &Host,
+    built: &BTreeMap<String, Built>,
+    machine: &Machine,
+) -> anyhow::Result<BTreeMap<String, Revision>> {
+    let revision = |(name, pod): (&String, &Pod)| {
+        let revision = render(pod, built, machine);
+        Ok((name.clone(), revision.with_context(|| format!("cannot run the pod `{name}`"))?))
+    };
+    host.pods.iter().map(revision).collect()
+}
+
 fn know(
     host: &Host,
     built: &BTreeMap<String, Built>,
@@ -82,25 +121,12 @@ fn know(
     store: &str,
     prune: bool,
 ) -> anyhow::Result<Known> {
-    let facts = Facts::parse(&state.facts)?;
-    let verdict = judge(&facts, None);
-    let (Some(runtime), true) = (verdict.runtime, verdict.grade != Grade::Unusable) else {
-        let reason = verdict.reasons.first();
-        let reason = reason.context("the node cannot run pods")?;
-        return Err(anyhow!("the node cannot run pods: {}", reason.what)).hint(&reason.fix);
-    };
-    let systemd = facts.number("systemd").unwrap_or(0);
-    let machine = Machine { runtime, systemd, store: store.to_owned() };
-    let mut wished = BTreeMap::new();
-    for (name, pod) in &host.pods {
-        let revision =
-            render(pod, built, &machine).with_context(|| format!("cannot run the pod `{name}`"))?;
-        wished.insert(name.clone(), revision);
-    }
+    let (machine, reasons) = machine(host, &state.facts, store)?;
+    let wished = wished(host, built, &machine)?;
     let steps = plan(&wished, state, prune);
     // Limits that cannot be kept are no loss to who asks for none.
     let limits = || host.pods.values().flat_map(|pod| &pod.containers).map(|c| c.limits);
-    let lost = verdict.reasons.into_iter().filter(|reason| {
+    let lost = reasons.into_iter().filter(|reason| {
         reason.grade == Grade::Degraded
             && (!reason.what.starts_with("limits of memory")
                 || limits().any(|l| l.memory.is_some()))
@@ -110,10 +136,14 @@ fn know(
     Ok(Known { wished, steps, lost: lost.map(|reason| reason.what).collect() })
 }
 
-type Opened = BTreeMap<String, (Bundle, Built)>;
+/// Bundles by directory.
+pub(super) type Opened = BTreeMap<String, (Bundle, Built)>;
 
 /// Opens and hashes each bundle that a pod of a host needs, once.
-fn open_bundles(dir: &Path, deployment: &Deployment) -> anyhow::Result<Opened> {
+///
+/// # Errors
+/// When one cannot be used by a container.
+pub(super) fn open_bundles(dir: &Path, deployment: &Deployment) -> anyhow::Result<Opened> {
     let pods: BTreeMap<&String, &Pod> =
         deployment.hosts.values().flat_map(|host| &host.pods).collect();
     let names: BTreeSet<&String> =

@@ -18,7 +18,7 @@ pub(super) fn run(args: &Args, logs: &Logs) -> anyhow::Result<ExitCode> {
     let hosts = hosts(args, pod, &logs.select)?;
     let nodes = Nodes::new(args)?;
     // A pattern: journalctl takes it as systemd does.
-    let unit = unit::name(pod, container.unwrap_or("*"));
+    let unit = unit::name(pod, container.unwrap_or("*"), "*");
     let follow = if logs.follow { " --follow" } else { "" };
     let remote = format!(
         "exec journalctl --no-pager --output=short-iso --lines={}{follow} --unit='{unit}'",

@@ -2,17 +2,25 @@
 
 use std::process::ExitCode;
 
-use super::control::{everywhere, print};
+use super::control::{Answers, everywhere, hosts, print};
 use super::deploy::{by, say_failure};
+use super::gather::PARALLEL;
+use super::session::Nodes;
 use crate::cli::master::{Args, OnePod, Rollback};
 use crate::fleet::state::{Answer, Entry, Order};
+use crate::push::fanout;
 use crate::push::outcome::short;
 use crate::report::Status;
 
 pub(super) fn run(args: &Args, rollback: &Rollback) -> anyhow::Result<ExitCode> {
     let pod = &rollback.pod;
     let order = Order::Rollback { pod: pod.clone(), revision: rollback.revision.clone(), by: by() };
-    let answers = everywhere(args, pod, &rollback.select, &order)?;
+    let hosts = hosts(args, pod, &rollback.select)?;
+    let nodes = Nodes::new(args)?;
+    let results = fanout::each(&hosts, PARALLEL, |node| {
+        nodes.apply(node, &order, &mut |_| ()).map(Answer::Applied)
+    });
+    let answers: Answers = hosts.into_iter().zip(results).collect();
     let mut failed = false;
     for (node, answer) in &answers {
         if let Ok(Answer::Applied(applied)) = answer

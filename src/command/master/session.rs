@@ -1,13 +1,31 @@
 //! Orders to nodes, over ssh.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, anyhow, bail};
 
 use crate::cli::master::Args;
 use crate::command::push;
-use crate::fleet::state::{Answer, Order, Start, State, VERSION};
+use crate::fleet::state::{Answer, Applied, Order, Start, State, VERSION};
 use crate::push::ssh::{Receiver, Ssh};
 use crate::push::target::Node;
 use crate::report::Advice;
+
+/// How long a revision is tried to be confirmed: as long as the node waits for it, and
+/// may judge it.
+const CONFIRM: Duration = Duration::from_secs(60);
+/// Between tries.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What the node itself says against an order.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refusal(String);
+
+/// A revision that was ordered and could not be confirmed.
+#[derive(Debug, thiserror::Error)]
+#[error("it could not be confirmed; the node goes back to what ran before")]
+pub(super) struct Unconfirmed;
 
 /// How nodes are reached, and what runs there.
 pub(super) struct Nodes {
@@ -49,12 +67,12 @@ impl Nodes {
         let said = session.end();
         match answer.context("the node ended before it answered") {
             Ok(Answer::Refused { why, hint }) => match hint {
-                Some(hint) => Err(anyhow!(why)).hint(hint),
-                None => Err(anyhow!(why)),
+                Some(hint) => Err(Refusal(why)).hint(hint),
+                None => Err(Refusal(why).into()),
             },
-            // It has the order, and carries it out whether it is heard of or not.
+            // It has the order, and goes on by itself.
             Err(error) if matches!(order, Order::Apply(_) | Order::Rollback { .. }) => {
-                Err(error).hint("the node goes on to its own end: `vzmaster diff` says which")
+                Err(error).hint("`vzmaster diff` says what runs there")
             }
             Err(error) => match said.lines().rfind(|line| !line.trim().is_empty()) {
                 Some(last) => Err(error).hint(format!("the node said: {last}")),
@@ -62,6 +80,60 @@ impl Nodes {
             },
             other => other,
         }
+    }
+
+    /// Gives an order to run a revision, and confirms it over a connection that is
+    /// opened after the change; the node takes back what is not confirmed. Where the
+    /// connection is lost meanwhile, the same is tried.
+    ///
+    /// # Errors
+    /// When the node cannot be reached or refuses; then what ran before runs again, or
+    /// is going to.
+    pub(super) fn apply(
+        &self,
+        node: &Node,
+        order: &Order,
+        told: &mut dyn FnMut(Answer),
+    ) -> anyhow::Result<Applied> {
+        let (pod, mut id) = match order {
+            Order::Apply(apply) => (apply.pod.clone(), Some(apply.id.clone())),
+            Order::Rollback { pod, .. } => (pod.clone(), None),
+            _ => bail!("this order runs no revision"),
+        };
+        let first = match self.order(node, order, told) {
+            Ok(Answer::Applied(applied)) if applied.failure.is_some() => return Ok(applied),
+            Ok(Answer::Applied(applied)) => {
+                id = applied.current;
+                None
+            }
+            Ok(_) => bail!("the node answered something else"),
+            Err(error) if error.is::<Refusal>() => return Err(error),
+            Err(error) => Some(error),
+        };
+        let Some(id) = id else {
+            return Err(first.unwrap_or_else(|| anyhow!("the node did not say what runs")));
+        };
+        let confirm = Order::Confirm { pod, id };
+        let started = Instant::now();
+        loop {
+            match self.fresh().order(node, &confirm, told) {
+                Ok(Answer::Applied(applied)) => return Ok(applied),
+                Ok(_) => bail!("the node answered something else"),
+                Err(error) if error.is::<Refusal>() || started.elapsed() > CONFIRM => {
+                    return Err(first.unwrap_or(error)).context(Unconfirmed);
+                }
+                Err(_) => std::thread::sleep(AGAIN),
+            }
+        }
+    }
+
+    /// The same nodes, reached by connections that nobody else has.
+    fn fresh(&self) -> Nodes {
+        let mut ssh = self.ssh.clone();
+        ssh.control = None;
+        // Before what the user asks for, since the first one counts.
+        ssh.options.splice(0..0, ["ControlMaster=no", "ControlPath=none"].map(str::to_owned));
+        Nodes { ssh, receiver: self.receiver.clone() }
     }
 
     /// What a node has.

@@ -7,15 +7,11 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use bundler::Rootfs;
-use bundler::image::{Image, ImageError, UnpackOptions};
-use indicatif::HumanBytes;
 
-use super::settings::Settings;
 use crate::cli::build;
+use crate::command::settings::{Settings, unpack};
 use crate::image::{self, Source};
-use crate::interrupt::INTERRUPTED;
 use crate::report::Advice;
-use crate::{progress, report};
 
 /// An image on disk.
 #[derive(Debug)]
@@ -57,7 +53,7 @@ pub(super) fn open(args: &build::Minify, work: &Path, stop: &AtomicBool) -> anyh
         Source::Image(opened) => {
             let root = work.join("image");
             fs::DirBuilder::new().mode(0o755).create(&root)?;
-            (root.clone(), unpack(&opened.image, &root, &name, stop)?)
+            (root.clone(), unpack(&opened.image, &root, ("vzbuild", &name), stop)?)
         }
     };
     let root = root.canonicalize().with_context(|| format!("cannot find `{}`", root.display()))?;
@@ -66,28 +62,6 @@ pub(super) fn open(args: &build::Minify, work: &Path, stop: &AtomicBool) -> anyh
     let size = Size::of(&root).with_context(|| format!("cannot read `{}`", root.display()))?;
     let is_image = matches!(opened, Source::Image(_));
     Ok(Input { rootfs, root, settings, is_image, size })
-}
-
-fn unpack(image: &Image, root: &Path, name: &str, stop: &AtomicBool) -> anyhow::Result<Settings> {
-    let cannot = || format!("cannot unpack `{name}`");
-    let settings = Settings::parse(&image.config_json).with_context(cannot)?;
-    let bar = progress::bytes("unpack", image.layer_bytes());
-    let count = |bytes| bar.inc(bytes);
-    let options = UnpackOptions { max_bytes: None, progress: Some(&count), stop: Some(stop) };
-    let unpacked = match image.unpack(root, &options) {
-        Err(error @ ImageError::Interrupted) => return Err(error).status(INTERRUPTED),
-        other => other.with_context(cannot)?,
-    };
-    bar.finish_and_clear();
-    let (layers, bytes) = (image.layer_count(), HumanBytes(unpacked.bytes));
-    let unkept = unpacked.unkept.len();
-    let lost = match unkept {
-        0 => String::new(),
-        _ => format!("; not root, so owners, devices or attributes of {unkept} files are not kept"),
-    };
-    let layers = if layers == 1 { "1 layer".to_owned() } else { format!("{layers} layers") };
-    report::say("vzbuild", format_args!("{name}: {layers}, {bytes} unpacked{lost}"));
-    Ok(settings)
 }
 
 impl Size {

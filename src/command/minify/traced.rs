@@ -14,6 +14,7 @@ use super::input::Input;
 use crate::cli::build;
 use crate::command::bundle::mounts;
 use crate::command::scenario::{self, Calls, Request};
+use crate::command::settings;
 use crate::command::verify::{end_in_words, last_line, shown};
 use crate::report::{self, Advice, Status};
 use crate::runner::around::{Around, Overlay};
@@ -46,7 +47,7 @@ pub(super) fn trace(
     work: &Path,
     stop: &AtomicBool,
 ) -> anyhow::Result<Traced> {
-    let mut container = input.settings.container(args, &input.rootfs)?;
+    let mut container = input.settings.container(args.user.as_deref(), &args.env, &input.rootfs)?;
     let machines: Vec<PathBuf> =
         container.binds.iter().map(|bind| PathBuf::from(&bind.destination)).collect();
     let volumes = args.volume.iter().map(|word| mounts::volume(word));
@@ -122,17 +123,8 @@ fn request(
     dir: &Path,
 ) -> Request {
     let container = Container { args: scenario.args.clone(), ..container.clone() };
-    let mut spec = container.spec();
-    if let Some(root) = spec.root_mut() {
-        root.set_path(input.root.clone());
-    }
-    if !nix::unistd::geteuid().is_root() {
-        let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        bundler::rootless::make_rootless(&mut spec, uid, gid);
-    }
-    // As docker does: what is not there is made.
-    let cwd = Some(container.cwd.as_str()).filter(|cwd| cwd.starts_with('/'));
-    let places = cwd.into_iter().chain(input.settings.volumes()).map(PathBuf::from).collect();
+    let spec = settings::spec(&container, &input.root);
+    let places = input.settings.places();
     let overlay = Overlay { dir: dir.join("overlay"), places, replaced: machines.to_vec() };
     let foreign = container.binds.iter().map(|bind| PathBuf::from(&bind.destination)).collect();
     let around = Around {
@@ -171,8 +163,12 @@ fn say(record: &Record, name: &str, index: usize, count: usize) {
     if run.ended && is_idle {
         report::warn(
             "vzbuild",
-            "nothing exercised it before it was ended: --until CMD does, so that what it needs \
-             to do its work is seen",
+            format_args!(
+                "it still ran after {} s and was ended, and nothing had exercised it: --until CMD \
+                 does, so that what it needs to do its work is seen; --timeout TIME waits longer \
+                 for what ends by itself",
+                run.until.as_ref().and_then(|until| until.timeout).unwrap_or(PATIENCE) / 1000
+            ),
         );
     }
     for unseen in &record.unseen {

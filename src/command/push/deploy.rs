@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, anyhow};
 use serde_json::json;
 
-use super::{receiver, ssh, targets};
+use super::{receiver, source, ssh, targets};
 use crate::cli::push::{Push as PushArgs, SshArgs};
 use crate::progress::{Bar, Bars};
 use crate::push::bundle::Bundle;
@@ -33,12 +33,13 @@ struct Job<'a> {
 }
 
 pub(super) fn run(args: &PushArgs, ssh_args: &SshArgs) -> anyhow::Result<ExitCode> {
-    let dir = args.bundle.as_deref().context("BUNDLE is needed")?;
+    let source = args.bundle.as_deref().context("BUNDLE is needed")?;
     let nodes = targets::resolve(&args.targets, args.inventory.as_deref())?;
-    let bundle = Bundle::open(dir)?;
-    let name = name(args, &bundle)?;
+    let pushed = source::open(source)?;
+    let bundle = &pushed.bundle;
+    let name = name(args, pushed.name.as_deref())?;
     let alone = nodes.len() == 1;
-    let results = each_node((args, ssh_args), &bundle, &name, &nodes, &|node, result| {
+    let results = each_node((args, ssh_args), bundle, &name, &nodes, &|node, result| {
         if !alone && !ssh_args.json {
             say(node, result);
         }
@@ -52,13 +53,13 @@ pub(super) fn run(args: &PushArgs, ssh_args: &SshArgs) -> anyhow::Result<ExitCod
         && let Some((node, result)) = pairs.pop()
     {
         let outcome =
-            result.with_context(|| format!("cannot push `{}` to `{node}`", dir.display()))?;
+            result.with_context(|| format!("cannot push `{}` to `{node}`", source.display()))?;
         print_plan(args, &outcome)?;
         report::say("vzpush", format!("{node}: {}", outcome.line()));
         return Ok(Status::Done.into());
     }
     if !ssh_args.json {
-        table(&name, &bundle, &pairs);
+        table(&name, bundle, &pairs);
     }
     Ok(verdict(args, &pairs).into())
 }
@@ -116,11 +117,11 @@ fn verdict(args: &PushArgs, pairs: &[(&Node, anyhow::Result<Outcome>)]) -> Statu
     }
 }
 
-fn name(args: &PushArgs, bundle: &Bundle) -> anyhow::Result<String> {
+fn name(args: &PushArgs, own: Option<&str>) -> anyhow::Result<String> {
     let hint = "choose one of letters, digits, `.`, `_`, `-` with --name";
     let name = match &args.name {
         Some(name) => name.clone(),
-        None => bundle.name().context("the bundle's directory has no name").hint(hint)?,
+        None => own.context("the bundle's directory has no name").hint(hint)?.to_owned(),
     };
     match valid_name(&name) {
         true => Ok(name),

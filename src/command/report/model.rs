@@ -1,27 +1,29 @@
 //! What a report says, as values.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use anyhow::Context;
+use bundler::image::{ConfigError, Image, ImageConfig};
 use indicatif::HumanBytes;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::changes::Changes;
 use super::rights::Rights;
-use crate::evidence::{self, File, FileList, KeptPackage, LeftOut};
+use crate::evidence::{self, Documents, FILES, File, FileList, KeptPackage, LEFT_OUT, LeftOut};
+use crate::image::{self, Source};
 use crate::report::Advice;
 
-/// All that a report says of one bundle.
+/// All that a report says of one bundle or image.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Model {
     pub(super) name: String,
     pub(super) diff_id: String,
-    /// The command that the bundle runs.
+    /// The command that it runs.
     pub(super) args: Vec<String>,
-    /// The user that it runs as, `UID:GID`.
+    /// The user that it runs as, `UID:GID`, or as an image has it.
     pub(super) user: String,
     /// Files, links and other entries, without directories.
     pub(super) count: usize,
@@ -54,32 +56,33 @@ pub(super) struct Special {
 }
 
 impl Model {
-    /// Reads the evidence and the config of the bundle at `dir`.
-    pub(super) fn read(dir: &Path) -> anyhow::Result<Model> {
-        let evidence = dir.join(evidence::FOLDER);
-        let files: FileList = read(&evidence.join("files.json"))?;
-        let left_out: LeftOut = read(&evidence.join("left-out.json"))?;
-        let config: Value = read(&dir.join("config.json"))?;
-        let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str);
-        let told = text("/annotations/vz.diff-id");
-        if told.is_some_and(|told| told != files.diff_id) {
-            anyhow::bail!(
-                "the evidence in `{}` is of another bundle: it says {}",
-                evidence.display(),
-                files.diff_id
-            );
+    /// Reads the evidence and the configuration of the bundle or image `name`.
+    pub(super) fn read(name: &OsStr) -> anyhow::Result<Model> {
+        let shown = name.to_string_lossy().into_owned();
+        let (container, documents) = match image::open(name)? {
+            Source::Directory(dir) => {
+                (Container::of_bundle(&dir)?, Documents::Folder(dir.join(evidence::FOLDER)))
+            }
+            Source::Image(opened) => {
+                let container = Container::of_image(&opened.image);
+                let container = container.with_context(|| format!("cannot read `{shown}`"))?;
+                (container, Documents::Image(opened, shown.clone()))
+            }
+        };
+        let read = || anyhow::Ok((documents.json(FILES)?, documents.json(LEFT_OUT)?));
+        let (files, left_out): (FileList, LeftOut) = read().hint(documents.way_out())?;
+        if container.diff_id.as_ref().is_some_and(|told| *told != files.diff_id) {
+            anyhow::bail!("the evidence of `{shown}` is of other files: it says {}", files.diff_id);
         }
-        let words = config.pointer("/process/args").and_then(Value::as_array).into_iter().flatten();
-        let number = |pointer| config.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
         let entries = files.files.iter().filter(|file| file.kind != "directory");
         Ok(Model {
-            args: words.filter_map(Value::as_str).map(str::to_owned).collect(),
-            user: format!("{}:{}", number("/process/user/uid"), number("/process/user/gid")),
+            args: container.args,
+            user: container.user,
             count: entries.count(),
             bytes: files.files.iter().map(|file| file.size).sum(),
             special: files.files.iter().filter_map(special).collect(),
-            writable: writable(&config),
-            rights: Rights::read(dir, &config),
+            writable: container.writable,
+            rights: Rights::read(container.config.as_ref(), &documents),
             name: files.name,
             diff_id: files.diff_id,
             files: files.files,
@@ -101,12 +104,61 @@ impl Model {
     }
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
-    let shown = path.display();
-    let text = std::fs::read(path)
-        .with_context(|| format!("cannot read `{shown}`"))
-        .hint("BUNDLE is a directory that `vzbuild bundle` of this version wrote")?;
-    serde_json::from_slice(&text).with_context(|| format!("`{shown}` is damaged"))
+/// What is run, as whom, and where it can write.
+struct Container {
+    args: Vec<String>,
+    user: String,
+    writable: Vec<Writable>,
+    /// Digest of the only layer, where there is only one.
+    diff_id: Option<String>,
+    /// A bundle's `config.json`.
+    config: Option<Value>,
+}
+
+impl Container {
+    fn of_bundle(dir: &Path) -> anyhow::Result<Self> {
+        let path = dir.join("config.json");
+        let cannot = || format!("cannot read `{}`", path.display());
+        let config = std::fs::read(&path)
+            .with_context(cannot)
+            .hint("give a directory that `vzbuild bundle` wrote, or an image")?;
+        let config: Value = serde_json::from_slice(&config).with_context(cannot)?;
+        let words = config.pointer("/process/args").and_then(Value::as_array).into_iter().flatten();
+        let number = |pointer| config.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+        let diff_id = config.pointer("/annotations/vz.diff-id").and_then(Value::as_str);
+        Ok(Container {
+            args: words.filter_map(Value::as_str).map(str::to_owned).collect(),
+            user: format!("{}:{}", number("/process/user/uid"), number("/process/user/gid")),
+            writable: writable(&config),
+            diff_id: diff_id.map(str::to_owned),
+            config: Some(config),
+        })
+    }
+
+    fn of_image(image: &Image) -> Result<Self, ConfigError> {
+        let config = ImageConfig::parse(&image.config_json)?;
+        let root = ("/".to_owned(), "the whole root, until the container goes");
+        let volumes = config.config.volumes.iter().map(|path| (path.clone(), "a volume"));
+        let place = |(path, what): (String, &str)| {
+            let kept = path != "/";
+            Writable { path, what: what.to_owned(), kept }
+        };
+        let user = match config.config.user.as_str() {
+            "" => "0:0",
+            user => user,
+        };
+        let diff_id = match config.rootfs.diff_ids.as_slice() {
+            [only] => Some(only.clone()),
+            _ => None,
+        };
+        Ok(Container {
+            args: config.config.args(),
+            user: user.to_owned(),
+            writable: [root].into_iter().chain(volumes).map(place).collect(),
+            diff_id,
+            config: None,
+        })
+    }
 }
 
 /// The mounts that can be written to, and the root where it can.

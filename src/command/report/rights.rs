@@ -1,20 +1,19 @@
 //! What the bundle may do: its capabilities and its system calls.
 
-use std::path::Path;
-
 use serde::Serialize;
 use serde_json::Value;
 
 use super::html::escape;
 use super::tables::{begin, table};
-use crate::evidence;
+use crate::evidence::{self, Documents};
 
-/// What `config.json` lets the program do.
+/// What the program is allowed to do.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Rights {
-    /// Names of the capabilities that it has or can gain.
-    capabilities: Vec<String>,
+    /// Names of the capabilities that it has or can gain; an image does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capabilities: Option<Vec<String>>,
     /// What becomes of a call that no rule has; nothing where all are allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     beyond: Option<String>,
@@ -23,12 +22,15 @@ pub(super) struct Rights {
 }
 
 impl Rights {
-    /// Reads them from `config`, with the reasons that the evidence of the bundle at
-    /// `dir` has.
-    pub(super) fn read(dir: &Path, config: &Value) -> Self {
-        let beyond = config.pointer("/linux/seccomp/defaultAction").and_then(Value::as_str);
-        let profile = std::fs::read(dir.join(evidence::FOLDER).join(evidence::PROFILE)).ok();
-        let profile = profile.and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+    /// Reads them from a bundle's `config`, and what the documents say of them; of an
+    /// image from those alone.
+    pub(super) fn read(config: Option<&Value>, documents: &Documents) -> Self {
+        let profile = documents.json::<Value>(evidence::PROFILE).ok();
+        let in_force = match config {
+            Some(config) => config.pointer("/linux/seccomp"),
+            None => profile.as_ref(),
+        };
+        let beyond = in_force.and_then(|profile| profile["defaultAction"].as_str());
         let profile = profile.as_ref().filter(|_| beyond.is_some());
         let rules = profile.and_then(|profile| profile["syscalls"].as_array());
         let rule = |rule: &Value| {
@@ -36,11 +38,12 @@ impl Rights {
             (why, strings(&rule["names"]))
         };
         Rights {
-            capabilities: strings(&config["process"]["capabilities"]["bounding"]),
+            capabilities: config
+                .map(|config| strings(&config["process"]["capabilities"]["bounding"])),
             beyond: beyond.map(|action| match action {
-                "SCMP_ACT_ERRNO" => "Any other call fails.".to_owned(),
-                "SCMP_ACT_LOG" => "Any other call is done and logged.".to_owned(),
-                other => format!("Any other call: {other}."),
+                "SCMP_ACT_ERRNO" => "Any other system call fails.".to_owned(),
+                "SCMP_ACT_LOG" => "Any other system call is done and logged.".to_owned(),
+                other => format!("Any other system call: {}.", escape(other)),
             }),
             calls: rules.into_iter().flatten().map(rule).collect(),
         }
@@ -53,15 +56,17 @@ impl Rights {
             None => "Every system call is allowed: vzbuild verify --seccomp makes a profile.",
         };
         begin(page, "rights", "What it may do", lead);
-        let none = || vec!["none".to_owned()];
-        let capabilities = Some(&self.capabilities).filter(|list| !list.is_empty()).cloned();
-        let capabilities = ("capabilities".to_owned(), capabilities.unwrap_or_else(none));
+        let capabilities = self.capabilities.as_ref().map(|list| {
+            let none = || vec!["none".to_owned()];
+            let list = Some(list).filter(|list| !list.is_empty()).cloned();
+            ("capabilities".to_owned(), list.unwrap_or_else(none))
+        });
         let row = |(why, names): &(String, Vec<String>)| {
             let names: Vec<String> = names.iter().map(|name| escape(name)).collect();
             let (why, names) = (escape(why), names.join(" "));
             format!("<tr><td>{why}</td><td class=\"mono\">{names}</td></tr>\n")
         };
-        let rows = [&capabilities].into_iter().chain(&self.calls).map(row);
+        let rows = capabilities.iter().chain(&self.calls).map(row);
         table(page, "", &[("Why", false), ("What", false)], rows);
         page.push_str("</section>\n");
     }

@@ -30,6 +30,10 @@ pub(in crate::command) struct Bundle {
     pub(super) dir: PathBuf,
     /// Its config.json, with the root by its real path.
     pub(super) spec: Spec,
+    /// Directories that are made where the root lacks them.
+    pub(super) places: Vec<PathBuf>,
+    /// Files that mounts take the place of, be they links.
+    pub(super) replaced: Vec<PathBuf>,
 }
 
 impl Bundle {
@@ -114,7 +118,7 @@ pub(in crate::command) fn open(dir: &Path) -> anyhow::Result<Bundle> {
     }
     let process = spec.process_mut().as_mut().context("config.json has no process")?;
     process.set_terminal(Some(false));
-    Ok(Bundle { dir, spec })
+    Ok(Bundle { dir, spec, places: Vec::new(), replaced: Vec::new() })
 }
 
 fn become_user(process: &mut Process, run: &Run) {

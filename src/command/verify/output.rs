@@ -2,20 +2,36 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-/// Where what is in `second` differs from what is in `first`: directories with
-/// `stdout` and `stderr`.
+/// Files with what a run is to write.
+#[derive(Clone, Debug)]
+pub(in crate::command) struct Expected {
+    pub(super) stdout: PathBuf,
+    /// Nothing where anything will do.
+    pub(super) stderr: Option<PathBuf>,
+}
+
+impl Expected {
+    /// The same as the run whose streams are in `dir`.
+    pub(in crate::command) fn of_run(dir: &Path) -> Self {
+        Expected { stdout: dir.join("stdout"), stderr: Some(dir.join("stderr")) }
+    }
+}
+
+/// Where the streams in the directory `run` differ from what is expected.
 ///
 /// # Errors
 /// What cannot be read.
-pub(super) fn differs(first: &Path, second: &Path) -> anyhow::Result<Option<String>> {
-    for (name, what) in [("stdout", "standard output"), ("stderr", "standard error")] {
-        let (first, second) = (first.join(name), second.join(name));
-        let number = first_difference(&first, &second)
-            .with_context(|| format!("cannot compare `{}`", second.display()))?;
+pub(super) fn differs(expected: &Expected, run: &Path) -> anyhow::Result<Option<String>> {
+    let stdout = ("stdout", "standard output", Some(&expected.stdout));
+    let stderr = ("stderr", "standard error", expected.stderr.as_ref());
+    for (name, what, first) in [stdout, stderr] {
+        let Some(first) = first else { continue };
+        let number = first_difference(first, &run.join(name))
+            .with_context(|| format!("cannot compare the {what} with `{}`", first.display()))?;
         if let Some((number, before, now)) = number {
             return Ok(Some(format!(
                 "its {what} differs: line {number} is `{now}`, was `{before}`"

@@ -41,6 +41,19 @@ impl Verdict {
         json(self)
     }
 
+    fn what(&self) -> &'static str {
+        if self.is_image { "image" } else { "bundle" }
+    }
+
+    fn way_out(&self, finding: &Finding) -> String {
+        match finding.reason {
+            Reason::Missing if self.is_image && !finding.is_lost => {
+                "add its line to the spec, or trace again, and make the image anew".to_owned()
+            }
+            _ => way_out(finding),
+        }
+    }
+
     /// Prints what differs and is no fault of the bundle; what the machine may have
     /// caused is left to those who did not say it when they made the bundle.
     pub(in crate::command) fn say_warnings(&self) {
@@ -65,7 +78,7 @@ fn text(verdict: &Verdict) -> String {
             finding.first,
             finding.second,
             asked_by(finding),
-            way_out(finding)
+            verdict.way_out(finding)
         ));
     }
     for course in &found.courses {
@@ -98,7 +111,7 @@ fn text(verdict: &Verdict) -> String {
     let differences: Vec<String> = differences.into_iter().flatten().collect();
     let runs = count(verdict.scenarios.len(), "scenario").unwrap_or_default();
     text.push_str(&match verdict.is_equal() {
-        true => format!("verified: the bundle does as the first run did, in {runs}\n"),
+        true => format!("verified: the {} does as the first run did, in {runs}\n", verdict.what()),
         false => format!("different: {}\n", differences.join(", ")),
     });
     text
@@ -205,7 +218,7 @@ fn json(verdict: &Verdict) -> Value {
             "first": finding.first,
             "second": finding.second,
             "process": finding.process,
-            "wayOut": way_out(finding),
+            "wayOut": verdict.way_out(finding),
         })
     };
     json!({

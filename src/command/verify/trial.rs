@@ -1,7 +1,7 @@
 //! Scenarios run in the bundle, and what came of it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ use tracer::record::End;
 use super::again::{self, Bundle, Scenario};
 use super::compare::{self, Comparison};
 use super::narrow::Narrowing;
+use super::output::{self, Expected, last_line};
 use super::places;
-use super::{last_line, output};
 use crate::command::scenario::{self, Calls, Request};
 use crate::command::source;
 use crate::runner::around::{Around, Overlay};
@@ -42,6 +42,8 @@ pub(in crate::command) struct Verdict {
     pub(super) comparison: Comparison,
     /// What may be otherwise on another machine.
     pub(super) of_machine: Vec<String>,
+    /// Whether it was an image that was run, and not a bundle.
+    pub(super) is_image: bool,
     /// What the second run showed.
     pub(super) second: Record,
 }
@@ -62,12 +64,14 @@ impl Verdict {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::command) struct Trial<'a> {
     pub(in crate::command) bundle: &'a Bundle,
+    /// Whether it is an image, unpacked.
+    pub(in crate::command) is_image: bool,
     pub(in crate::command) scenarios: &'a [Scenario],
     /// What the first runs showed.
     pub(in crate::command) first: &'a Record,
     pub(in crate::command) original: Option<&'a Rootfs>,
-    /// The directories of what the first runs wrote, where that is compared too.
-    pub(in crate::command) outputs: Option<&'a [PathBuf]>,
+    /// What each is to write, where that is compared too.
+    pub(in crate::command) outputs: &'a [Expected],
     /// Where files of the runs go.
     pub(in crate::command) work: &'a Path,
     pub(in crate::command) stop: &'a AtomicBool,
@@ -96,8 +100,8 @@ impl Trial<'_> {
                 spec,
                 overlay: Some(Overlay {
                     dir: dir.join("overlay"),
-                    places: Vec::new(),
-                    replaced: Vec::new(),
+                    places: self.bundle.places.clone(),
+                    replaced: self.bundle.replaced.clone(),
                 }),
                 join: None,
                 stdout: dir.join("stdout"),
@@ -107,9 +111,9 @@ impl Trial<'_> {
             let request = Request { around, until, foreign, calls };
             let begin = Instant::now();
             let report = scenario::perform(&request, &dir, self.stop)
-                .with_context(|| format!("cannot run `{}` in the bundle", scenario.name))?;
-            let outputs = self.outputs.and_then(|outputs| outputs.get(index));
-            let other_output = outputs.map(|before| output::differs(before, &dir)).transpose()?;
+                .with_context(|| format!("cannot run `{}` in it", scenario.name))?;
+            let expected = self.outputs.get(index);
+            let other_output = expected.map(|before| output::differs(before, &dir)).transpose()?;
             let other_output = other_output.flatten();
             done.push(Done {
                 name: scenario.name.clone(),
@@ -127,6 +131,7 @@ impl Trial<'_> {
         let places = places::Roots::open(&rootfs, &bundle.spec, first, self.original)?;
         let comparison = compare::compare(first, &second, &places);
         let of_machine = source::only_seen_here(first, &second.host);
-        Ok(Verdict { scenarios: done, comparison, of_machine, second })
+        let is_image = self.is_image;
+        Ok(Verdict { scenarios: done, comparison, of_machine, is_image, second })
     }
 }

@@ -1,4 +1,5 @@
-//! Putting a revision in place: stop, switch, start, judge; and back where it fails.
+//! Putting a revision in place: start, judge, move the ports, wait to be confirmed,
+//! stop the one before (or stop it first); and back where anything fails.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -7,9 +8,11 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, bail};
 
+use super::pending::{Pending, monotonic};
 use super::watch::judge;
 use super::{Pods, Site};
-use crate::fleet::revision::{RECORD, Record, digest};
+use crate::fleet::network;
+use crate::fleet::revision::{RECORD, Record, Update, digest};
 use crate::fleet::state::{Applied, Apply, Entry};
 use crate::push::outcome::short;
 use crate::report::Advice;
@@ -48,8 +51,8 @@ pub(super) fn earlier(
     Ok(Apply { pod, id, files, expected: current, by })
 }
 
-/// Makes a revision the one that runs. Where it does not do its work, what ran before
-/// runs again.
+/// Tries a revision. Where it does not do its work, what ran before runs again; where it
+/// does, it waits for [`confirm`], and is taken back without.
 ///
 /// # Errors
 /// When it was not even tried, and nothing was changed; or when neither runs and the
@@ -62,68 +65,190 @@ pub(super) fn apply(
     let pods = Pods::new(&site.places);
     let (pod, id) = (wished.pod.as_str(), wished.id.as_str());
     let record = check(&pods, wished)?;
+    abandon(site, &pods, pod, say)?;
     let current = pods.link(pod, "current");
     if current != wished.expected {
         return Err(anyhow::anyhow!("`{pod}` was changed on this node since it was planned"))
             .hint("plan again");
     }
-    // What was never judged is nothing to go back to.
-    let unjudged = pods.pending(pod).filter(|_| current.is_some());
     let back = match &current {
-        Some(now) if unjudged.as_ref() == Some(now) || now == id => pods.link(pod, "previous"),
+        Some(now) if now == id => pods.link(pod, "previous").filter(|back| back != id),
         now => now.clone(),
     };
-    let back = back.filter(|back| back != id);
     // Environments may have what is nobody else's business.
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&site.places.pods);
     made.and_then(|()| fs::create_dir_all(site.places.pods.join(pod).join("revs")))
         .with_context(|| format!("cannot make the folder of `{pod}`"))?;
+    // What cannot be read cannot be stopped by its record; its units are, below.
+    let old = pods.current(pod).unwrap_or_default();
+    let start_first = old.as_ref().is_some_and(|old| record.replaces(old) == Update::StartFirst);
     pods.write(pod, id, &wished.files)?;
     pods.pin()?;
-
-    // In this order: a node that loses power from here on knows what to go back to.
-    let before = pods.link(pod, "previous");
-    pods.set_pending(pod, Some(id))?;
-    if let Some(back) = &back {
-        pods.set_link(pod, "previous", Some(back))?;
+    pods.tag(&record, id, old.as_ref(), start_first)?;
+    let mut pending =
+        Pending { id: id.to_owned(), back, by: wished.by.clone(), judged: None, until: 0 };
+    pods.set_pending(pod, Some(&pending))?;
+    if let Err(error) = site.guard.arm(pod) {
+        pods.set_pending(pod, None)?;
+        return Err(error.context("cannot start what would take a failed deployment back"));
     }
-    let tried = switch(site, &pods, current.as_deref(), id, &record, say);
+    let tried = attempt(site, &pods, old.as_ref(), &record, start_first, say);
     let (gap, why) = match tried {
         Ok((gap, Ok(()))) => {
-            pods.set_pending(pod, None)?;
-            pods.note(pod, entry(wished, "runs"))?;
-            pods.prune(pod)?;
-            let current = Some(id.to_owned());
-            let applied = Applied { current, failure: None, restored: None, log: Vec::new(), gap };
-            return Ok(applied);
+            let mut applied = Applied::good(id);
+            applied.gap = gap;
+            pending.judged = Some(applied.clone());
+            pending.until = (monotonic() + site.patience.confirm).as_secs();
+            match pods.set_pending(pod, Some(&pending)) {
+                Ok(()) => return Ok(applied),
+                Err(error) => (gap, format!("{error:#}")),
+            }
         }
         Ok((gap, Err(why))) => (gap, why),
         Err(error) => (0, format!("{error:#}")),
     };
-    let log = log(site, &record);
-    let (current, restored) = go_back(site, &pods, pod, id, back.as_deref(), say)?;
-    if back.is_some() {
-        let before = before.filter(|before| current.as_ref() != Some(before));
-        pods.set_link(pod, "previous", before.as_deref())?;
+    let mut applied = take_back(site, &pods, pod, &pending, why, say)?;
+    site.guard.disarm(pod);
+    applied.gap = gap;
+    Ok(applied)
+}
+
+/// Makes a revision that was tried the current one, and stops the one before; the
+/// master says so over a connection that it opened after the change.
+///
+/// # Errors
+/// When there is no such revision any more, or nothing is known of it.
+pub(super) fn confirm(
+    site: &Site<'_>,
+    pod: &str,
+    id: &str,
+    say: &mut dyn FnMut(String),
+) -> anyhow::Result<Applied> {
+    let pods = Pods::new(&site.places);
+    match pods.pending(pod).filter(|pending| pending.id == id) {
+        Some(pending) => {
+            let Some(applied) = pending.judged.clone() else {
+                abandon(site, &pods, pod, say)?;
+                let ended = pods.outcome(pod, id);
+                return ended.context("the deployment was broken off, and was taken back");
+            };
+            let previous = pods.link(pod, "current").filter(|current| current != id);
+            let put = || {
+                if let Some(previous) = &previous {
+                    pods.set_link(pod, "previous", Some(previous))?;
+                }
+                pods.set_link(pod, "current", Some(id))
+            };
+            if let Err(error) = put() {
+                let why = format!("it cannot be made the current one: {error:#}");
+                let applied = take_back(site, &pods, pod, &pending, why, say)?;
+                site.guard.disarm(pod);
+                return Ok(applied);
+            }
+            finish(site, &pods, pod, &pending, say)?;
+            site.guard.disarm(pod);
+            Ok(applied)
+        }
+        None if pods.link(pod, "current").as_deref() == Some(id) => Ok(Applied::good(id)),
+        None => pods.outcome(pod, id).context("this node knows nothing of the deployment"),
     }
+}
+
+/// Ends a deployment that nobody works at any more: forward where it was confirmed,
+/// else back.
+///
+/// # Errors
+/// When neither can be done.
+pub(super) fn abandon(
+    site: &Site<'_>,
+    pods: &Pods,
+    pod: &str,
+    say: &mut dyn FnMut(String),
+) -> anyhow::Result<()> {
+    let Some(pending) = pods.pending(pod) else { return Ok(()) };
+    let current = pods.link(pod, "current");
+    if pending.judged.is_some() && current.as_ref() == Some(&pending.id) {
+        return finish(site, pods, pod, &pending, say);
+    }
+    let why = match pending.judged {
+        Some(_) => "the connection that was to confirm it did not come",
+        None => "it was broken off before it was judged",
+    };
+    take_back(site, pods, pod, &pending, why.to_owned(), say).map(drop)
+}
+
+/// Stops what is not the current revision, and forgets what was begun.
+fn finish(
+    site: &Site<'_>,
+    pods: &Pods,
+    pod: &str,
+    pending: &Pending,
+    say: &mut dyn FnMut(String),
+) -> anyhow::Result<()> {
+    let record = pods.record(pod, &pending.id)?;
+    site.point(pods, &record)?;
     pods.set_pending(pod, None)?;
+    note(pods, pod, entry(&pending.id, &pending.by, "runs"), say);
+    let old = pending.back.as_deref().and_then(|back| pods.record(pod, back).ok());
+    let mut others = pods.linked(pod)?;
+    others.retain(|unit| !record.all_units().contains(unit));
+    if !others.is_empty() {
+        if let Some(old) = old.filter(|_| record.network.is_some()) {
+            say("waits for connections to the one before to end".to_owned());
+            site.drain(&old)?;
+        }
+        site.systemd.stop(&others)?;
+    }
+    pods.link_units(pod, &[&record])?;
+    pods.allow(pod, None)?;
+    site.systemd.reload()?;
+    pods.prune(pod)
+}
+
+/// Makes what ran before run again, and says what came of the deployment.
+fn take_back(
+    site: &Site<'_>,
+    pods: &Pods,
+    pod: &str,
+    pending: &Pending,
+    why: String,
+    say: &mut dyn FnMut(String),
+) -> anyhow::Result<Applied> {
+    let record = pods.record(pod, &pending.id)?;
+    let log = log(site, &record);
+    let (current, restored) = go_back(site, pods, &record, pending.back.as_deref(), say)?;
     let outcome = match restored {
         Some(true) => format!("failed, and the one before runs again: {why}"),
         Some(false) => format!("failed, and the one before does not run either: {why}"),
         None => format!("failed: {why}"),
     };
-    pods.note(pod, entry(wished, &outcome))?;
-    pods.prune(pod)?;
-    Ok(Applied { current, failure: Some(why), restored, log, gap })
+    let applied = Applied { current, failure: Some(why), restored, log, gap: 0 };
+    // Who lost the connection asks for it later.
+    if let Err(error) = pods.set_outcome(pod, &pending.id, &applied) {
+        say(format!("{error:#}"));
+    }
+    pods.set_pending(pod, None)?;
+    note(pods, pod, entry(&pending.id, &pending.by, &outcome), say);
+    if let Err(error) = pods.prune(pod) {
+        say(format!("{error:#}"));
+    }
+    Ok(applied)
 }
 
-fn entry(wished: &Apply, outcome: &str) -> Entry {
+/// A full disk must not undo what was done.
+fn note(pods: &Pods, pod: &str, entry: Entry, say: &mut dyn FnMut(String)) {
+    if let Err(error) = pods.note(pod, entry) {
+        say(format!("{error:#}"));
+    }
+}
+
+fn entry(id: &str, by: &str, outcome: &str) -> Entry {
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     Entry {
         time: time.map_or(0, |time| time.as_secs()),
-        revision: wished.id.clone(),
+        revision: id.to_owned(),
         outcome: outcome.to_owned(),
-        by: wished.by.clone(),
+        by: by.to_owned(),
     }
 }
 
@@ -148,37 +273,42 @@ fn check(pods: &Pods, wished: &Apply) -> anyhow::Result<Record> {
     Ok(record)
 }
 
-/// Stops what runs, switches, starts, judges. Returns for how many milliseconds
-/// nothing was ready, and the verdict.
-fn switch(
+/// Starts a revision beside the old one or in its place, judges it, and makes the
+/// node's ports lead to it. Returns for how many milliseconds nothing was ready, and the
+/// verdict.
+fn attempt(
     site: &Site<'_>,
     pods: &Pods,
-    from: Option<&str>,
-    to: &str,
+    old: Option<&Record>,
     record: &Record,
+    start_first: bool,
     say: &mut dyn FnMut(String),
 ) -> anyhow::Result<(u64, Result<(), String>)> {
     let stopped = Instant::now();
-    if let Some(from) = from {
-        say(format!("stops {}", short(from)));
-        if let Ok(old) = pods.record(&record.pod, from) {
-            site.systemd.stop(&old.units())?;
-        }
+    let pod = &record.pod;
+    if let Some(old) = old.filter(|_| !start_first) {
+        say(format!("stops the revision {}", old.tag));
+        site.systemd.stop(&old.all_units())?;
     }
-    pods.set_link(&record.pod, "current", Some(to))?;
-    pods.link_units(&record.pod, Some(record))?;
+    let linked: Vec<&Record> = old.filter(|old| old.tag != record.tag).into_iter().collect();
+    pods.link_units(pod, &[linked, vec![record]].concat())?;
+    pods.allow(pod, Some(record))?;
     make_dirs(site, record)?;
     site.systemd.reload()?;
-    say(format!("starts {}", short(to)));
+    say(format!("starts the revision {}", record.tag));
     // The job's failure is told better by the unit's state.
-    let job = site.systemd.start(&record.units());
-    let verdict = judge(record, site.systemd, site.prober, &site.patience)?;
+    let job = site.systemd.start(&record.all_units());
+    let verdict = judge(site, pods, record)?;
+    if verdict.is_ok() {
+        site.point(pods, record)?;
+    }
     let gap = stopped.elapsed().saturating_sub(site.patience.settle).as_millis();
+    let gap = if start_first { 0 } else { u64::try_from(gap).unwrap_or(u64::MAX) };
     let verdict = match (verdict, job) {
         (Err(why), Err(job)) => Err(format!("{why} ({job:#})")),
         (verdict, _) => verdict,
     };
-    Ok((u64::try_from(gap).unwrap_or(u64::MAX), verdict))
+    Ok((gap, verdict))
 }
 
 fn make_dirs(site: &Site<'_>, record: &Record) -> anyhow::Result<()> {
@@ -203,24 +333,46 @@ fn make_dirs(site: &Site<'_>, record: &Record) -> anyhow::Result<()> {
 fn go_back(
     site: &Site<'_>,
     pods: &Pods,
-    pod: &str,
-    from: &str,
+    failed: &Record,
     back: Option<&str>,
     say: &mut dyn FnMut(String),
 ) -> anyhow::Result<(Option<String>, Option<bool>)> {
+    let pod = failed.pod.as_str();
     let Some(back) = back else {
+        site.systemd.stop(&pods.linked(pod)?)?;
         say("failed, and there is nothing to go back to".to_owned());
-        if let Ok(record) = pods.record(pod, from) {
-            site.systemd.stop(&record.units())?;
-        }
-        pods.link_units(pod, None)?;
+        site.network.withdraw(pod)?;
         pods.set_link(pod, "current", None)?;
+        pods.allow(pod, None)?;
+        pods.link_units(pod, &[])?;
         site.systemd.reload()?;
         return Ok((None, None));
     };
-    say(format!("failed; goes back to {}", short(back)));
     let record = pods.record(pod, back)?;
-    let (_, verdict) = switch(site, pods, Some(from), back, &record, say)?;
+    // Where it runs still, it has its ports again at once.
+    if let Err(error) = site.point(pods, &record) {
+        say(format!("{error:#}"));
+    }
+    let mut others = pods.linked(pod)?;
+    others.retain(|unit| !record.all_units().contains(unit));
+    // What does not stop must not keep the other one from starting.
+    if let Err(error) = site.systemd.stop(&others) {
+        say(format!("{error:#}"));
+    }
+    say(format!("failed; goes back to the revision {}", record.tag));
+    if pods.link(pod, "current").as_deref() != Some(back) {
+        pods.set_link(pod, "current", Some(back))?;
+    }
+    pods.tag(&record, back, None, false)?;
+    pods.allow(pod, None)?;
+    pods.link_units(pod, &[&record])?;
+    site.systemd.reload()?;
+    let job = site.systemd.start(&record.all_units());
+    let verdict = judge(site, pods, &record)?;
+    site.point(pods, &record)?;
+    if let (Err(_), Err(error)) = (&verdict, job) {
+        say(format!("{error:#}"));
+    }
     Ok((Some(back.to_owned()), Some(verdict.is_ok())))
 }
 
@@ -234,6 +386,9 @@ fn log(site: &Site<'_>, record: &Record) -> Vec<String> {
                 _ => format!("{}: {line}", placed.name),
             });
         }
+    }
+    if record.network.is_some() && lines.iter().any(|line| line.contains("Dependency failed")) {
+        lines.extend(site.systemd.log(&network::unit(&record.pod, &record.tag), LOG));
     }
     lines
 }

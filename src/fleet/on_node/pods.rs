@@ -3,11 +3,12 @@
 //! ```text
 //! POD/revs/ID/…          a revision's files; never written to again
 //! POD/current, previous  links to revisions, switched by rename
-//! POD/pending            names a revision that was not judged yet
+//! POD/tags/TAG           a link to the revision whose units have this tag
+//! POD/tags/TAG.address   that of its network
 //! POD/history            a line of JSON for each deployment
 //! ```
 //!
-//! systemd's folder has links through `current`, so that one rename switches all
+//! Units start where `current` leads to their revision, so that one rename switches all
 //! containers of a pod: a node that loses power has the old pod or the new one.
 
 use std::collections::BTreeSet;
@@ -22,7 +23,6 @@ use super::Places;
 use crate::fleet::fields::is_label;
 use crate::fleet::revision::{Files, Placed, RECORD, Record, valid_path};
 use crate::fleet::state::Entry;
-use crate::fleet::unit;
 use crate::push::protocol::valid_name;
 use crate::push::store::{Store, parse_id, sync_dir};
 use crate::push::sweep;
@@ -31,12 +31,9 @@ use crate::push::sweep;
 const KEPT: usize = 5;
 /// Lines of history that are kept.
 const HISTORY: usize = 200;
-/// What starts units at boot.
-const WANTS: &str = "multi-user.target.wants";
-
 /// The pods of a node.
 pub struct Pods {
-    places: Places,
+    pub(super) places: Places,
 }
 
 impl Pods {
@@ -45,7 +42,7 @@ impl Pods {
         Pods { places: places.clone() }
     }
 
-    fn dir(&self, pod: &str) -> PathBuf {
+    pub(super) fn dir(&self, pod: &str) -> PathBuf {
         self.places.pods.join(pod)
     }
 
@@ -102,26 +99,6 @@ impl Pods {
         };
         switch().with_context(|| format!("cannot switch `{}`", link.display()))?;
         sync_dir(&dir)
-    }
-
-    /// A revision that was put in place and not judged.
-    pub fn pending(&self, pod: &str) -> Option<String> {
-        let id = fs::read_to_string(self.dir(pod).join("pending")).ok()?;
-        parse_id(&id).map(|_| id)
-    }
-
-    /// Notes that a revision is put in place, or that it was judged.
-    ///
-    /// # Errors
-    /// When it cannot be noted.
-    pub fn set_pending(&self, pod: &str, id: Option<&str>) -> anyhow::Result<()> {
-        let path = self.dir(pod).join("pending");
-        match id {
-            Some(id) => write(&path, id),
-            None => gone(fs::remove_file(&path)),
-        }
-        .with_context(|| format!("cannot write `{}`", path.display()))?;
-        sync_dir(&self.dir(pod))
     }
 
     /// Writes a revision, whole or not at all.
@@ -195,54 +172,6 @@ impl Pods {
         known && store.revision(&placed.bundle, &placed.bundle_id).join("rootfs").is_dir()
     }
 
-    /// Makes systemd's folder have the units of `pod` that `record` names, and no others.
-    ///
-    /// # Errors
-    /// When a link cannot be made or removed.
-    pub fn link_units(&self, pod: &str, record: Option<&Record>) -> anyhow::Result<()> {
-        let units = record.map(Record::units).unwrap_or_default();
-        let folder = &self.places.units;
-        let wants = folder.join(WANTS);
-        let cannot = || format!("cannot link units in `{}`", folder.display());
-        fs::create_dir_all(&wants).with_context(cannot)?;
-        for unit in list(folder)?.iter().filter(|unit| unit::pod_of(unit) == Some(pod)) {
-            if !units.contains(unit) {
-                gone(fs::remove_file(wants.join(unit))).with_context(cannot)?;
-                gone(fs::remove_file(folder.join(unit))).with_context(cannot)?;
-            }
-        }
-        for unit in &units {
-            relink(&self.unit_target(pod, unit), &folder.join(unit)).with_context(cannot)?;
-            relink(&Path::new("..").join(unit), &wants.join(unit)).with_context(cannot)?;
-        }
-        sync_dir(&wants)?;
-        sync_dir(folder)
-    }
-
-    fn unit_target(&self, pod: &str, unit: &str) -> PathBuf {
-        self.dir(pod).join("current/units").join(unit)
-    }
-
-    /// Whether systemd's folder has this unit, and whether it starts at boot.
-    pub fn unit_links(&self, pod: &str, unit: &str) -> (bool, bool) {
-        let folder = &self.places.units;
-        let linked =
-            fs::read_link(folder.join(unit)).is_ok_and(|to| to == self.unit_target(pod, unit));
-        (linked, fs::symlink_metadata(folder.join(WANTS).join(unit)).is_ok())
-    }
-
-    /// Units of ours in systemd's folder whose pod is not there.
-    ///
-    /// # Errors
-    /// When they cannot be listed.
-    pub fn stray(&self) -> anyhow::Result<Vec<String>> {
-        let mut units = list(&self.places.units)?;
-        units.retain(|unit| {
-            unit::pod_of(unit).is_some_and(|pod| self.link(pod, "current").is_none())
-        });
-        Ok(units)
-    }
-
     /// What was done to a pod, the oldest first.
     ///
     /// # Errors
@@ -284,6 +213,7 @@ impl Pods {
         for id in old.skip(KEPT) {
             sweep::delete(&self.revision(pod, id))?;
         }
+        self.prune_tags(pod)?;
         self.pin()
     }
 
@@ -313,7 +243,7 @@ impl Pods {
 }
 
 /// Writes a file to the disk, not only to memory, and gives it its name when it is whole.
-fn write(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let aside = path.with_file_name(format!(".{name}"));
     let mut file = File::create(&aside)?;
@@ -323,7 +253,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Makes `link` lead to `target`, if it does not.
-fn relink(target: &Path, link: &Path) -> io::Result<()> {
+pub(super) fn relink(target: &Path, link: &Path) -> io::Result<()> {
     if fs::read_link(link).is_ok_and(|to| to == target) {
         return Ok(());
     }
@@ -335,7 +265,7 @@ fn relink(target: &Path, link: &Path) -> io::Result<()> {
 }
 
 /// What is not there need not be removed.
-fn gone(result: io::Result<()>) -> io::Result<()> {
+pub(super) fn gone(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
@@ -343,7 +273,7 @@ fn gone(result: io::Result<()>) -> io::Result<()> {
 }
 
 /// The names in a directory, sorted; none where it is not there.
-fn list(dir: &Path) -> anyhow::Result<Vec<String>> {
+pub(super) fn list(dir: &Path) -> anyhow::Result<Vec<String>> {
     let cannot = || format!("cannot list `{}`", dir.display());
     let entries = match fs::read_dir(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use super::tls;
 use crate::fleet::pod::{Probe, Probing};
 use crate::fleet::revision::Placed;
 use crate::fleet::unit;
@@ -13,35 +14,35 @@ use crate::process;
 
 /// What can ask.
 pub trait Prober {
-    /// Asks once.
+    /// Asks once, at `address` where the probe names no host.
     ///
     /// # Errors
     /// What kept it from being a success.
-    fn probe(&self, container: &Placed, probe: &Probe) -> anyhow::Result<()>;
+    fn probe(&self, container: &Placed, address: &str, probe: &Probe) -> anyhow::Result<()>;
 }
 
 /// Asks from the node itself.
 pub struct Probes;
 
 impl Prober for Probes {
-    fn probe(&self, container: &Placed, probe: &Probe) -> anyhow::Result<()> {
+    fn probe(&self, container: &Placed, address: &str, probe: &Probe) -> anyhow::Result<()> {
+        let at = |host: &str| if host.is_empty() { address.to_owned() } else { host.to_owned() };
         let timeout = Duration::from_secs(probe.timeout.into());
         match &probe.probing {
-            Probing::Tcp { host, port } => connect(host, *port, timeout).map(drop),
-            Probing::Http { host, port, path, headers } => {
-                let status = get(host, *port, path, headers, timeout)?;
-                match status {
+            Probing::Tcp { host, port } => connect(&at(host), *port, timeout).map(drop),
+            Probing::Http { host, port, tls, path, headers } => {
+                let get = Get { host: &at(host), port: *port, tls: *tls, path, headers };
+                match get.status(timeout)? {
                     200..=399 => Ok(()),
-                    _ => bail!("http://{host}:{port}{path} answers {status}"),
+                    status => bail!("{} answers {status}", get.url()),
                 }
             }
             Probing::Exec { command } => {
-                let call = unit::runtime(&container.runtime);
-                let mut words = call.split(' ');
+                let script = format!("{} \"$@\"", unit::exec(container, false));
                 // coreutils' own: the runtime waits for as long as the command takes.
                 let mut timed = process::command("timeout");
                 timed.args(["--kill-after=1", &probe.timeout.to_string()]);
-                timed.args(words.by_ref()).arg("exec").arg(&container.id).args(command);
+                timed.args(["sh", "-c", &script, "sh"]).args(command);
                 process::output(&mut timed).map(drop)
             }
         }
@@ -55,34 +56,56 @@ fn connect(host: &str, port: u16, timeout: Duration) -> anyhow::Result<TcpStream
     TcpStream::connect_timeout(&address, timeout).with_context(cannot)
 }
 
-/// GETs a path by HTTP/1.1 and returns the answer's status.
-fn get(
-    host: &str,
+/// A GET by HTTP/1.1.
+struct Get<'a> {
+    host: &'a str,
     port: u16,
-    path: &str,
-    headers: &[(String, String)],
-    timeout: Duration,
-) -> anyhow::Result<u16> {
-    let mut stream = connect(host, port, timeout)?;
-    stream.set_read_timeout(Some(timeout))?;
-    stream.set_write_timeout(Some(timeout))?;
-    let mut request =
-        format!("GET {path} HTTP/1.1\r\nConnection: close\r\nUser-Agent: vzmaster\r\n");
-    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-        request.push_str(&format!("Host: {host}:{port}\r\n"));
+    tls: bool,
+    path: &'a str,
+    headers: &'a [(String, String)],
+}
+
+impl Get<'_> {
+    fn url(&self) -> String {
+        let Get { host, port, path, .. } = self;
+        format!("http{}://{host}:{port}{path}", if self.tls { "s" } else { "" })
     }
-    for (name, value) in headers {
-        request.push_str(&format!("{name}: {value}\r\n"));
+
+    /// Returns the answer's status.
+    fn status(&self, timeout: Duration) -> anyhow::Result<u16> {
+        let stream = connect(self.host, self.port, timeout)?;
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_write_timeout(Some(timeout))?;
+        let named = self.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let cannot = || format!("no answer from {}", self.url());
+        if !self.tls {
+            return self.ask(stream).with_context(cannot);
+        }
+        // The server is asked for by the name that the request has.
+        let name = named.map_or(self.host, |(_, value)| value);
+        let name = name.rsplit_once(':').map_or(name, |(name, _)| name);
+        tls::connect(stream, name).and_then(|stream| self.ask(stream)).with_context(cannot)
     }
-    request.push_str("\r\n");
-    let cannot = || format!("no answer from http://{host}:{port}{path}");
-    stream.write_all(request.as_bytes()).with_context(cannot)?;
-    // `HTTP/1.1 200`: twelve bytes are enough.
-    let mut start = [0; 12];
-    stream.read_exact(&mut start).with_context(cannot)?;
-    let text = String::from_utf8_lossy(&start);
-    let status = text.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..)?.parse().ok());
-    status.with_context(|| format!("{host}:{port} answers something that is not HTTP"))
+
+    fn ask(&self, mut stream: impl Read + Write) -> anyhow::Result<u16> {
+        let Get { host, port, path, headers, .. } = self;
+        let mut request =
+            format!("GET {path} HTTP/1.1\r\nConnection: close\r\nUser-Agent: vzmaster\r\n");
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            request.push_str(&format!("Host: {host}:{port}\r\n"));
+        }
+        for (name, value) in *headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        stream.write_all(request.as_bytes())?;
+        // `HTTP/1.1 200`: twelve bytes are enough.
+        let mut start = [0; 12];
+        stream.read_exact(&mut start)?;
+        let text = String::from_utf8_lossy(&start);
+        let status = text.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..)?.parse().ok());
+        status.context("that is not HTTP")
+    }
 }
 
 #[cfg(test)]
@@ -104,7 +127,8 @@ mod tests {
                 stream.write_all(answer.as_bytes()).unwrap();
             });
             let headers = [("X-A".to_owned(), "b".to_owned())];
-            get("127.0.0.1", port, "/h?x", &headers, Duration::from_secs(5))
+            let get = Get { host: "127.0.0.1", port, tls: false, path: "/h?x", headers: &headers };
+            get.status(Duration::from_secs(5))
         })
     }
 

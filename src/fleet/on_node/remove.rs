@@ -10,10 +10,12 @@ pub(super) fn remove(site: &Site<'_>, pods: &Pods, pod: &str) -> anyhow::Result<
     if !pods.names()?.iter().any(|name| name == pod) {
         anyhow::bail!("there is no pod `{pod}` on this node");
     }
-    if let Some(current) = pods.link(pod, "current") {
-        site.systemd.stop(&pods.record(pod, &current)?.units())?;
-    }
-    pods.link_units(pod, None)?;
+    site.guard.disarm(pod);
+    site.systemd.stop(&pods.linked(pod)?)?;
+    site.network.withdraw(pod)?;
+    pods.set_pending(pod, None)?;
+    pods.allow(pod, None)?;
+    pods.link_units(pod, &[])?;
     site.systemd.reload()?;
     pods.remove(pod)
 }

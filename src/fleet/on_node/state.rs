@@ -4,11 +4,16 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::Context;
+use delta::Digest;
 
-use super::{Pods, Site};
+use super::pending::monotonic;
+use super::{Pods, Site, Socket};
+use crate::fleet::network::{Published, listed, opened};
 use crate::fleet::preflight::{Facts, SCRIPT};
+use crate::fleet::revision::{Placed, Record};
 use crate::fleet::state::{ContainerState, PodState, State};
 use crate::process;
+use crate::push::outcome::short;
 
 /// So long facts are taken to hold; they lie where a reboot takes them.
 const FACTS_AGE: Duration = Duration::from_secs(3600);
@@ -19,40 +24,56 @@ const FACTS_AGE: Duration = Duration::from_secs(3600);
 /// When systemd does not answer, or files cannot be read.
 pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
     let pods = Pods::new(&site.places);
+    let ruleset = site.network.ruleset();
+    let (rules, opened) = (listed(&ruleset), opened(&ruleset));
+    let mut nobodys_open: Vec<String> = opened.clone().unwrap_or_default();
     let mut states = Vec::new();
     for name in pods.names()? {
         let current = pods.link(&name, "current");
         let mut state = PodState {
             previous: pods.link(&name, "previous"),
-            pending: pods.pending(&name),
+            pending: pods.pending(&name).map(|pending| pending.id),
+            rules: rules.iter().filter(|(pod, _)| *pod == name).map(|(_, r)| r.clone()).collect(),
             ..PodState::default()
         };
         if let Some(id) = &current {
             // What cannot be read is another state than the wished one.
             state.files = pods.files(&name, id).unwrap_or_default();
             if let Ok(record) = pods.record(&name, id) {
-                state.containers = containers(site, &pods, &name, &record)?;
+                state.containers = containers(site, &pods, &record)?;
+                state.address = pods.address(&record);
+                state.leftover = pods.linked(&name)?;
+                state.leftover.retain(|unit| !record.all_units().contains(unit));
+                let names = record.listens.iter().map(Published::name);
+                let names: Vec<String> =
+                    names.filter(|name| opened.as_ref().is_none_or(|o| o.contains(name))).collect();
+                nobodys_open.retain(|name| !names.contains(name));
+                state.rules.extend(names);
+                state.deaf = deaf(site, &record, &state.containers);
             }
         }
         states.push(PodState { name, current, ..state });
     }
     // One that failed at its first deployment has a history, and nothing else.
     states.retain(|pod| pod.current.is_some() || pod.pending.is_some());
-    let state =
-        State { facts: facts(site)?, busy: site.busy(), pods: Vec::new(), stray: pods.stray()? };
+    let mut stray = pods.stray()?;
+    let there = |pod: &String| states.iter().any(|state| state.name == *pod);
+    let nobodys = rules.iter().filter(|(pod, _)| !there(pod));
+    stray.extend(nobodys.map(|(pod, rule)| format!("port {rule} of {pod}")));
+    stray.extend(nobodys_open.iter().map(|name| format!("port {name} of no pod")));
+    let state = State { facts: facts(site)?, busy: site.busy(), pods: Vec::new(), stray };
     Ok((state, states))
 }
 
 fn containers(
     site: &Site<'_>,
     pods: &Pods,
-    pod: &str,
-    record: &crate::fleet::revision::Record,
+    record: &Record,
 ) -> anyhow::Result<Vec<ContainerState>> {
     let units = site.systemd.show(&record.units())?;
     let now = monotonic();
-    let state = |(placed, unit): (&crate::fleet::revision::Placed, super::UnitState)| {
-        let (linked, enabled) = pods.unit_links(pod, &placed.unit);
+    let state = |(placed, unit): (&Placed, super::UnitState)| {
+        let (linked, enabled) = pods.unit_links(record, &placed.unit);
         let since = Duration::from_micros(unit.since);
         ContainerState {
             name: placed.name.clone(),
@@ -61,9 +82,7 @@ fn containers(
             stored: pods.has_bundle(placed),
             linked: linked && !unit.stale,
             enabled,
-            uptime: now
-                .filter(|_| unit.active == "active")
-                .map(|now| now.saturating_sub(since).as_secs()),
+            uptime: (unit.active == "active").then(|| now.saturating_sub(since).as_secs()),
             active: unit.active,
             sub: unit.sub,
             result: unit.result,
@@ -75,15 +94,27 @@ fn containers(
     Ok(record.containers.iter().zip(units).map(state).collect())
 }
 
-/// The monotonic clock, which systemd's times are of.
-fn monotonic() -> Option<Duration> {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    Duration::try_from(now).ok()
+/// Ports of a pod on which nobody listens where it does.
+fn deaf(site: &Site<'_>, record: &Record, containers: &[ContainerState]) -> Vec<String> {
+    // What does not run is said to.
+    let Some(pid) = containers.iter().map(|state| state.pid).find(|pid| *pid != 0) else {
+        return Vec::new();
+    };
+    let sockets = site.network.sockets(pid);
+    let ports = record.network.as_ref().unwrap_or(&record.listens);
+    let heard = |port: &&Published| {
+        let hears = |s: &Socket| s.listens && (s.port, s.protocol) == (port.port, port.protocol);
+        !sockets.iter().any(hears)
+    };
+    let deaf = ports.iter().filter(heard);
+    deaf.map(|port| format!("{}/{}", port.port, port.protocol.name())).collect()
 }
 
 /// What the preflight script prints here, or printed lately.
 fn facts(site: &Site<'_>) -> anyhow::Result<String> {
-    let path = site.places.run.join("facts");
+    // Another version of the script asks for other things.
+    let version = Digest::of(SCRIPT.as_bytes()).to_string();
+    let path = site.places.run.join(format!("facts-{}", short(&version)));
     let fresh = || {
         let age = fs::metadata(&path).ok()?.modified().ok()?.elapsed().ok()?;
         let text = fs::read_to_string(&path).ok()?;

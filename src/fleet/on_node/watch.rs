@@ -5,7 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::probe::Prober;
-use super::systemd::{Systemd, UnitState};
+use super::systemd::UnitState;
+use super::{Pods, Site};
 use crate::fleet::pod::{Probe, Restart};
 use crate::fleet::revision::{Placed, Record};
 
@@ -18,12 +19,15 @@ pub struct Patience {
     pub tick: Duration,
     /// For all that has no time of its own.
     pub slack: Duration,
+    /// So long a revision that does its work is kept without being confirmed.
+    pub confirm: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
         let settle = Duration::from_secs(5);
-        Patience { settle, tick: Duration::from_millis(200), slack: Duration::from_secs(30) }
+        let [slack, confirm] = [30, 60].map(Duration::from_secs);
+        Patience { settle, tick: Duration::from_millis(200), slack, confirm }
     }
 }
 
@@ -60,11 +64,12 @@ impl Asked<'_> {
 /// # Errors
 /// Why one does not, as a sentence; or that systemd does not answer.
 pub(super) fn judge(
+    site: &Site<'_>,
+    pods: &Pods,
     record: &Record,
-    systemd: &dyn Systemd,
-    prober: &dyn Prober,
-    patience: &Patience,
 ) -> anyhow::Result<Result<(), String>> {
+    let (systemd, prober, patience) = (site.systemd, site.prober, &site.patience);
+    let address = pods.address(record).unwrap_or_else(|| "127.0.0.1".to_owned());
     let started = Instant::now();
     let units = record.units();
     let mut all: Vec<Watched<'_>> =
@@ -73,7 +78,7 @@ pub(super) fn judge(
     loop {
         let states = systemd.show(&units)?;
         for (watched, state) in all.iter_mut().zip(&states) {
-            if let Err(why) = watched.look(state, prober) {
+            if let Err(why) = watched.look(state, prober, &address) {
                 return Ok(Err(why));
             }
         }
@@ -122,7 +127,12 @@ impl<'a> Watched<'a> {
         Watched { placed, probes, restarts: 0, steady: now, finished: false }
     }
 
-    fn look(&mut self, state: &UnitState, prober: &dyn Prober) -> Result<(), String> {
+    fn look(
+        &mut self,
+        state: &UnitState,
+        prober: &dyn Prober,
+        address: &str,
+    ) -> Result<(), String> {
         let unit = &self.placed.unit;
         if state.restarts > self.restarts {
             *self =
@@ -147,10 +157,10 @@ impl<'a> Watched<'a> {
                 return Ok(());
             }
         }
-        self.ask(prober)
+        self.ask(prober, address)
     }
 
-    fn ask(&mut self, prober: &dyn Prober) -> Result<(), String> {
+    fn ask(&mut self, prober: &dyn Prober, address: &str) -> Result<(), String> {
         let starting =
             self.probes.first().is_some_and(|asked| asked.what == "startup" && !asked.done());
         let count = if starting { 1 } else { self.probes.len() };
@@ -158,14 +168,18 @@ impl<'a> Watched<'a> {
             if asked.done() || Instant::now() < asked.due {
                 continue;
             }
-            match prober.probe(self.placed, asked.probe) {
-                Ok(()) => asked.good += 1,
+            match prober.probe(self.placed, address, asked.probe) {
+                Ok(()) => {
+                    asked.good += 1;
+                    asked.bad = 0;
+                }
                 Err(error) => {
                     asked.good = 0;
                     asked.bad += 1;
                     asked.said = format!("{error:#}");
-                    // Kubernetes kills the container then.
-                    if asked.what == "startup" && asked.bad >= asked.probe.failures {
+                    // Kubernetes kills the container then; readiness only keeps
+                    // traffic away.
+                    if asked.what != "readiness" && asked.bad >= asked.probe.failures {
                         return Err(self.complaint());
                     }
                 }

@@ -7,8 +7,12 @@ use crate::fleet::render::{Built, Machine, render};
 
 /// The revision of a pod whose bundle has this digit as digest.
 fn revision(bundle: char, more: &str) -> Revision {
+    revision_in("true", bundle, more)
+}
+
+fn revision_in(host_network: &str, bundle: char, more: &str) -> Revision {
     let text = format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  hostNetwork: true\n  containers:\n  - name: app\n    image: bundle:app\n{more}"
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  hostNetwork: {host_network}\n  containers:\n  - name: app\n    image: bundle:app\n{more}"
     );
     let (pods, violations) = pod::read(&text);
     assert_eq!(violations, []);
@@ -34,7 +38,7 @@ fn running(revision: &Revision) -> PodState {
         files: revision.files.clone(),
         containers: vec![ContainerState {
             name: "app".into(),
-            unit: "vz-web.app.service".into(),
+            unit: "vz-web.app.TAG.service".into(),
             stored: true,
             linked: true,
             enabled: true,
@@ -79,24 +83,65 @@ fn an_update_says_what_changes() {
         Some(&revision('b', "")),
         vec![old.clone()],
         &[
-            "update  web OLD -> NEW (stop first): container app: bundle aaaaaaaaaaaa -> bbbbbbbbbbbb",
+            "update  web OLD -> NEW (stop first: it shares the node's network): container app: bundle aaaaaaaaaaaa -> bbbbbbbbbbbb",
         ],
     );
     check(
         Some(&revision('a', "    resources: {limits: {memory: 64Mi}}\n")),
         vec![old.clone()],
-        &["update  web OLD -> NEW (stop first): unit vz-web.app.service"],
+        &["update  web OLD -> NEW (stop first: it shares the node's network): unit vz-web.app"],
     );
     check(
         Some(&revision('a', "    args: [-q]\n")),
         vec![old.clone()],
-        &["update  web OLD -> NEW (stop first): container app: command, environment or mounts"],
+        &[
+            "update  web OLD -> NEW (stop first: it shares the node's network): container app: command, environment or mounts",
+        ],
     );
     check(
         Some(&revision('a', "    readinessProbe: {tcpSocket: {port: 80}}\n")),
         vec![old],
-        &["update  web OLD -> NEW (stop first): probes, restart policy or volumes"],
+        &[
+            "update  web OLD -> NEW (stop first: it shares the node's network): probes, restart policy or volumes",
+        ],
     );
+}
+
+#[test]
+fn a_plan_says_which_starts_first() {
+    let old = running(&revision_in("false", 'a', ""));
+    let bundle = "container app: bundle aaaaaaaaaaaa -> bbbbbbbbbbbb";
+    let shown = |more: &str, how: &str| {
+        let line = format!("update  web OLD -> NEW ({how}): {bundle}");
+        let lines = [line.as_str()];
+        check(Some(&revision_in("false", 'b', more)), vec![old.clone()], &lines);
+    };
+    shown("", "start first");
+    let line = format!("update  web OLD -> NEW (stop first: port 53 is UDP): {bundle}; ports");
+    let more = "    ports: [{containerPort: 53, hostPort: 53, protocol: UDP}]\n";
+    check(Some(&revision_in("false", 'b', more)), vec![old.clone()], &[&line]);
+    let more =
+        "    volumeMounts: [{name: v, mountPath: /v}]\n  volumes: [{name: v, emptyDir: {}}]\n";
+    shown(more, "stop first: both would write to the volume `v`");
+    let line = format!(
+        "update  web OLD -> NEW (stop first: what runs shares the node's network): {bundle}; unit vz-web.app"
+    );
+    let shares = running(&revision_in("true", 'a', ""));
+    check(Some(&revision_in("false", 'b', "")), vec![shares], &[&line]);
+}
+
+#[test]
+fn a_closed_port_is_seen() {
+    let more = "    ports: [{containerPort: 80, hostPort: 8080}]\n";
+    let wished = revision_in("false", 'a', more);
+    let mut there = running(&wished);
+    there.address = Some("198.18.0.1".into());
+    let rule = "8080/tcp -> 198.18.0.1:80";
+    let line =
+        format!("repair  web OLD (stop first: it is the same revision): port {rule} is closed");
+    check(Some(&wished), vec![there.clone()], &[&line]);
+    there.rules.push(rule.into());
+    check(Some(&wished), vec![there], &["keep    web OLD"]);
 }
 
 #[test]
@@ -107,20 +152,33 @@ fn what_was_changed_on_the_node_is_repaired() {
         change(&mut pod);
         vec![pod]
     };
-    let repair = |why: &str| format!("repair  web OLD (stop first): {why}");
+    let repair =
+        |why: &str| format!("repair  web OLD (stop first: it is the same revision): {why}");
     for (change, why) in [
         (
             &(|pod: &mut PodState| pod.containers[0].active = "failed".into())
                 as &dyn Fn(&mut PodState),
-            "vz-web.app.service is failed",
+            "vz-web.app.TAG.service is failed",
         ),
-        (&|pod| pod.containers[0].enabled = false, "vz-web.app.service does not start at boot"),
-        (&|pod| pod.containers[0].linked = false, "vz-web.app.service is not the revision's own"),
+        (&|pod| pod.containers[0].enabled = false, "vz-web.app.TAG.service does not start at boot"),
+        (
+            &|pod| pod.containers[0].linked = false,
+            "vz-web.app.TAG.service is not the revision's own",
+        ),
         (
             &|pod| pod.containers[0].stored = false,
             "the bundle of container app is gone from the store",
         ),
-        (&|pod| pod.pending = Some("x".into()), "an earlier deployment was broken off"),
+        (&|pod| pod.pending = Some("x".into()), "a deployment was not ended"),
+        (
+            &|pod| pod.leftover.push("vz-web.app.OLD.service".into()),
+            "vz-web.app.OLD.service is of another revision",
+        ),
+        (
+            &|pod| pod.rules.push("99/tcp -> 198.18.0.1:99".into()),
+            "port 99/tcp -> 198.18.0.1:99 is open",
+        ),
+        (&|pod| pod.deaf.push("80/tcp".into()), "nobody listens on 80/tcp"),
         (
             &|pod| {
                 pod.files.insert("app/config.json".into(), "{}".into());

@@ -1,5 +1,6 @@
 //! One container of a pod.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use super::Volume;
@@ -45,20 +46,33 @@ pub struct Container {
 pub struct Port {
     /// How probes may call it.
     pub name: Option<String>,
-    /// Its number, in the container and on the node.
+    /// Its number in the container.
     pub number: u16,
+    /// Its number on the node; none where the node does not pass it on.
+    pub host: Option<u16>,
     /// Its protocol.
     pub protocol: Protocol,
 }
 
 /// TCP or UDP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// TCP.
     #[default]
     Tcp,
     /// UDP.
     Udp,
+}
+
+impl Protocol {
+    /// As nftables calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
 }
 
 /// A volume's place in a container.
@@ -129,6 +143,7 @@ pub(super) fn read(
     check: &mut Check,
     at: &At<'_>,
     volumes: &BTreeMap<String, Volume>,
+    host_network: bool,
 ) -> Option<Container> {
     let fields = check.fields(at, &KNOWN, why)?;
     let name = match fields.get("name") {
@@ -166,7 +181,8 @@ pub(super) fn read(
     let args = words("args").unwrap_or_default();
     let env = fields.get("env").map(|at| env(check, &at)).unwrap_or_default();
     let cwd = fields.get("workingDir").and_then(|at| path(check, &at));
-    let ports = fields.get("ports").map(|at| ports(check, &at)).unwrap_or_default();
+    let ports = fields.get("ports").map(|at| ports(check, &at, host_network));
+    let ports = ports.unwrap_or_default();
     let mounts = fields.get("volumeMounts").map(|at| mounts(check, &at, volumes));
     let limits = fields.get("resources").map(|at| limits(check, &at)).unwrap_or_default();
     let mut probe = |name: &str| probe::read(check, &fields.get(name)?, &ports);
@@ -281,7 +297,7 @@ pub(super) fn path(check: &mut Check, at: &At<'_>) -> Option<String> {
     Some(format!("/{}", parts.join("/")))
 }
 
-fn ports(check: &mut Check, at: &At<'_>) -> Vec<Port> {
+fn ports(check: &mut Check, at: &At<'_>, host_network: bool) -> Vec<Port> {
     let mut ports: Vec<Port> = Vec::new();
     for at in check.list(at) {
         let known = ["name", "containerPort", "hostPort", "protocol"];
@@ -299,6 +315,7 @@ fn ports(check: &mut Check, at: &At<'_>) -> Vec<Port> {
         let outside = number(check, "hostPort");
         if let (Some(inside), Some(outside)) = (inside, outside)
             && inside != outside
+            && host_network
         {
             check.wrong(
                 &at,
@@ -324,7 +341,10 @@ fn ports(check: &mut Check, at: &At<'_>) -> Vec<Port> {
             check.wrong(&at, "another port has this name");
         }
         match inside {
-            Some(number) => ports.push(Port { name, number, protocol }),
+            Some(number) => {
+                let host = if host_network { Some(number) } else { outside };
+                ports.push(Port { name, number, host, protocol });
+            }
             None if fields.get("containerPort").is_none() => {
                 check.missing(&fields, "containerPort");
             }

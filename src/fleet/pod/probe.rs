@@ -29,10 +29,12 @@ pub struct Probe {
 pub enum Probing {
     /// A GET is answered by a status from 200 to 399.
     Http {
-        /// Address or name; the node itself where it is not said.
+        /// Address or name; empty for the pod itself.
         host: String,
         /// TCP port.
         port: u16,
+        /// Whether by HTTPS, with whatever certificate.
+        tls: bool,
         /// Path and query.
         path: String,
         /// Headers beside Host and User-Agent.
@@ -40,7 +42,7 @@ pub enum Probing {
     },
     /// A connection is taken.
     Tcp {
-        /// Address or name.
+        /// Address or name; empty for the pod itself.
         host: String,
         /// Port.
         port: u16,
@@ -100,12 +102,14 @@ pub(super) fn read(check: &mut Check, at: &At<'_>, ports: &[Port]) -> Option<Pro
 
 fn http(check: &mut Check, at: &At<'_>, ports: &[Port]) -> Option<Probing> {
     let fields = check.fields(at, &["path", "port", "host", "scheme", "httpHeaders"], |_| "")?;
+    let mut tls = false;
     if let Some(at) = fields.get("scheme")
         && let Some(scheme) = check.text(&at)
-        && scheme != "HTTP"
     {
-        check
-            .wrong(&at, format!("not supported: `{scheme}`; probe HTTP, or use tcpSocket or exec"));
+        tls = scheme == "HTTPS";
+        if !tls && scheme != "HTTP" {
+            check.wrong(&at, format!("must be HTTP or HTTPS, and is `{}`", scheme.escape_debug()));
+        }
     }
     let path = fields.get("path").map(|at| (check.text(&at), at));
     let path = match path {
@@ -134,11 +138,11 @@ fn http(check: &mut Check, at: &At<'_>, ports: &[Port]) -> Option<Probing> {
     }
     let host = host(check, fields.get("host"));
     let port = port(check, &fields, ports)?;
-    Some(Probing::Http { host, port, path, headers })
+    Some(Probing::Http { host, port, tls, path, headers })
 }
 
 fn host(check: &mut Check, at: Option<At<'_>>) -> String {
-    let Some(at) = at else { return "127.0.0.1".to_owned() };
+    let Some(at) = at else { return String::new() };
     let text = check.text(&at).unwrap_or_default();
     let plain = |c: u8| c.is_ascii_alphanumeric() || b".:-_".contains(&c);
     if text.is_empty() || !text.bytes().all(plain) {

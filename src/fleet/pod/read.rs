@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::container;
-use super::{Pod, Restart, Volume};
+use super::{Pod, Restart, UpdateOrder, Volume};
 use crate::fleet::fields::{At, Check, Fields, Violation};
 use crate::fleet::yaml::Node;
 
@@ -97,11 +97,32 @@ fn metadata(check: &mut Check, at: &At<'_>) -> Option<Metadata> {
 fn annotate(check: &mut Check, pod: &mut Pod, key: &str, value: &str, line: usize) {
     let Some(ours) = key.strip_prefix("vz/") else { return };
     let path = format!("metadata.annotations[\"{}\"]", key.escape_debug());
+    if ours == "update" {
+        pod.order = match value {
+            "start-first" if pod.host_network => {
+                let what =
+                    "both revisions would listen on the node's own ports: leave hostNetwork out";
+                return check.note(line, &path, what);
+            }
+            "start-first" => UpdateOrder::StartFirst,
+            "stop-first" => UpdateOrder::StopFirst,
+            _ => return check.note(line, &path, "must be start-first or stop-first"),
+        };
+        return;
+    }
+    if ours == "backend" {
+        match value {
+            "systemd" => pod.by_systemd = true,
+            "container" => {}
+            _ => check.note(line, &path, "must be container or systemd"),
+        }
+        return;
+    }
     let Some(name) = ours.strip_prefix("stop-signal.") else {
         return check.note(
             line,
             &path,
-            "not supported: of vz's own there is vz/stop-signal.CONTAINER",
+            "not supported: of vz's own there are vz/update, vz/backend and vz/stop-signal.CONTAINER",
         );
     };
     if !SIGNALS.contains(&value) {
@@ -130,15 +151,7 @@ fn spec(check: &mut Check, at: &At<'_>) -> Option<Pod> {
     let known =
         ["hostNetwork", "restartPolicy", "terminationGracePeriodSeconds", "containers", "volumes"];
     let fields = check.fields(at, &known, why)?;
-    match fields.get("hostNetwork").map(|at| (check.truth(&at), at)) {
-        Some((Some(true) | None, _)) => {}
-        Some((_, at)) => check.wrong(&at, "must be true: pods share the node's network"),
-        None => {
-            let (line, path) = fields.place();
-            let path = format!("{path}.hostNetwork");
-            check.note(line, &path, "must be true: pods share the node's network");
-        }
-    }
+    let host_network = fields.get("hostNetwork").and_then(|at| check.truth(&at)).unwrap_or(false);
     let restart = fields.get("restartPolicy").map(|at| (check.text(&at), at));
     let restart = match restart {
         None | Some((None, _)) => Restart::Always,
@@ -164,7 +177,9 @@ fn spec(check: &mut Check, at: &At<'_>) -> Option<Pod> {
     }
     let mut containers: Vec<container::Container> = Vec::new();
     for item in &items {
-        let Some(container) = container::read(check, item, &volumes) else { continue };
+        let Some(container) = container::read(check, item, &volumes, host_network) else {
+            continue;
+        };
         if containers.iter().any(|other| other.name == container.name) {
             check.wrong(item, format!("another container is called `{}`", container.name));
         }
@@ -175,6 +190,9 @@ fn spec(check: &mut Check, at: &At<'_>) -> Option<Pod> {
         labels: BTreeMap::new(),
         restart,
         grace,
+        host_network,
+        by_systemd: false,
+        order: UpdateOrder::default(),
         containers,
         volumes,
         line: at.node.line,

@@ -76,6 +76,7 @@ export TMPDIR
 fact try.userns "$(yes_no unshare -U true)"
 fact try.overlay "$(mkdir "$t/l" "$t/u" "$t/w" "$t/m" && yes_no unshare -m mount -t overlay -o "lowerdir=$t/l,upperdir=$t/u,workdir=$t/w" overlay "$t/m")"
 fact try.nftables "$(yes_no unshare -n nft add table inet vz-preflight)"
+fact try.veth "$(yes_no unshare -n ip link add vz0 type veth peer name vz1)"
 fact try.tun "$(yes_no sh -c ': <>/dev/net/tun')"
 fact try.wireguard "$(yes_no unshare -n ip link add vz0 type wireguard)"
 fact try.vxlan "$(yes_no unshare -n ip link add vz0 type vxlan id 1 dstport 4789)"
@@ -109,6 +110,10 @@ END
 }
 if have crun; then trial crun --cgroup-manager=disabled; fi
 if have runc; then trial runc; fi
+# What stands in for containers where they do not run.
+if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ]; then
+  fact try.rootdirectory "$(yes_no systemd-run --quiet --collect --wait -p RootDirectory=/ -p MountAPIVFS=yes -p PrivateDevices=yes -p ProtectSystem=strict -p TemporaryFileSystem=/tmp true)"
+fi
 if have podman; then fact podman "$(within podman --version 2>/dev/null | sed 's/.* //')"; fi
 clean
 fact end 1

@@ -16,12 +16,24 @@ pub enum Grade {
     Unusable,
 }
 
+impl Runtime {
+    /// systemd itself, where containers cannot run.
+    pub fn systemd() -> Self {
+        Runtime { name: "systemd".to_owned(), path: String::new() }
+    }
+
+    /// Whether it is systemd itself.
+    pub fn by_systemd(&self) -> bool {
+        self.name == "systemd"
+    }
+}
+
 /// What runs a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runtime {
-    /// `crun` or `runc`.
+    /// `crun`, `runc`, or `systemd` itself.
     pub name: String,
-    /// Where it lies on the node.
+    /// Where it lies on the node; nothing for systemd.
     pub path: String,
 }
 
@@ -64,9 +76,16 @@ pub fn judge(facts: &Facts, now: Option<u64>) -> Verdict {
     });
     let mut reasons = Vec::new();
     machine(facts, &mut reasons);
+    let by_systemd = facts.get("try.rootdirectory") == "yes";
     if runtime.is_none() {
-        reasons.push(no_runtime(facts));
+        let mut reason = no_runtime(facts);
+        if by_systemd {
+            reason.grade = Grade::Degraded;
+            reason.what.push_str("; units with RootDirectory= do, where processes see the node's");
+        }
+        reasons.push(reason);
     }
+    let runtime = runtime.or_else(|| by_systemd.then(Runtime::systemd));
     limits(facts, &mut reasons);
     room(facts, &mut reasons);
     surroundings(facts, now, &mut reasons);
@@ -317,6 +336,15 @@ mod tests {
             "el8-kvm",
             &[],
             "Unusable\nfatal: neither crun nor runc is installed\nlost: SELinux is enforcing, with which pods of vzmaster were never tried\nnote: systemd 239 restarts after a constant time\nnote: it has 829 MB of memory and no swap\nnote: firewalld is active, and vzmaster opens no ports in it",
+        );
+    }
+
+    #[test]
+    fn where_no_container_runs_systemd_may_do() {
+        check(
+            "lxc-no-nesting",
+            &[ALL, ("try.rootdirectory", "yes")],
+            "Degraded \nlost: no container runs: crun says: mount `proc` to `proc`: Permission denied; units with RootDirectory= do, where processes see the node's\nnote: systemd 252 restarts after a constant time",
         );
     }
 

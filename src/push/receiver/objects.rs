@@ -212,21 +212,23 @@ impl<'a> Part<'a> {
 
     fn end(self) -> anyhow::Result<()> {
         let part = self.objects.part(&self.content.digest);
-        if self.sums.is_some() {
-            let sums = self.objects.sums(&self.content.digest);
-            fs::remove_file(&sums)
-                .with_context(|| format!("cannot remove `{}`", sums.display()))?;
-        }
+        let remove_sums = || match self.sums {
+            Some(_) => fs::remove_file(self.objects.sums(&self.content.digest)),
+            None => Ok(()),
+        };
         let found = Digest(self.hasher.finalize().into());
         if found != self.content.digest {
+            remove_sums()?;
             fs::remove_file(&part)?;
             bail!(
                 "a content came out as {found}, not as {}: did the bundle change while it was pushed?",
                 self.content.digest
             );
         }
+        // The sums go last: who is killed before that has a beginning or a whole.
         let path = self.objects.path(&self.content.digest);
-        fs::rename(part, &path).with_context(|| format!("cannot write `{}`", path.display()))
+        let whole = fs::rename(part, &path).and_then(|()| remove_sums());
+        whole.with_context(|| format!("cannot write `{}`", path.display()))
     }
 }
 
@@ -266,6 +268,21 @@ mod tests {
         part.end().unwrap();
         assert!(objects.has(&content));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_content_that_cannot_become_whole_stays_a_beginning() {
+        let dir = tempfile::tempdir().unwrap();
+        let objects = Objects::open(dir.path().to_owned()).unwrap();
+        let bytes = noise(2 * PIECE);
+        let content = Content { digest: Digest::of(&bytes), size: bytes.len() as u64, first: 0 };
+        let mut part = Part::begin(&objects, &content, 0).unwrap();
+        for piece in bytes.chunks(PIECE) {
+            part.write(piece, &mut 0).unwrap();
+        }
+        fs::create_dir(objects.path(&content.digest)).unwrap();
+        part.end().unwrap_err();
+        assert_eq!(objects.begun(&content), PIECE as u64);
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub(super) fn explain(
         )
     } else if said.contains("Permission denied (") {
         (
-            format!("`{node}` does not let this user in: {end}"),
+            format!("`{node}` {DENIED}: {end}"),
             "vzpush asks for no passwords: put a key into the node's authorized_keys, or into the agent".to_owned(),
         )
     } else if facts.late {
@@ -91,6 +91,14 @@ pub(super) fn explain(
         Err(error) => error,
         Ok(()) => anyhow!("cannot reach `{node}`"),
     }
+}
+
+/// What is said of a node that took none of the keys.
+const DENIED: &str = "does not let this user in";
+
+/// Whether a session failed since the node took none of the keys.
+pub(crate) fn was_denied(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.to_string().contains(DENIED))
 }
 
 /// An error that has advice already knows better.

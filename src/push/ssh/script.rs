@@ -14,6 +14,9 @@ pub(super) const NEEDS: &str = "VZPUSH-NEEDS ";
 /// Bytes of the receiver that are taken at a time.
 pub(super) const CHUNK: usize = 64 << 10;
 
+/// Bytes of the line that is taken before it, whatever it has to say.
+const INSTALL: usize = 768;
+
 /// Whether a status is one with which the script says that the receiver cannot be
 /// put in place: no room, damaged, cannot run.
 pub(super) fn is_own(status: Option<i32>) -> bool {
@@ -24,7 +27,7 @@ pub(super) fn is_own(status: Option<i32>) -> bool {
 /// `exec sh -c` is between single quotes; it needs sh and id. The receiver hears
 /// `hello` before all that comes over the connection, so that it can answer without
 /// waiting for that. Where it is not there, or with `renew`, the line says so and does
-/// what it reads then, which is to be [`install`].
+/// what it reads then, which is to be [`install`], and whether the node has gzip.
 pub(super) fn start(
     receiver: &Receiver,
     store: Option<&str>,
@@ -48,13 +51,14 @@ pub(super) fn start(
     let (verb, hello) = (receiver.verb, quote(hello));
     // A link that died without a word must leave no reader on the node: `dd` takes
     // exactly what it is told to, unlike `head` of busybox, and not for longer.
-    let (wait, line) = ((silence as u64).max(1), install(receiver).len());
+    let wait = (silence as u64).max(1);
     Ok(format!(
         "exec sh -c 'umask 022; {store}; b=$d/bin/vzpush-{digest}; \
          r() {{ exec \"$b\" {verb} --store \"$d\" --silence {silence} --hello \"{hello}\"; }}; \
          {there} && r; w=; timeout 9 true 2>/dev/null && w=\"timeout {wait}\"; \
          get() {{ $w dd bs=$1 count=1 iflag=fullblock status=none; }}; \
-         echo \"{NEEDS}$(uname -m)\"; eval \"$(get {line})\"'"
+         g=; command -v gzip >/dev/null && g=gzip; \
+         echo \"{NEEDS}$(uname -m) $g\"; eval \"$(get {INSTALL})\"'"
     ))
 }
 
@@ -99,19 +103,26 @@ pub(crate) fn greeting(quoted: &str) -> anyhow::Result<Cursor<Vec<u8>>> {
     Ok(Cursor::new(bytes))
 }
 
-/// Returns the line that puts the receiver in place and starts it; its bytes follow,
-/// and for each [`CHUNK`] of them an empty line is printed. It needs uname, mkdir, dd,
+/// Returns the line that puts the receiver in place and starts it; `len` bytes follow,
+/// and for each [`CHUNK`] of them an empty line is printed. They are the receiver, or
+/// where `packed` is true what `gzip -dc` makes it of. It needs uname, mkdir, dd,
 /// sha256sum, chmod, mv and rm, those of busybox too.
-pub(super) fn install(receiver: &Receiver) -> String {
-    let (digest, size) = (&receiver.digest, receiver.program.len());
-    format!(
-        "mkdir -p \"$d/bin\" && t=$d/bin/.new.$$ && : >\"$t\" || exit 70; n={size}; \
+pub(super) fn install(digest: &str, len: usize, packed: bool) -> String {
+    let unpack = match packed {
+        true => {
+            "gzip -dc <\"$t\" >\"$t.1\" && mv -f \"$t.1\" \"$t\" || { rm -f \"$t\" \"$t.1\"; exit 70; }; "
+        }
+        false => "",
+    };
+    let line = format!(
+        "mkdir -p \"$d/bin\" && t=$d/bin/.new.$$ && : >\"$t\" || exit 70; n={len}; \
          while [ $n -gt 0 ]; do c={CHUNK}; [ $n -gt $c ] || c=$n; n=$((n-c)); \
-         get $c >>\"$t\" || {{ rm -f \"$t\"; exit 70; }}; echo; done; \
+         get $c >>\"$t\" || {{ rm -f \"$t\"; exit 70; }}; echo; done; {unpack}\
          s=$(sha256sum \"$t\"); [ \"${{s%% *}}\" = {digest} ] || {{ rm -f \"$t\"; echo \"the receiver was damaged on its way\" >&2; exit 71; }}; \
          chmod 755 \"$t\" && \"$t\" --version >/dev/null || {{ rm -f \"$t\"; exit 72; }}; \
-         mv -f \"$t\" \"$b\" && r\n"
-    )
+         mv -f \"$t\" \"$b\" && r"
+    );
+    format!("{line:<width$}\n", width = INSTALL - 1)
 }
 
 #[cfg(test)]
@@ -125,7 +136,10 @@ mod tests {
         let script = start(Some("/srv/vz")).unwrap();
         assert_eq!(script.matches('\'').count(), 2);
         assert!(script.contains("--silence 1.5 --hello \"a%22%27%24b\";"), "{script}");
-        assert_eq!(install(&receiver).find('\n'), Some(install(&receiver).len() - 1));
+        for packed in [false, true] {
+            let install = install(&receiver.digest, usize::MAX, packed);
+            assert_eq!((install.find('\n'), install.len()), (Some(INSTALL - 1), INSTALL));
+        }
         for bad in ["/a b", "/x';rm", "/$(x)", "relative"] {
             assert!(start(Some(bad)).is_err(), "{bad}");
         }

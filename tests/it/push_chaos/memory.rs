@@ -1,10 +1,11 @@
 //! A memory cgroup that sessions of a node run in, page cache counted.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
 
 use crate::sandbox::say;
 
@@ -32,26 +33,28 @@ impl MemoryGroup {
         Some(MemoryGroup { dir, limit })
     }
 
-    /// Sets how much memory there is from now on, or somewhat more: version 1 answers
-    /// EBUSY as long as so little cannot be had.
+    /// Sets how much memory there is.
     pub fn limit(&self, bytes: u64) {
-        for more in 0..64 {
-            let bytes = bytes + (more << 18);
-            match fs::write(self.dir.join(self.limit), bytes.to_string()) {
-                Err(e) if e.kind() == ErrorKind::ResourceBusy => {
-                    thread::sleep(Duration::from_millis(20));
-                }
-                written => return written.unwrap(),
-            }
-        }
-        panic!("the group's memory cannot be limited to {bytes} bytes");
+        fs::write(self.dir.join(self.limit), bytes.to_string()).unwrap();
+        // What is swapped out does not count.
+        let _ = ["memory.swap.max", "memory.swappiness"].map(|f| fs::write(self.dir.join(f), "0"));
+    }
+
+    /// Has a program in the group take more than there is. The kernel kills the sessions
+    /// first, whose `oom_score_adj` is the highest (proc(5)), and then that program.
+    pub fn overrun(&self) {
+        let procs = self.dir.join("cgroup.procs");
+        let script = "echo $$ >\"$0\" && exec tail /dev/zero";
+        let status = Command::new("sh").args(["-c", script]).arg(procs).status().unwrap();
+        assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "memory has an end");
     }
 
     /// A line of sshd's configuration that puts each session into the group.
     pub fn force_command(&self) -> String {
         let procs = self.dir.join("cgroup.procs");
         let procs = procs.display();
-        format!("ForceCommand echo $$ >{procs} && exec sh -c \"$SSH_ORIGINAL_COMMAND\"\n")
+        let enter = format!("echo $$ >{procs} && echo 1000 >/proc/self/oom_score_adj");
+        format!("ForceCommand {enter} && exec sh -c \"$SSH_ORIGINAL_COMMAND\"\n")
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::place::{Archive, Place};
-use super::{NewImage, Watch, WriteError, Written, at, put_layers};
+use super::{Described, NewImage, Watch, WriteError, Written, at, put_layers};
 use crate::digest::BlobDigest;
 use crate::image::config::canonical;
 use crate::image::name::ImageName;
@@ -27,7 +27,7 @@ pub(super) fn write(
         format!("{}.tar", text.strip_prefix("sha256:").unwrap_or(&text))
     };
     let put = put_layers(&mut archive, file, image, watch, |layer| layer_name(&layer.diff_id));
-    let (config, layers) = put?;
+    let Described { config, layers, artifacts } = put?;
     let config = config.print()?;
     let id = BlobDigest::of(&config);
     let config_name = format!("{}.json", id.hex());
@@ -37,7 +37,8 @@ pub(super) fn write(
     let tags: Option<Vec<&String>> = reference.as_ref().map(|name| vec![name]);
     let manifest = json!([{ "Config": config_name, "RepoTags": tags, "Layers": names }]);
     archive.put("manifest.json", &canonical(&manifest)?).map_err(at(file))?;
+    let artifacts = archive.put_evidence(&artifacts).map_err(at(file))?;
     archive.finish().map_err(at(file))?;
     archive.commit(image.sync)?;
-    Ok(Written { id, manifest: None, reference, layers, artifacts: Vec::new() })
+    Ok(Written { id, manifest: None, reference, layers, artifacts })
 }

@@ -39,11 +39,11 @@ pub(super) fn write(
     lock(dir, &mut place, watch)?;
     let old = begin(dir, &mut place)?;
     let mut reference = image.reference(reference);
-    if !image.artifacts.is_empty() {
+    if !image.artifacts.is_empty() || image.documents.is_some() {
         reference.get_or_insert_with(|| NAMELESS.to_owned());
     }
-    let artifacts = &image.artifacts;
-    let (entries, written) = oci::put(&mut place, dir, reference, image, artifacts, watch)?;
+    let put = oci::put(&mut place, dir, reference, image, watch)?;
+    let (entries, written) = put.refer(&mut place, dir)?;
     let mut index = old.unwrap_or_else(index::new);
     let reference = written.reference.as_deref();
     index::make_room(&mut index, reference, |digest| subject(dir, digest));

@@ -10,9 +10,9 @@ use oci_spec::image::{
 };
 
 use super::place::{Archive, Place};
-use super::{Artifact, NewImage, Watch, WriteError, Written, at, index, put_layers};
+use super::{Artifact, Described, NewImage, Watch, WriteError, Written, at, index, put_layers};
 use crate::digest::BlobDigest;
-use crate::image::config::{ImageConfig, canonical};
+use crate::image::config::canonical;
 
 /// Which version of the layout it is (image-spec, `image-layout.md`).
 pub(super) const LAYOUT_FILE: &str = "oci-layout";
@@ -23,24 +23,34 @@ pub(super) const DIRECTORIES: [&str; 2] = ["blobs", "blobs/sha256"];
 /// containerd's own annotation for the whole name of an image.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
-/// Writes all blobs of `image`, with `artifacts` that refer to it; returns what the
-/// index is to have of them.
+/// An image whose blobs are there, but for its artifacts'.
+pub(super) struct Put {
+    /// What the index is to have of it.
+    pub(super) entry: Descriptor,
+    pub(super) written: Written,
+    pub(super) artifacts: Vec<Artifact>,
+    /// What artifacts refer to.
+    subject: Descriptor,
+    created: String,
+}
+
+/// Writes all blobs of `image` but for its artifacts'.
 pub(super) fn put(
     place: &mut dyn Place,
     path: &Path,
     reference: Option<String>,
     image: &NewImage<'_>,
-    artifacts: &[Artifact],
     watch: Watch<'_>,
-) -> Result<(Vec<Descriptor>, Written), WriteError> {
-    let (config, layers) = put_layers(place, path, image, watch, |layer| blob(&layer.digest))?;
+) -> Result<Put, WriteError> {
+    let Described { config, layers, artifacts } =
+        put_layers(place, path, image, watch, |layer| blob(&layer.digest))?;
     let mut add = |media_type, content: &[u8]| add(place, path, media_type, content);
 
     let config_text = config.print()?;
     let config_descriptor = add(MediaType::ImageConfig, &config_text)?;
     let layer_descriptors = layers
         .iter()
-        .map(|layer| descriptor(image.compression.media_type(), &layer.digest, layer.size));
+        .map(|layer| descriptor(layer.compression.media_type(), &layer.digest, layer.size));
     let manifest = ImageManifestBuilder::default()
         .schema_version(2_u32)
         .media_type(MediaType::ImageManifest)
@@ -48,8 +58,8 @@ pub(super) fn put(
         .layers(layer_descriptors.collect::<Result<Vec<_>, _>>()?)
         .build()?;
     let manifest_text = canonical(&manifest)?;
-    let mut found = add(MediaType::ImageManifest, &manifest_text)?;
-    let subject = found.clone();
+    let mut entry = add(MediaType::ImageManifest, &manifest_text)?;
+    let subject = entry.clone();
     let mut annotations = HashMap::new();
     if let Some(reference) = reference.clone() {
         annotations.insert(ANNOTATION_REF_NAME.to_owned(), reference);
@@ -58,29 +68,44 @@ pub(super) fn put(
         annotations.insert(CONTAINERD_NAME.to_owned(), name.to_string());
     }
     if !annotations.is_empty() {
-        found.set_annotations(Some(annotations));
+        entry.set_annotations(Some(annotations));
     }
     let platform = PlatformBuilder::default()
         .architecture(Arch::from(config.architecture.as_str()))
         .os(Os::from(config.os.as_str()));
-    found.set_platform(Some(platform.build()?));
+    entry.set_platform(Some(platform.build()?));
 
-    let mut entries = vec![found];
-    let mut titles = Vec::new();
-    if !artifacts.is_empty() {
-        add(MediaType::EmptyJSON, EMPTY)?;
-    }
-    for artifact in artifacts {
-        add(MediaType::from(artifact.artifact_type.as_str()), &artifact.content)?;
-        let (text, annotations) = manifest_of(artifact, &subject, &config)?;
-        let mut entry = add(MediaType::ImageManifest, &text)?;
-        entry.set_artifact_type(Some(MediaType::from(artifact.artifact_type.as_str())));
-        entry.set_annotations(Some(annotations));
-        entries.push(entry);
-        titles.push((artifact.title.clone(), BlobDigest::of(&text)));
-    }
     let (id, manifest) = (BlobDigest::of(&config_text), Some(BlobDigest::of(&manifest_text)));
-    Ok((entries, Written { id, manifest, reference, layers, artifacts: titles }))
+    let written = Written { id, manifest, reference, layers, artifacts: Vec::new() };
+    let created = config.created.unwrap_or_default();
+    Ok(Put { entry, written, artifacts, subject, created })
+}
+
+impl Put {
+    /// Writes the artifacts, too. Returns what the index is to have of image and
+    /// artifacts.
+    pub(super) fn refer(
+        self,
+        place: &mut dyn Place,
+        path: &Path,
+    ) -> Result<(Vec<Descriptor>, Written), WriteError> {
+        let Put { entry, mut written, artifacts, subject, created } = self;
+        let mut add = |media_type, content: &[u8]| add(place, path, media_type, content);
+        let mut entries = vec![entry];
+        if !artifacts.is_empty() {
+            add(MediaType::EmptyJSON, EMPTY)?;
+        }
+        for artifact in artifacts {
+            add(MediaType::from(artifact.artifact_type.as_str()), &artifact.content)?;
+            let (text, annotations) = manifest_of(&artifact, &subject, &created)?;
+            let mut entry = add(MediaType::ImageManifest, &text)?;
+            entry.set_artifact_type(Some(MediaType::from(artifact.artifact_type.as_str())));
+            entry.set_annotations(Some(annotations));
+            entries.push(entry);
+            written.artifacts.push((artifact.title, Some(BlobDigest::of(&text))));
+        }
+        Ok((entries, written))
+    }
 }
 
 /// The blob that stands for no configuration, and its descriptor's `data`
@@ -91,7 +116,7 @@ const EMPTY_BASE64: &str = "e30=";
 fn manifest_of(
     artifact: &Artifact,
     subject: &Descriptor,
-    config: &ImageConfig,
+    created: &str,
 ) -> Result<(Vec<u8>, HashMap<String, String>), WriteError> {
     let mut empty = descriptor(MediaType::EmptyJSON, &BlobDigest::of(EMPTY), EMPTY.len() as u64)?;
     empty.set_data(Some(EMPTY_BASE64.to_owned()));
@@ -100,8 +125,7 @@ fn manifest_of(
     let mut content = descriptor(media_type.clone(), &BlobDigest::of(&artifact.content), size)?;
     let title = (ANNOTATION_TITLE.to_owned(), artifact.title.clone());
     content.set_annotations(Some([title].into()));
-    let created = config.created.clone().unwrap_or_default();
-    let annotations: HashMap<_, _> = [(ANNOTATION_CREATED.to_owned(), created)].into();
+    let annotations: HashMap<_, _> = [(ANNOTATION_CREATED.to_owned(), created.to_owned())].into();
     let manifest = ImageManifestBuilder::default()
         .schema_version(2_u32)
         .media_type(MediaType::ImageManifest)
@@ -150,12 +174,14 @@ pub(super) fn write_archive(
     for name in DIRECTORIES {
         archive.directory(name).map_err(at(file))?;
     }
-    // podman and skopeo take no archive whose index has more than one entry.
     let reference = image.reference(reference);
-    let (entries, written) = put(&mut archive, file, reference, image, &[], watch)?;
-    let index = index::print(&index::new(), &entries)?;
+    let Put { entry, mut written, artifacts, .. } =
+        put(&mut archive, file, reference, image, watch)?;
+    // podman and skopeo take no archive whose index has more than one entry.
+    let index = index::print(&index::new(), &[entry])?;
     archive.put(INDEX_FILE, &index).map_err(at(file))?;
     archive.put(LAYOUT_FILE, LAYOUT).map_err(at(file))?;
+    written.artifacts = archive.put_evidence(&artifacts).map_err(at(file))?;
     archive.finish().map_err(at(file))?;
     archive.commit(image.sync)?;
     Ok(written)

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::{Artifact, EVIDENCE};
+use crate::digest::BlobDigest;
 use crate::staging::{StagedFile, StagingError};
 use crate::tar_header;
 
@@ -134,6 +136,22 @@ impl Archive {
     pub(super) fn directory(&mut self, name: &str) -> io::Result<()> {
         let header = header(name, tar::EntryType::Directory, 0)?;
         self.append(header.as_bytes())
+    }
+
+    /// Adds the documents about its image. Returns their titles.
+    pub(super) fn put_evidence(
+        &mut self,
+        artifacts: &[Artifact],
+    ) -> io::Result<Vec<(String, Option<BlobDigest>)>> {
+        if !artifacts.is_empty() {
+            self.directory(EVIDENCE)?;
+        }
+        let mut titles = Vec::new();
+        for artifact in artifacts {
+            self.put(&format!("{EVIDENCE}/{}", artifact.title), &artifact.content)?;
+            titles.push((artifact.title.clone(), None));
+        }
+        Ok(titles)
     }
 
     /// Ends the tar.

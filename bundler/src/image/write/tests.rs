@@ -1,5 +1,5 @@
 use super::*;
-use crate::image::{Execution, config::canonical};
+use crate::image::{Execution, Image, Reference, config::canonical};
 use crate::layer::{Entry, Node};
 use crate::path::RootPath;
 use std::fs;
@@ -149,7 +149,7 @@ fn an_artifact_refers_to_its_image() {
             content: b"{\"spdxVersion\":\"SPDX-2.3\"}".to_vec(),
         });
     });
-    let manifest = json(out.join("blobs/sha256").join(written.artifacts[0].1.hex()));
+    let manifest = json(out.join("blobs/sha256").join(written.artifacts[0].1.unwrap().hex()));
     assert_eq!(manifest["artifactType"], "application/spdx+json");
     assert_eq!(manifest["subject"]["digest"], written.manifest.unwrap().to_string());
     assert_eq!(manifest["subject"]["mediaType"], "application/vnd.oci.image.manifest.v1+json");
@@ -166,6 +166,46 @@ fn an_artifact_refers_to_its_image() {
     assert!(out.join("blobs/sha256").join(&digest[7..]).is_file());
     let entry = &json(out.join("index.json"))["manifests"][1];
     assert_eq!(entry["artifactType"], "application/spdx+json");
+}
+
+#[test]
+fn documents_are_made_of_the_layers_and_found_again() {
+    fn documents(layers: &[WrittenLayer], digests: &Digests) -> io::Result<Vec<Artifact>> {
+        let files: Vec<String> = digests.keys().map(ToString::to_string).collect();
+        Ok(vec![Artifact {
+            artifact_type: "text/plain".to_owned(),
+            title: "files".to_owned(),
+            content: format!("{} {}", layers[0].diff_id, files.join(" ")).into_bytes(),
+        }])
+    }
+    fn failing(_: &[WrittenLayer], _: &Digests) -> io::Result<Vec<Artifact>> {
+        Err(io::Error::other("no"))
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let name = Some("x".to_owned());
+    for destination in [
+        Destination::Layout(dir.path().join("out"), name.clone()),
+        Destination::OciArchive(dir.path().join("oci.tar"), name.clone()),
+        Destination::DockerArchive(dir.path().join("docker.tar"), name.clone()),
+    ] {
+        let written = put(&destination, |image| image.documents = Some(&documents));
+        assert_eq!(written.artifacts[0].0, "files");
+        let reference = match &destination {
+            Destination::Layout(dir, _) => dir,
+            Destination::OciArchive(file, _) | Destination::DockerArchive(file, _) => file,
+        };
+        let image = Image::open(&Reference::parse(reference.as_os_str()).unwrap()).unwrap();
+        let found = image.document("files", 100).unwrap().unwrap();
+        let expected = format!("{} /a", written.layers[0].diff_id);
+        assert_eq!(String::from_utf8(found).unwrap(), expected, "{destination:?}");
+        assert!(image.document("files", 20).is_err());
+        assert_eq!(image.document("none", 20).unwrap(), None);
+    }
+    let destination = Destination::OciArchive(dir.path().join("oci.tar"), name);
+    let before = fs::read(dir.path().join("oci.tar")).unwrap();
+    let failed = try_put(&destination, Watch::default(), |image| image.documents = Some(&failing));
+    assert!(matches!(failed, Err(WriteError::Documents(_))));
+    assert_eq!(fs::read(dir.path().join("oci.tar")).unwrap(), before);
 }
 
 /// Every name and content of a tar, which the `tar` crate reads.

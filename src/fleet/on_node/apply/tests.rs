@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use crate::fleet::on_node::{Patience, Places, Prober, Systemd, UnitState};
-use crate::fleet::pod::{self, Probe};
+use crate::fleet::on_node::{Guard, Network, Patience, Places, Prober, Socket, Systemd, UnitState};
+use crate::fleet::pod::{self, Probe, Protocol};
 use crate::fleet::preflight::Runtime;
 use crate::fleet::render::{Built, Machine, render};
 use crate::fleet::revision::{Placed, Revision};
@@ -17,6 +17,10 @@ struct Node {
     dir: tempfile::TempDir,
     running: RefCell<BTreeMap<String, String>>,
     restarts: RefCell<u64>,
+    /// To what the node's ports lead.
+    published: RefCell<Option<String>>,
+    /// What happened to units and ports, in order.
+    events: RefCell<Vec<String>>,
 }
 
 impl Node {
@@ -26,7 +30,8 @@ impl Node {
             let id = id.to_string().repeat(64);
             fs::create_dir_all(dir.path().join(format!("store/revs/{name}/{id}/rootfs"))).unwrap();
         }
-        Node { dir, running: RefCell::default(), restarts: RefCell::default() }
+        let (running, restarts) = (RefCell::default(), RefCell::default());
+        Node { dir, running, restarts, published: RefCell::default(), events: RefCell::default() }
     }
 
     fn places(&self) -> Places {
@@ -44,17 +49,32 @@ impl Node {
         config["process"]["args"][0].as_str().unwrap().to_owned()
     }
 
-    fn apply(&self, revision: &Revision, expected: Option<&Revision>) -> anyhow::Result<Applied> {
-        let site = Site {
+    fn site(&self) -> Site<'_> {
+        Site {
             places: self.places(),
             systemd: self,
             prober: self,
+            network: self,
+            guard: self,
             patience: Patience {
                 settle: Duration::from_millis(5),
                 tick: Duration::from_millis(1),
                 slack: Duration::from_millis(20),
+                confirm: Duration::ZERO,
             },
-        };
+        }
+    }
+
+    /// Tries a revision, and confirms it where it does its work.
+    fn apply(&self, revision: &Revision, expected: Option<&Revision>) -> anyhow::Result<Applied> {
+        let applied = self.tried(revision, expected)?;
+        if applied.failure.is_some() {
+            return Ok(applied);
+        }
+        confirm(&self.site(), "web", &revision.id, &mut |_| ())
+    }
+
+    fn tried(&self, revision: &Revision, expected: Option<&Revision>) -> anyhow::Result<Applied> {
         let wished = Apply {
             pod: revision.pod.clone(),
             id: revision.id.clone(),
@@ -62,24 +82,76 @@ impl Node {
             expected: expected.map(|revision| revision.id.clone()),
             by: "a test".into(),
         };
-        apply(&site, &wished, &mut |_| ())
+        apply(&self.site(), &wished, &mut |_| ())
     }
 
     fn pods(&self) -> Pods {
         Pods::new(&self.places())
     }
 
+    /// Whether systemd's conditions let a unit start.
+    fn may_start(&self, unit: &str) -> bool {
+        let tried = self.dir.path().join("run/try").join(unit).exists();
+        tried || self.dir.path().join("pods/web/current/units").join(unit).exists()
+    }
+
+    /// The programs that run.
+    fn now(&self) -> String {
+        let running = self.running.borrow();
+        let programs: Vec<&str> =
+            running.values().map(String::as_str).filter(|program| *program != "net").collect();
+        if programs.is_empty() { "nothing".to_owned() } else { programs.join("+") }
+    }
+
     /// The program that runs, and the one that would after a reboot.
     fn runs(&self) -> String {
-        let running = self.running.borrow();
-        let now = running.get("vz-web.app.service").map_or("nothing", String::as_str);
-        let wanted = self.dir.path().join("units/multi-user.target.wants/vz-web.app.service");
-        let boot = match wanted.symlink_metadata() {
-            Ok(_) => self.program("vz-web.app.service"),
-            Err(_) => "nothing".to_owned(),
-        };
-        format!("{now}, {boot}")
+        let now = self.now();
+        self.reboots();
+        format!("{now}, {}", self.now())
     }
+
+    /// Loses power, and comes back.
+    fn reboots(&self) {
+        let _ = fs::remove_dir_all(self.dir.path().join("run"));
+        self.running.borrow_mut().clear();
+        *self.published.borrow_mut() = None;
+        let wants = self.dir.path().join("units/multi-user.target.wants");
+        for unit in fs::read_dir(wants).into_iter().flatten() {
+            let unit = unit.unwrap().file_name().into_string().unwrap();
+            // A folder that was emptied by hand boots nothing.
+            let _ = Systemd::start(self, &[unit]);
+        }
+    }
+}
+
+impl Network for Node {
+    fn publish(&self, _pods: &Pods, record: &Record) -> anyhow::Result<()> {
+        self.events.borrow_mut().push(format!("ports to {}", record.tag));
+        *self.published.borrow_mut() = Some(record.tag.clone());
+        Ok(())
+    }
+
+    fn withdraw(&self, _pod: &str) -> anyhow::Result<()> {
+        *self.published.borrow_mut() = None;
+        Ok(())
+    }
+
+    fn ruleset(&self) -> String {
+        String::new()
+    }
+
+    fn sockets(&self, _pid: u64) -> Vec<Socket> {
+        let port = Socket { protocol: Protocol::Tcp, port: 80, listens: true, connected: false };
+        vec![port]
+    }
+}
+
+impl Guard for Node {
+    fn arm(&self, _pod: &str) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn disarm(&self, _pod: &str) {}
 }
 
 impl Systemd for Node {
@@ -89,8 +161,10 @@ impl Systemd for Node {
 
     fn start(&self, units: &[String]) -> anyhow::Result<()> {
         *self.restarts.borrow_mut() = 0;
-        for unit in units {
-            let program = self.program(unit);
+        for unit in units.iter().filter(|unit| self.may_start(unit)) {
+            let net = unit.contains("-net");
+            let program = if net { "net".to_owned() } else { self.program(unit) };
+            self.events.borrow_mut().push(format!("start {program}"));
             let stuck = program == "stuck";
             self.running.borrow_mut().insert(unit.clone(), program);
             anyhow::ensure!(!stuck, "the start job failed");
@@ -99,7 +173,11 @@ impl Systemd for Node {
     }
 
     fn stop(&self, units: &[String]) -> anyhow::Result<()> {
-        self.running.borrow_mut().retain(|unit, _| !units.contains(unit));
+        for unit in units {
+            if let Some(program) = self.running.borrow_mut().remove(unit) {
+                self.events.borrow_mut().push(format!("stop {program}"));
+            }
+        }
         Ok(())
     }
 
@@ -136,15 +214,24 @@ impl Systemd for Node {
 }
 
 impl Prober for Node {
-    fn probe(&self, container: &Placed, _probe: &Probe) -> anyhow::Result<()> {
+    fn probe(&self, container: &Placed, _at: &str, _probe: &Probe) -> anyhow::Result<()> {
         anyhow::ensure!(self.program(&container.unit) != "deaf", "no answer");
         Ok(())
     }
 }
 
 fn revision(program: &str, bundle: char) -> Revision {
+    revision_in("hostNetwork: true", program, bundle)
+}
+
+/// One that has a network of its own.
+fn apart(program: &str, bundle: char) -> Revision {
+    revision_in("hostNetwork: false", program, bundle)
+}
+
+fn revision_in(network: &str, program: &str, bundle: char) -> Revision {
     let text = format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  hostNetwork: true\n  containers:\n  - name: app\n    image: bundle:app\n    command: [{program}]\n    startupProbe: {{exec: {{command: [x]}}, failureThreshold: 1, periodSeconds: 1}}\n"
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  {network}\n  containers:\n  - name: app\n    image: bundle:app\n    command: [{program}]\n    startupProbe: {{exec: {{command: [x]}}, failureThreshold: 1, periodSeconds: 1}}\n"
     );
     let (pods, violations) = pod::read(&text);
     assert_eq!(violations, []);
@@ -193,8 +280,9 @@ fn goes_back(program: &str, why: &str) {
     let failure = applied.failure.unwrap();
     assert!(failure.contains(why), "{failure}");
     assert_eq!(applied.log, [format!("{program} says why")]);
-    assert_eq!(node.runs(), "good, good");
     assert_eq!(node.pods().pending("web"), None);
+    assert_eq!(node.pods().outcome("web", &bad.id).map(|a| a.failure), Some(Some(failure)));
+    assert_eq!(node.runs(), "good, good");
     let last = node.pods().history("web").unwrap().pop().unwrap();
     assert!(last.outcome.starts_with("failed, and the one before runs again"), "{last:?}");
     assert_eq!(last.revision, bad.id);
@@ -202,7 +290,7 @@ fn goes_back(program: &str, why: &str) {
 
 #[test]
 fn a_crash_loop_goes_back() {
-    goes_back("crash", "vz-web.app.service was started again 3 times");
+    goes_back("crash", "was started again 3 times");
 }
 
 #[test]
@@ -212,7 +300,7 @@ fn a_failed_probe_goes_back() {
 
 #[test]
 fn a_failed_start_job_goes_back() {
-    goes_back("stuck", "vz-web.app.service is failed: timeout (the start job failed)");
+    goes_back("stuck", "is failed: timeout (the start job failed)");
 }
 
 #[test]
@@ -253,19 +341,85 @@ fn nothing_is_touched_where_the_node_is_not_as_planned() {
 }
 
 #[test]
-fn a_deployment_that_was_broken_off_goes_back_to_what_was_judged() {
+fn with_a_network_of_its_own_the_new_one_starts_first_and_gets_the_ports() {
     let node = Node::new();
-    let (one, cut, bad) = (revision("good", 'a'), revision("deaf", 'b'), revision("crash", 'b'));
+    let (one, two) = (apart("good", 'a'), apart("better", 'b'));
     node.apply(&one, None).unwrap();
-    // Power was lost after the switch, before the verdict.
     let pods = node.pods();
-    pods.write("web", &cut.id, &cut.files).unwrap();
-    pods.set_pending("web", Some(&cut.id)).unwrap();
-    pods.set_link("web", "previous", Some(&one.id)).unwrap();
-    pods.set_link("web", "current", Some(&cut.id)).unwrap();
-    let applied = node.apply(&bad, Some(&cut)).unwrap();
-    assert_eq!(applied.current, Some(one.id));
-    assert_eq!(node.runs(), "good, good");
+    let [old, new] =
+        [&one, &two].map(|r| serde_json::from_str::<Record>(&r.files[RECORD]).unwrap());
+    node.events.borrow_mut().clear();
+    assert_eq!(node.tried(&two, Some(&one)).unwrap().gap, 0);
+    assert_eq!(node.now().split('+').count(), 2, "{}", node.now());
+    assert_ne!(pods.address(&old), pods.address(&new));
+    confirm(&node.site(), "web", &two.id, &mut |_| ()).unwrap();
+    let ports = format!("ports to {}", new.tag);
+    let events = node.events.borrow().clone();
+    let place = |event: &str| events.iter().position(|e| e == event).unwrap();
+    assert!(place("start better") < place(&ports), "{events:?}");
+    assert!(place(&ports) < place("stop good"), "{events:?}");
+    assert_eq!(node.runs(), "better, better");
+}
+
+/// Whatever is cut, the node has the old revision, at once or after a reboot.
+#[track_caller]
+fn is_taken_back(one: &Revision, two: &Revision) {
+    for reboot in [false, true] {
+        let node = Node::new();
+        node.apply(one, None).unwrap();
+        node.tried(two, Some(one)).unwrap();
+        if reboot {
+            node.reboots();
+            assert_eq!(node.now(), "good");
+            let lost = confirm(&node.site(), "web", &two.id, &mut |_| ()).unwrap_err();
+            assert!(lost.to_string().contains("knows nothing"), "{lost}");
+        } else {
+            super::super::watch(&node.site(), "web").unwrap();
+            assert_eq!(node.now(), "good");
+            let late = confirm(&node.site(), "web", &two.id, &mut |_| ()).unwrap();
+            assert!(late.failure.unwrap().contains("did not come"));
+            let last = node.pods().history("web").unwrap().pop().unwrap();
+            assert!(last.outcome.contains("the one before runs again"), "{last:?}");
+        }
+        assert_eq!(node.pods().link("web", "current").as_ref(), Some(&one.id));
+        // And the next try is as any other.
+        node.apply(two, Some(one)).unwrap();
+        assert_eq!(node.runs(), "better, better");
+    }
+}
+
+#[test]
+fn what_is_not_confirmed_is_taken_back() {
+    is_taken_back(&revision("good", 'a'), &revision("better", 'b'));
+    is_taken_back(&apart("good", 'a'), &apart("better", 'b'));
+}
+
+#[test]
+fn what_was_broken_off_before_it_was_judged_is_taken_back() {
+    for (one, two) in [
+        (revision("good", 'a'), revision("better", 'b')),
+        (apart("good", 'a'), apart("better", 'b')),
+    ] {
+        let node = Node::new();
+        node.apply(&one, None).unwrap();
+        node.tried(&two, Some(&one)).unwrap();
+        let pods = node.pods();
+        let pending = pods.pending("web").unwrap();
+        pods.set_pending("web", Some(&Pending { judged: None, ..pending })).unwrap();
+        super::super::watch(&node.site(), "web").unwrap();
+        assert_eq!(node.runs(), "good, good");
+    }
+}
+
+#[test]
+fn what_was_confirmed_and_broken_off_is_ended() {
+    let node = Node::new();
+    let (one, two) = (apart("good", 'a'), apart("better", 'b'));
+    node.apply(&one, None).unwrap();
+    node.tried(&two, Some(&one)).unwrap();
+    node.pods().set_link("web", "current", Some(&two.id)).unwrap();
+    super::super::watch(&node.site(), "web").unwrap();
+    assert_eq!((node.now(), node.pods().pending("web")), ("better".to_owned(), None));
 }
 
 #[test]

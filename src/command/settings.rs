@@ -1,16 +1,22 @@
-//! What an image says of how it is run.
+//! What an image says of how it is run, and the container that docker would make of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use bundler::accounts;
-use bundler::image::{ConfigError, Execution, ImageConfig};
+use bundler::image::{ConfigError, Execution, Image, ImageConfig, ImageError, UnpackOptions};
 use bundler::{Bind, Container, Rootfs};
-use oci_spec::runtime::Capability;
+use indicatif::HumanBytes;
+use oci_spec::runtime::{Capability, Spec};
 use tracer::record::BytePath;
 
 use crate::cli::build;
 use crate::command::bundle::program::{hostname, read};
 use crate::command::strace::foreign::OF_THE_MACHINE;
+use crate::interrupt::INTERRUPTED;
 use crate::report::Advice;
+use crate::{progress, report};
 
 /// What root keeps in a container of docker's beyond what it keeps in a bundle.
 const OF_DOCKER: [Capability; 7] = [
@@ -40,6 +46,17 @@ impl Settings {
     pub(super) fn command(&self, command: &[String]) -> Vec<String> {
         let cmd = if command.is_empty() { &self.0.cmd } else { command };
         self.0.entrypoint.iter().chain(cmd).cloned().collect()
+    }
+
+    /// Who runs it, where that is said: by `args`, else by the image.
+    pub(super) fn user(&self, args: &build::Minify) -> Option<String> {
+        args.user.clone().or_else(|| Some(self.0.user.clone()).filter(|user| !user.is_empty()))
+    }
+
+    /// Directories that docker makes where the image lacks them.
+    pub(super) fn places(&self) -> Vec<PathBuf> {
+        let cwd = Some(self.0.working_dir.as_str()).filter(|cwd| cwd.starts_with('/'));
+        cwd.into_iter().chain(self.volumes()).map(PathBuf::from).collect()
     }
 
     /// Places that are to be writable.
@@ -79,13 +96,15 @@ impl Settings {
         words.iter().map(|word| BytePath(word.as_bytes().to_vec())).collect()
     }
 
-    /// The container of the whole image, as docker makes it, without a command.
+    /// The container of the image, as docker makes it, without a command; with another
+    /// user, and `env` over the image's variables.
     ///
     /// # Errors
     /// A user that the image does not know, a variable without a name.
     pub(super) fn container(
         &self,
-        args: &build::Minify,
+        user: Option<&str>,
+        env: &[String],
         rootfs: &Rootfs,
     ) -> anyhow::Result<Container> {
         let mut container = Container {
@@ -96,7 +115,7 @@ impl Settings {
             cwd: self.0.working_dir.clone(),
             ..Container::default()
         };
-        let user = args.user.as_ref().or(Some(&self.0.user)).filter(|user| !user.is_empty());
+        let user = user.or(Some(&self.0.user)).filter(|user| !user.is_empty());
         if let Some(user) = user {
             let [passwd, group] = ["/etc/passwd", "/etc/group"].map(|path| read(rootfs, path));
             (container.uid, container.gid, container.groups) =
@@ -110,7 +129,7 @@ impl Settings {
             container.capabilities = OF_DOCKER.into();
         }
         container.env.insert("PATH".to_owned(), bundler::config::PATH.to_owned());
-        for variable in self.0.env.iter().chain(&args.env) {
+        for variable in self.0.env.iter().chain(env) {
             let (name, value) = variable
                 .split_once('=')
                 .filter(|(name, _)| !name.is_empty())
@@ -129,6 +148,52 @@ impl Settings {
         container.binds = there.map(bind).collect();
         Ok(container)
     }
+}
+
+/// The `config.json` of `container` over the root at the real path `root`, as this user
+/// can run it.
+pub(super) fn spec(container: &Container, root: &Path) -> Spec {
+    let mut spec = container.spec();
+    if let Some(place) = spec.root_mut() {
+        place.set_path(root.to_owned());
+    }
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    if !uid.is_root() {
+        bundler::rootless::make_rootless(&mut spec, uid.as_raw(), gid.as_raw());
+    }
+    spec
+}
+
+/// Unpacks `image`, which was called `name`, into the empty directory `root`; `program`
+/// says how much it is and what could not be kept.
+///
+/// # Errors
+/// A layer that cannot be read or written; the wish to stop.
+pub(super) fn unpack(
+    image: &Image,
+    root: &Path,
+    (program, name): (&str, &str),
+    stop: &AtomicBool,
+) -> anyhow::Result<Settings> {
+    let cannot = || format!("cannot unpack `{name}`");
+    let settings = Settings::parse(&image.config_json).with_context(cannot)?;
+    let bar = progress::bytes("unpack", image.layer_bytes());
+    let count = |bytes| bar.inc(bytes);
+    let options = UnpackOptions { max_bytes: None, progress: Some(&count), stop: Some(stop) };
+    let unpacked = match image.unpack(root, &options) {
+        Err(error @ ImageError::Interrupted) => return Err(error).status(INTERRUPTED),
+        other => other.with_context(cannot)?,
+    };
+    bar.finish_and_clear();
+    let (layers, bytes) = (image.layer_count(), HumanBytes(unpacked.bytes));
+    let unkept = unpacked.unkept.len();
+    let lost = match unkept {
+        0 => String::new(),
+        _ => format!("; not root, so owners, devices or attributes of {unkept} files are not kept"),
+    };
+    let layers = if layers == 1 { "1 layer".to_owned() } else { format!("{layers} layers") };
+    report::say(program, format_args!("{name}: {layers}, {bytes} unpacked{lost}"));
+    Ok(settings)
 }
 
 #[cfg(test)]

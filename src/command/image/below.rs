@@ -1,0 +1,98 @@
+//! What an image lies on: a layer that images have in common, or another image.
+
+use std::path::Path;
+
+use anyhow::Context;
+use bundler::image::base::Content;
+use bundler::image::{Image, NewLayer};
+use bundler::staging::Staging;
+use bundler::{Layer, Rootfs};
+
+use super::content::open_tree;
+use crate::cli::build;
+use crate::command::bundle::{contents, refuse_unreadable};
+use crate::command::source::gather;
+use crate::command::{settings, verify};
+use crate::image::{self, Opened, Source};
+use crate::interrupt;
+
+/// What the history of an image says of a layer that it shares with others.
+const CREATED_BY: &str = "vzbuild image (base layer)";
+/// How names of images begin, where they are not those of directories.
+const TRANSPORTS: [&str; 6] = [
+    "oci:",
+    "oci-archive:",
+    "docker-archive:",
+    "containers-storage:",
+    "docker-daemon:",
+    "docker://",
+];
+
+/// The files below an image's own; nothing in them depends on it.
+pub(super) struct Base {
+    rootfs: Rootfs,
+    layer: Layer,
+    /// Where its layers come from as they are; unpacked as long as this is there.
+    image: Option<(Box<Opened>, Staging)>,
+}
+
+impl Base {
+    /// Opens the bundle, spec or image that `args` name as base.
+    ///
+    /// # Errors
+    /// What is none of these, or cannot be read.
+    pub(super) fn open(args: &build::Image, latest: Option<i64>) -> anyhow::Result<Option<Self>> {
+        let Some(base) = &args.base_layer else { return Ok(None) };
+        let is_image = TRANSPORTS
+            .iter()
+            .any(|start| base.as_os_str().as_encoded_bytes().starts_with(start.as_bytes()));
+        let opened = match is_image || base.join("oci-layout").is_file() {
+            true => image::open(base.as_os_str())?,
+            false => Source::Directory(base.clone()),
+        };
+        let made = match opened {
+            Source::Image(opened) => Base::unpack(opened, base, latest)?,
+            Source::Directory(dir) if dir.is_dir() => {
+                let (rootfs, layer) = open_tree(&dir, latest)?;
+                Base { rootfs, layer, image: None }
+            }
+            Source::Directory(spec) => {
+                let source = build::Source { specs: vec![spec], ..args.source.clone() };
+                let gathered = gather(&source).context("cannot make the base layer")?;
+                gathered.refuse_missing(args.source.allow_missing)?;
+                let layer = contents::closure(&gathered, latest)?;
+                Base { rootfs: gathered.rootfs, layer, image: None }
+            }
+        };
+        refuse_unreadable(&made.layer, args.source.allow_missing)?;
+        Ok(Some(made))
+    }
+
+    fn unpack(opened: Box<Opened>, base: &Path, latest: Option<i64>) -> anyhow::Result<Self> {
+        let work = format!("vz-base-{}", std::process::id());
+        let work = verify::private_directory(&std::env::temp_dir().join(work))?;
+        let root = work.dir().join("rootfs");
+        std::fs::create_dir(&root).context("cannot make a directory")?;
+        let stop = interrupt::flag()?;
+        let name = base.to_string_lossy();
+        settings::unpack(&opened.image, &root, ("vzbuild", &name), &stop)?;
+        let (rootfs, layer) = super::content::plan_tree(&root, latest)?;
+        Ok(Base { rootfs, layer, image: Some((opened, work)) })
+    }
+
+    /// Its files.
+    pub(super) fn content(&self) -> Content<'_> {
+        Content { layer: &self.layer, rootfs: &self.rootfs }
+    }
+
+    /// The image whose layers are taken over.
+    pub(super) fn image(&self) -> Option<&Image> {
+        self.image.as_ref().map(|(opened, _)| &opened.image)
+    }
+
+    /// The layer to be written, where it is not there already.
+    pub(super) fn new_layer(&self) -> Option<NewLayer<'_>> {
+        let (layer, rootfs) = (&self.layer, &self.rootfs);
+        self.image.is_none().then_some(NewLayer { layer, rootfs, created_by: CREATED_BY })
+    }
+}

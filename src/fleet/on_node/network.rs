@@ -1,0 +1,162 @@
+//! The networks of a node's pods.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use super::{Pods, Site};
+use crate::fleet::network::{SCRIPT, table};
+use crate::fleet::pod::Protocol;
+use crate::fleet::revision::Record;
+use crate::process;
+
+/// What is needed of it.
+pub trait Network {
+    /// Makes the node's ports of a pod lead to a revision, all at once.
+    ///
+    /// # Errors
+    /// When they lead where they led before.
+    fn publish(&self, pods: &Pods, record: &Record) -> anyhow::Result<()>;
+    /// Makes no port of the node lead to a pod.
+    ///
+    /// # Errors
+    /// When the rules cannot be removed.
+    fn withdraw(&self, pod: &str) -> anyhow::Result<()>;
+    /// All rules of the node, as `nft list ruleset` prints them.
+    fn ruleset(&self) -> String;
+    /// The sockets that the process sees, as `/proc/PID/net` has them.
+    fn sockets(&self, pid: u64) -> Vec<Socket>;
+}
+
+/// A socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its own port.
+    pub port: u16,
+    /// Whether it waits for connections, or packets.
+    pub listens: bool,
+    /// Whether somebody else is connected to it.
+    pub connected: bool,
+}
+
+/// The kernel's, by iproute2 and nftables.
+pub struct Nftables;
+
+impl Network for Nftables {
+    fn publish(&self, pods: &Pods, record: &Record) -> anyhow::Result<()> {
+        let script = pods.dir(&record.pod).join("tags").join(&record.tag).join(SCRIPT);
+        let mut sh = process::command("sh");
+        process::output(sh.arg(script).arg("publish")).map(drop)
+    }
+
+    fn withdraw(&self, pod: &str) -> anyhow::Result<()> {
+        if process::find("nft").is_none() {
+            return Ok(());
+        }
+        // Made, so that there is one to delete.
+        let table = table(pod);
+        let mut nft = process::command("nft");
+        nft.arg(format!("add table ip {table}; delete table ip {table}"));
+        process::output(&mut nft).map(drop)
+    }
+
+    fn ruleset(&self) -> String {
+        let mut nft = process::command("nft");
+        let text = process::output(nft.args(["list", "ruleset"])).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn sockets(&self, pid: u64) -> Vec<Socket> {
+        let mut sockets = Vec::new();
+        for (file, protocol) in [
+            ("tcp", Protocol::Tcp),
+            ("tcp6", Protocol::Tcp),
+            ("udp", Protocol::Udp),
+            ("udp6", Protocol::Udp),
+        ] {
+            let text = fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
+            sockets.extend(text.lines().skip(1).filter_map(|line| socket(line, protocol)));
+        }
+        sockets
+    }
+}
+
+/// A line of `/proc/net/tcp` (proc(5)): number, own address, other address, state.
+fn socket(line: &str, protocol: Protocol) -> Option<Socket> {
+    let mut words = line.split_whitespace().skip(1);
+    let (own, other, state) = (words.next()?, words.next()?, words.next()?);
+    let port = u16::from_str_radix(own.rsplit_once(':')?.1, 16).ok()?;
+    let (other, _) = other.rsplit_once(':')?;
+    // 127.0.0.0/8, as itself or mapped, in the host's (little) order; and ::1.
+    let near = other.ends_with("7F") || other == "00000000000000000000000001000000";
+    let listens = match protocol {
+        Protocol::Tcp => state == "0A",
+        Protocol::Udp => state == "07",
+    };
+    let connected = protocol == Protocol::Tcp && matches!(state, "01" | "03") && !near;
+    Some(Socket { protocol, port, listens, connected })
+}
+
+impl Site<'_> {
+    /// Makes the node's ports lead to `record`.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub(super) fn point(&self, pods: &Pods, record: &Record) -> anyhow::Result<()> {
+        match record.network {
+            Some(_) => self.network.publish(pods, record),
+            None => self.network.withdraw(&record.pod),
+        }
+        .with_context(|| format!("cannot make the node's ports lead to `{}`", record.pod))
+    }
+
+    /// Waits until nobody is connected to the ports of `record`, for as long as its time
+    /// of grace at most.
+    ///
+    /// # Errors
+    /// When systemd does not answer.
+    pub(super) fn drain(&self, record: &Record) -> anyhow::Result<()> {
+        let Some(ports) = &record.network else { return Ok(()) };
+        let started = Instant::now();
+        let grace = Duration::from_secs(record.grace.into());
+        loop {
+            let states = self.systemd.show(&record.units())?;
+            let pid = states.iter().map(|state| state.pid).find(|pid| *pid != 0);
+            let sockets = pid.map(|pid| self.network.sockets(pid)).unwrap_or_default();
+            let busy = |socket: &super::Socket| {
+                socket.connected && ports.iter().any(|published| published.port == socket.port)
+            };
+            if !sockets.iter().any(busy) || started.elapsed() >= grace {
+                return Ok(());
+            }
+            std::thread::sleep(self.patience.tick);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_read_as_the_kernel_shows_them() {
+        let check = |line: &str, port: u16, listens: bool, connected: bool| {
+            let expected = Socket { protocol: Protocol::Tcp, port, listens, connected };
+            assert_eq!(socket(line, Protocol::Tcp), Some(expected), "{line}");
+        };
+        check("   0: 00000000:1F90 00000000:0000 0A 00000000:00000000", 8080, true, false);
+        check("   1: 0700C612:1F90 01004E0A:C350 01 00000000:00000000", 8080, false, true);
+        check("   2: 0100007F:0050 0100007F:C350 01 00000000:00000000", 80, false, false);
+        check("   3: 0700C612:1F90 01004E0A:C350 06 00000000:00000000", 8080, false, false);
+        let mapped =
+            "   4: 0000000000000000FFFF00000700C612:0050 0000000000000000FFFF000001004E0A:C350 01";
+        check(mapped, 80, false, true);
+        let own =
+            "   5: 00000000000000000000000001000000:0050 00000000000000000000000001000000:C350 01";
+        check(own, 80, false, false);
+        assert_eq!(socket("sl local_address", Protocol::Tcp), None);
+    }
+}

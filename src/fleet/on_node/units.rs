@@ -1,0 +1,178 @@
+//! The units of a node's pods in systemd's folder, and what tells revisions apart.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use super::Pods;
+use super::pods::{gone, list, relink, write};
+use crate::fleet::network;
+use crate::fleet::revision::Record;
+use crate::fleet::unit;
+use crate::push::store::sync_dir;
+
+/// What starts units at boot.
+const WANTS: &str = "multi-user.target.wants";
+
+impl Pods {
+    /// Gives a revision its tag, by which its units find it, and an address where it
+    /// has a network of its own: another one than that of `old` where it runs `beside`
+    /// it, else the same, since packets of UDP go on to where they went.
+    ///
+    /// # Errors
+    /// When files cannot be written, or all addresses are taken.
+    pub fn tag(
+        &self,
+        record: &Record,
+        id: &str,
+        old: Option<&Record>,
+        beside: bool,
+    ) -> anyhow::Result<()> {
+        let dir = self.dir(&record.pod).join("tags");
+        let cannot = || format!("cannot write in `{}`", dir.display());
+        fs::create_dir_all(&dir).with_context(cannot)?;
+        relink(&Path::new("../revs").join(id), &dir.join(&record.tag)).with_context(cannot)?;
+        if record.network.is_some() {
+            let (own, old) = (self.address(record), old.and_then(|old| self.address(old)));
+            let address = match (own, old) {
+                (Some(own), old) if beside && old.as_ref() != Some(&own) => own,
+                (_, Some(old)) if !beside => old,
+                (Some(own), None) => own,
+                _ => self.free_address()?,
+            };
+            write(&dir.join(format!("{}.address", record.tag)), &address).with_context(cannot)?;
+        }
+        sync_dir(&dir)
+    }
+
+    /// The address of a revision that has a network of its own.
+    pub fn address(&self, record: &Record) -> Option<String> {
+        record.network.as_ref()?;
+        let path = self.dir(&record.pod).join("tags").join(format!("{}.address", record.tag));
+        let address = fs::read_to_string(path).ok()?;
+        (!address.is_empty()).then_some(address)
+    }
+
+    fn free_address(&self) -> anyhow::Result<String> {
+        let mut taken = BTreeSet::new();
+        for pod in self.names()? {
+            let dir = self.dir(&pod).join("tags");
+            let files = list(&dir)?.into_iter().filter(|name| name.ends_with(".address"));
+            taken.extend(files.filter_map(|name| fs::read_to_string(dir.join(name)).ok()));
+        }
+        let mut all = (1..).map_while(network::address);
+        all.find(|address| !taken.contains(address)).context("all addresses of pods are taken")
+    }
+
+    /// Forgets the tags of revisions that are not there any more.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub(super) fn prune_tags(&self, pod: &str) -> anyhow::Result<()> {
+        let dir = self.dir(pod).join("tags");
+        for tag in list(&dir)?.iter().filter(|name| !name.contains('.')) {
+            if !dir.join(tag).exists() {
+                for name in [tag.clone(), format!("{tag}.address")] {
+                    gone(fs::remove_file(dir.join(&name)))
+                        .with_context(|| format!("cannot remove `{name}`"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes systemd's folder have the units of `pod` that `records` name, and no others.
+    ///
+    /// # Errors
+    /// When a link cannot be made or removed.
+    pub fn link_units(&self, pod: &str, records: &[&Record]) -> anyhow::Result<()> {
+        let units: BTreeSet<String> =
+            records.iter().flat_map(|record| record.all_units()).collect();
+        let folder = &self.places.units;
+        let wants = folder.join(WANTS);
+        let cannot = || format!("cannot link units in `{}`", folder.display());
+        fs::create_dir_all(&wants).with_context(cannot)?;
+        for unit in self.linked(pod)?.iter().filter(|unit| !units.contains(*unit)) {
+            gone(fs::remove_file(wants.join(unit))).with_context(cannot)?;
+            gone(fs::remove_file(folder.join(unit))).with_context(cannot)?;
+        }
+        for record in records {
+            for unit in record.all_units() {
+                let target = self.unit_target(record, &unit);
+                relink(&target, &folder.join(&unit)).with_context(cannot)?;
+                relink(&Path::new("..").join(&unit), &wants.join(&unit)).with_context(cannot)?;
+            }
+        }
+        sync_dir(&wants)?;
+        sync_dir(folder)
+    }
+
+    /// The units of `pod` in systemd's folder.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    pub fn linked(&self, pod: &str) -> anyhow::Result<Vec<String>> {
+        let mut units = list(&self.places.units)?;
+        units.retain(|unit| unit::pod_of(unit) == Some(pod));
+        Ok(units)
+    }
+
+    fn unit_target(&self, record: &Record, unit: &str) -> std::path::PathBuf {
+        self.dir(&record.pod).join("tags").join(&record.tag).join("units").join(unit)
+    }
+
+    /// Whether systemd's folder has this unit, and whether it starts at boot.
+    pub fn unit_links(&self, record: &Record, unit: &str) -> (bool, bool) {
+        let folder = &self.places.units;
+        let linked =
+            fs::read_link(folder.join(unit)).is_ok_and(|to| to == self.unit_target(record, unit));
+        (linked, fs::symlink_metadata(folder.join(WANTS).join(unit)).is_ok())
+    }
+
+    /// Lets units start although their revision is not the current one; a reboot
+    /// forgets it. No record forbids those of `pod`.
+    ///
+    /// # Errors
+    /// When that cannot be noted.
+    pub fn allow(&self, pod: &str, record: Option<&Record>) -> anyhow::Result<()> {
+        let dir = self.places.run.join("try");
+        let cannot = || format!("cannot write in `{}`", dir.display());
+        fs::create_dir_all(&dir).with_context(cannot)?;
+        for old in list(&dir)?.iter().filter(|unit| unit::pod_of(unit) == Some(pod)) {
+            gone(fs::remove_file(dir.join(old))).with_context(cannot)?;
+        }
+        for unit in record.iter().flat_map(|record| record.all_units()) {
+            fs::write(dir.join(unit), "").with_context(cannot)?;
+        }
+        Ok(())
+    }
+
+    /// Units of ours in systemd's folder whose pod is not there.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn stray(&self) -> anyhow::Result<Vec<String>> {
+        let mut units = list(&self.places.units)?;
+        units.retain(|unit| {
+            unit::pod_of(unit).is_some_and(|pod| {
+                self.link(pod, "current").is_none() && self.pending(pod).is_none()
+            })
+        });
+        Ok(units)
+    }
+
+    /// The record of the current revision; none where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn current(&self, pod: &str) -> anyhow::Result<Option<Record>> {
+        let id = self.link(pod, "current");
+        let record = id.map(|id| self.record(pod, &id)).transpose()?;
+        if record.as_ref().is_some_and(|record| record.pod != pod) {
+            bail!("the revision of `{pod}` is that of another pod");
+        }
+        Ok(record)
+    }
+}

@@ -1,0 +1,196 @@
+//! A container as a unit of systemd alone, for machines on which neither crun nor runc
+//! works: RootDirectory= and what else systemd.exec(5) has. Pure.
+//!
+//! Its processes see those of the node, and have its host name and IPC.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// Returns the lines of the unit's `[Service]` for the container that `config`, an
+/// OCI `config.json`, describes.
+pub fn service(config: &Value, id: &str, systemd: u64) -> String {
+    let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let number = |pointer: &str| config.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+    let root = text("/root/path");
+    // systemd 240 is the first that waits until the program is executed.
+    let kind = if systemd >= 240 { "exec" } else { "simple" };
+    let mut unit = format!(
+        "Type={kind}\n\
+         RootDirectory={}\n\
+         MountAPIVFS=yes\n\
+         PrivateDevices=yes\n\
+         ProtectSystem=strict\n\
+         ReadWritePaths=-/proc -/dev\n\
+         User={}\n\
+         Group={}\n\
+         WorkingDirectory={}\n",
+        plain(root),
+        number("/process/user/uid"),
+        number("/process/user/gid"),
+        plain(text("/process/cwd")),
+    );
+    let groups: Vec<String> =
+        list(config, "/process/user/additionalGids").map(ToString::to_string).collect();
+    if !groups.is_empty() {
+        let _ = writeln!(unit, "SupplementaryGroups={}", groups.join(" "));
+    }
+    for word in list(config, "/process/env").filter_map(Value::as_str) {
+        let _ = writeln!(unit, "Environment={}", quoted(word));
+    }
+    for (key, set) in [("CapabilityBoundingSet", "bounding"), ("AmbientCapabilities", "ambient")] {
+        let names = list(config, &format!("/process/capabilities/{set}"));
+        let names: Vec<&str> = names.filter_map(Value::as_str).collect();
+        let _ = writeln!(unit, "{key}={}", names.join(" "));
+    }
+    if config.pointer("/process/noNewPrivileges") == Some(&Value::Bool(true)) {
+        unit.push_str("NoNewPrivileges=yes\n");
+    }
+    let mut namespaces = list(config, "/linux/namespaces");
+    let network = namespaces.find(|namespace| namespace["type"] == "network");
+    if let Some(path) = network.and_then(|network| network["path"].as_str()) {
+        let _ = writeln!(unit, "NetworkNamespacePath={path}");
+    }
+    for mount in list(config, "/mounts") {
+        mounted(&mut unit, mount, root, id);
+    }
+    let args: Vec<String> = list(config, "/process/args")
+        .filter_map(Value::as_str)
+        // Variables are expanded in the command line only.
+        .map(|word| quoted(word).replace('$', "$$"))
+        .collect();
+    let _ = writeln!(unit, "ExecStart={}", args.join(" "));
+    unit
+}
+
+fn list<'a>(config: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    config.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// One mount; what the kernel itself shows is there already.
+fn mounted(unit: &mut String, mount: &Value, root: &str, id: &str) {
+    let text = |key: &str| mount[key].as_str().unwrap_or_default();
+    let (to, from) = (text("destination"), text("source"));
+    let options: Vec<&str> = list(mount, "/options").filter_map(Value::as_str).collect();
+    let kernels = ["/proc", "/dev", "/sys"]
+        .iter()
+        .any(|top| to == *top || to.starts_with(&format!("{top}/")));
+    match text("type") {
+        "bind" => {
+            let key = if options.contains(&"ro") { "BindReadOnlyPaths" } else { "BindPaths" };
+            let _ = writeln!(unit, "{key}={}:{}:rbind", plain(from), plain(to));
+        }
+        _ if kernels => return,
+        "tmpfs" if options.contains(&"tmpcopyup") => {
+            let copy = format!("/run/vz/copies/{id}{to}");
+            let _ = writeln!(
+                unit,
+                "ExecStartPre=+/bin/sh -c 'rm -rf \"$$2\" && mkdir -p \"$${{2%%/*}}\" && cp -a \"$$1\" \"$$2\"' sh {} {}\n\
+                 BindPaths={}:{}:rbind",
+                quoted(&format!("{root}{to}")),
+                quoted(&copy),
+                plain(&copy),
+                plain(to),
+            );
+        }
+        "tmpfs" => {
+            let known = |option: &&str| option.starts_with("mode=") || option.starts_with("size=");
+            let kept: Vec<&str> = options.iter().copied().filter(known).collect();
+            let _ = writeln!(unit, "TemporaryFileSystem={}:{}", plain(to), kept.join(","));
+        }
+        _ => return,
+    }
+    if !options.contains(&"ro") {
+        let _ = writeln!(unit, "ReadWritePaths=-{}", plain(to));
+    }
+}
+
+/// A path as systemd reads it: `%` begins a specifier.
+fn plain(path: &str) -> String {
+    match path.bytes().all(|c| c.is_ascii_alphanumeric() || b"/._-+@".contains(&c)) {
+        true => path.to_owned(),
+        false => quoted(path),
+    }
+}
+
+/// A word in quotes, by the rules of systemd.syntax(7).
+fn quoted(word: &str) -> String {
+    let mut text = String::from("\"");
+    for c in word.chars() {
+        match c {
+            '"' | '\\' => {
+                text.push('\\');
+                text.push(c);
+            }
+            '%' => text.push_str("%%"),
+            '\n' => text.push_str("\\n"),
+            c if c.is_control() => {
+                let mut bytes = [0; 4];
+                for byte in c.encode_utf8(&mut bytes).bytes() {
+                    let _ = write!(text, "\\x{byte:02x}");
+                }
+            }
+            c => text.push(c),
+        }
+    }
+    text.push('"');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn words_are_what_they_are() {
+        assert_eq!(quoted("100% \"of\" $A\n\t\\"), "\"100%% \\\"of\\\" $A\\n\\x09\\\\\"");
+        assert_eq!(plain("/srv/a b"), "\"/srv/a b\"");
+    }
+
+    #[test]
+    fn a_container_becomes_lines_of_a_unit() {
+        let config = json!({
+            "root": { "path": "/var/lib/vz/revs/app/1/rootfs", "readonly": true },
+            "process": {
+                "args": ["/bin/app", "$HOME is 5%"], "env": ["A=b c"], "cwd": "/srv",
+                "user": { "uid": 33, "gid": 34, "additionalGids": [4, 5] },
+                "capabilities": { "bounding": ["CAP_CHOWN"], "ambient": [] },
+                "noNewPrivileges": true,
+            },
+            "mounts": [
+                { "destination": "/proc", "type": "proc", "source": "proc" },
+                { "destination": "/dev/shm", "type": "tmpfs", "source": "shm" },
+                { "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777", "nosuid"] },
+                { "destination": "/data", "type": "bind", "source": "/srv/data", "options": ["rbind", "rw"] },
+                { "destination": "/conf", "type": "bind", "source": "/srv/conf", "options": ["rbind", "ro"] },
+            ],
+            "linux": { "namespaces": [{ "type": "pid" }, { "type": "network", "path": "/run/netns/vz-1" }] },
+        });
+        let expected = "\
+Type=exec
+RootDirectory=/var/lib/vz/revs/app/1/rootfs
+MountAPIVFS=yes
+PrivateDevices=yes
+ProtectSystem=strict
+ReadWritePaths=-/proc -/dev
+User=33
+Group=34
+WorkingDirectory=/srv
+SupplementaryGroups=4 5
+Environment=\"A=b c\"
+CapabilityBoundingSet=CAP_CHOWN
+AmbientCapabilities=
+NoNewPrivileges=yes
+NetworkNamespacePath=/run/netns/vz-1
+TemporaryFileSystem=/tmp:mode=1777
+ReadWritePaths=-/tmp
+BindPaths=/srv/data:/data:rbind
+ReadWritePaths=-/data
+BindReadOnlyPaths=/srv/conf:/conf:rbind
+ExecStart=\"/bin/app\" \"$$HOME is 5%%\"
+";
+        assert_eq!(service(&config, "web.app.1", 257), expected);
+        assert!(service(&config, "web.app.1", 239).starts_with("Type=simple\n"));
+    }
+}

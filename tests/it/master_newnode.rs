@@ -1,0 +1,100 @@
+//! `vzmaster newnode`: its script and first-boot data here; on a bare machine where
+//! VZ_TEST_BARE names one, as `VZ_TEST_BARE=/path/ssh_config:node`. It needs root by key
+//! and a mirror of packages, and is a node afterwards.
+
+use crate::sandbox::{Finished, Need, Sandbox, reduced, require};
+
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA+G9kBd/Pn1n5GrBQ9JrZTPsaoetAS2AnEOGTXZ29gs ann@desk\n";
+
+fn user_data(sandbox: &Sandbox, args: &[&str]) -> Finished {
+    sandbox.write("key.pub", KEY);
+    let all = [&["newnode", "--key", "key.pub", "--user", "ann", "--user-data"], args].concat();
+    sandbox.run("vzmaster", all)
+}
+
+#[test]
+fn the_setup_script_is_plain_posix_shell() {
+    let needs = [Need::Program("dash", "dash"), Need::Program("shellcheck", "shellcheck")];
+    if !require("the_setup_script_is_plain_posix_shell", &needs) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/fleet/newnode/setup.sh");
+    sandbox.run("shellcheck", ["--shell=sh", source]).success();
+    let script = user_data(&sandbox, &["sh"]).success().stdout();
+    sandbox.write("setup.sh", &script);
+    sandbox.run("dash", ["-n", "setup.sh"]).success();
+    let excluded = "--exclude=SC1091,SC2015,SC2086,SC2154";
+    sandbox.run("shellcheck", ["--shell=sh", excluded, "setup.sh"]).success();
+}
+
+#[test]
+fn first_boot_data_is_printed_and_nobody_is_logged_in_to() {
+    let sandbox = Sandbox::new();
+    let cloud = user_data(&sandbox, &["cloud-init", "--provider", "akamai", "--name", "node-b"]);
+    let cloud = cloud.success().says("note: ").stdout();
+    assert!(cloud.starts_with("#cloud-config\n"), "{cloud}");
+    assert!(cloud.contains("\n name='node-b'\n"), "{cloud}");
+    let ignition = user_data(&sandbox, &["ignition"]).success().stdout();
+    let value: serde_json::Value = serde_json::from_str(&ignition).unwrap();
+    assert_eq!(value["passwd"]["users"][1]["name"], "ann");
+    user_data(&sandbox, &["ignition", "--provider", "akamai"])
+        .status(3)
+        .says("and Akamai Connected Cloud (Linode) takes 16384");
+    user_data(&sandbox, &["sh", "--provider", "nobody"]).status(2).says("[possible values: akamai");
+    sandbox.run("vzmaster", ["newnode", "--key", "key.pub", "ann@192.0.2.1"]).status(2);
+    sandbox.run("vzmaster", ["newnode", "--key", "absent.pub", "192.0.2.1"]).status(3);
+    sandbox.write("bad.pub", "no key\n");
+    let bad = sandbox.run("vzmaster", ["newnode", "--key", "bad.pub", "192.0.2.1"]);
+    bad.status(2).says("`no key` is no public key of ssh");
+}
+
+#[test]
+fn a_bare_machine_becomes_a_node_once() {
+    let test = "a_bare_machine_becomes_a_node_once";
+    let Ok(value) = std::env::var("VZ_TEST_BARE") else {
+        reduced(test, "no bare machine: set VZ_TEST_BARE=SSH_CONFIG:NODE");
+        return;
+    };
+    if !require(test, &[Need::Program("ssh", "openssh-client")]) {
+        return;
+    }
+    let (config, name) = value.split_once(':').expect("SSH_CONFIG:NODE");
+    let sandbox = Sandbox::new();
+    sandbox.write("key.pub", KEY);
+    sandbox.write("hosts.ini", format!("node-x ansible_host={name} ansible_user=root\n"));
+    let newnode = || {
+        let mut command = sandbox.command("vzmaster");
+        command.args(["-F", config, "newnode", "--key", "key.pub", "--user", "ann", "--json"]);
+        let done = Finished::of(command.arg("node-x").env_remove("SSH_AUTH_SOCK")).success();
+        serde_json::from_str::<serde_json::Value>(&done.stdout()).unwrap()
+    };
+    let on = |line: &str| {
+        let mut ssh = sandbox.command("ssh");
+        let said = Finished::of(ssh.args(["-F", config, "-l", "root", name, line])).success();
+        said.stdout().trim().to_owned()
+    };
+    newnode();
+    assert_eq!(newnode()["changed"], serde_json::json!([]), "the second run");
+    assert_eq!(on("hostname"), "node-x");
+    assert_eq!(on("sudo -u ann sudo -n id -un"), "root");
+    assert_eq!(on("systemctl is-active vz-firewall apt-daily-upgrade.timer | sort -u"), "active");
+    assert_eq!(on("systemctl is-active vz-newnode-guard.timer || :"), "inactive");
+    assert_eq!(on("sshd -T | grep ^passwordauthentication"), "passwordauthentication no");
+    assert!(on("nft list chain inet vz_node input").contains("policy drop"));
+    // Where nobody comes in again, what may lock out is taken back.
+    let guarded = "cd /etc/ssh && rm -f sshd_config.d/00-vz.conf; systemctl disable -q --now vz-firewall; rm -f /etc/vz/firewall.nft";
+    on(guarded);
+    let script = user_data(&sandbox, &["sh"]).success().stdout().replace("guard='0'", "guard='3'");
+    sandbox.write("guarded.sh", script);
+    let mut ssh = sandbox.command("ssh");
+    ssh.args(["-F", config, "-l", "root", name, "sh -s"]);
+    ssh.stdin(std::fs::File::open(sandbox.path("guarded.sh")).unwrap());
+    Finished::of(&mut ssh).success();
+    assert_eq!(on("systemctl is-active vz-firewall"), "active");
+    on("sleep 6");
+    assert_eq!(on("systemctl is-active vz-firewall || :"), "inactive");
+    assert_eq!(on("ls /etc/ssh/sshd_config.d/00-vz.conf 2>/dev/null || echo gone"), "gone");
+    newnode();
+}

@@ -1,0 +1,127 @@
+//! Probes of real servers.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use vz::fleet::on_node::{Prober, Probes};
+use vz::fleet::pod::{self, Probe, Restart};
+use vz::fleet::preflight::Runtime;
+use vz::fleet::revision::Placed;
+
+use crate::sandbox::{Need, Sandbox, require};
+
+/// A probe, as the file of a pod says it.
+fn probe(text: &str) -> Probe {
+    let text = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  containers:\n  - name: app\n    image: bundle:x\n    readinessProbe: {text}\n"
+    );
+    let (pods, violations) = pod::read(&text);
+    assert_eq!(violations, []);
+    pods[0].containers[0].readiness.clone().unwrap()
+}
+
+/// What a probe comes to, of the pod that is this machine.
+fn probed(text: &str) -> Result<(), String> {
+    let text_of = |name: &str| name.to_owned();
+    let placed = Placed {
+        name: text_of("app"),
+        id: text_of("web.app"),
+        unit: text_of("vz-web.app.service"),
+        runtime: Runtime { name: text_of("crun"), path: text_of("/usr/bin/crun") },
+        bundle: text_of("x"),
+        bundle_id: text_of("x"),
+        rootfs: text_of("/x"),
+        restart: Restart::Always,
+        startup: None,
+        readiness: None,
+        liveness: None,
+    };
+    Probes.probe(&placed, "127.0.0.1", &probe(text)).map_err(|error| format!("{error:#}"))
+}
+
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A server by TLS that refuses who asks for another name than example.org.
+fn strict_server(sandbox: &Sandbox) -> (Server, u16) {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let [key, certificate] = ["key.pem", "cert.pem"].map(|file| sandbox.path(file));
+    let mut make = vz::process::command("openssl");
+    make.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+    make.args(["-nodes", "-days", "1", "-subj", "/CN=example.org", "-keyout"]);
+    vz::process::output(make.arg(&key).arg("-out").arg(&certificate)).unwrap();
+    let mut serve = vz::process::command("openssl");
+    serve.args(["s_server", "-quiet", "-www", "-servername", "example.org"]);
+    serve.args(["-servername_fatal", "-accept", &format!("127.0.0.1:{port}")]);
+    for (option, file) in
+        [("-cert", &certificate), ("-cert2", &certificate), ("-key", &key), ("-key2", &key)]
+    {
+        serve.arg(option).arg(file);
+    }
+    serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let server = Server(serve.spawn().unwrap());
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    (server, port)
+}
+
+#[test]
+fn https_is_probed_by_the_name_of_the_host_header_with_any_certificate() {
+    let test = "https_is_probed_by_the_name_of_the_host_header_with_any_certificate";
+    if !require(test, &[Need::Program("openssl", "openssl")]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let (_server, port) = strict_server(&sandbox);
+    let https = |host: &str| {
+        probed(&format!(
+            "{{httpGet: {{port: {port}, scheme: HTTPS, httpHeaders: [{{name: Host, value: {host}}}]}}, timeoutSeconds: 5}}"
+        ))
+    };
+    assert_eq!(https("example.org"), Ok(()));
+    let refused = https("example.com").unwrap_err();
+    assert!(refused.contains("UnrecognisedName"), "{refused}");
+    let plain = probed(&format!("{{httpGet: {{port: {port}}}, timeoutSeconds: 5}}"));
+    assert!(plain.is_err());
+}
+
+#[test]
+fn a_server_that_answers_nothing_is_given_up_in_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for scheme in ["HTTP", "HTTPS"] {
+        let late = probed(&format!("{{httpGet: {{port: {port}, scheme: {scheme}}}}}"));
+        assert!(late.unwrap_err().contains("no answer from"));
+    }
+    let tcp = format!("{{tcpSocket: {{port: {port}}}}}");
+    assert_eq!(probed(&tcp), Ok(()));
+    drop(listener);
+    assert!(probed(&tcp).is_err());
+}
+
+#[test]
+fn a_redirection_is_a_success_and_an_error_is_none() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for answer in ["302 Found", "404 Not Found"] {
+                let mut stream = listener.accept().unwrap().0;
+                let _ = stream.read(&mut [0; 1024]).unwrap();
+                write!(stream, "HTTP/1.1 {answer}\r\n\r\n").unwrap();
+            }
+        });
+        let http = format!("{{httpGet: {{port: {port}}}, timeoutSeconds: 5}}");
+        assert_eq!(probed(&http), Ok(()));
+        assert!(probed(&http).unwrap_err().contains("answers 404"));
+    });
+}

@@ -38,7 +38,8 @@ a plugin or a signal that they did not touch may need more, and then fails with 
 So exercise it well (--run, --until), and begin with --seccomp=log: nothing fails, and
 the kernel logs each call beyond the profile (`journalctl -k | grep type=1326`, `ausyscall
 NUMBER`). Capabilities are left out one by one; one stays where a run differs or the
-kernel refuses a call without it.
+kernel refuses a call without it. What changes a result without an error, as a lack of
+CAP_FSETID does, is not noticed.
 
 Exit status: 0 it is as before; 1 it differs, or under a profile does, which is not
 written then; 3 it could not be run.")]

@@ -34,9 +34,8 @@ impl Narrowed {
                  {beyond}\n"
             ));
         }
-        let times = if self.runs == 1 { "once".to_owned() } else { format!("{} times", self.runs) };
         match &self.failed {
-            None => text.push_str(&format!("proven: it was run so {times}\n")),
+            None => text.push_str(&format!("proven, in {} runs more\n", self.runs)),
             Some(verdict) => {
                 text.push_str(&verdict.text());
                 text.push_str(

@@ -188,7 +188,7 @@ fn bad_input_is_named() {
     node.push(&["-i", "hosts.yml", "web", "@all"]).status(2).says("line ");
     node.sandbox.write("hosts.ini", "[web]\na\n[web:thing]\n");
     node.push(&["-i", "hosts.ini", "web", "@web"]).status(2).says("line 3");
-    node.push(&["web/config.json", "node"]).status(3).says("is no directory");
+    node.push(&["web/config.json", "node"]).status(3).says("is no image");
     node.push(&["nothing", "node"]).status(3).says("cannot read the bundle `nothing`");
     fs::remove_file(node.sandbox.path("web/config.json")).unwrap();
     node.push(&["web", "node"]).status(3).says("has no config.json");

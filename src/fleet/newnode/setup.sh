@@ -208,7 +208,7 @@ watch_over() { # line of sh
   mkdir -p /run/vz
   echo "$1" >>/run/vz/newnode-undo
   systemctl -q is-active vz-newnode-guard.timer && return 0
-  systemd-run -q --collect --unit=vz-newnode-guard --on-active="$guard" \
+  systemd-run -q --collect --unit=vz-newnode-guard --on-active="$guard" --timer-property=AccuracySec=1s \
     /bin/sh -c 'sh /run/vz/newnode-undo; rm -f /run/vz/newnode-undo' >&2 ||
     fail "cannot set a timer that undoes what locks out"
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::load::get;
 use super::{Nodes, nodes};
-use crate::sandbox::{Finished, reduced};
+use crate::sandbox::{Finished, reduced, say};
 
 /// What goes wrong in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +164,8 @@ impl Chaos {
                 wrong.push(format!("{node}: serves {serves:?}, and diff says {}", diff.stdout()));
             }
         }
-        eprintln!("round {number}: {fault:?} at {moment:?}, status {status}, nodes have:{ends}");
+        let faults = format!("{fault:?} at {moment:?}");
+        say(&format!("round {number}: {faults}, status {status}, nodes have:{ends}\n"));
         wrong
     }
 }

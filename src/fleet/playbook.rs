@@ -50,6 +50,9 @@ pub const FIXED: [(&str, &str); 10] = [
     role!("vz_pod/tasks/probes.yml"),
 ];
 
+/// What has to be there where systemd alone runs pods.
+const SYSTEMD: &str = "/proc/1/exe";
+
 /// Seconds that a revision has for what has no time of its own, as on a node.
 const SLACK: u32 = 30;
 
@@ -125,7 +128,7 @@ pub fn host_vars(
     let bundle = |(name, id): &(String, String)| json!({ "name": name, "id": id });
     let vars = json!({
         "vz_store": machine.store,
-        "vz_runtime": machine.runtime.path,
+        "vz_runtime": if machine.runtime.by_systemd() { SYSTEMD } else { &machine.runtime.path },
         "vz_back_off": machine.systemd >= SYSTEMD_BACK_OFF,
         "vz_bundles": bundles.iter().map(bundle).collect::<Vec<_>>(),
         "vz_pods": pods,
@@ -175,17 +178,18 @@ fn probe(what: &str, placed: &Placed, probe: &Probe) -> Value {
     let kind = match &probe.probing {
         Probing::Http { host, port, tls, path, headers } => {
             let headers: BTreeMap<&String, &String> = headers.iter().map(|(n, v)| (n, v)).collect();
-            json!({ "kind": "http", "scheme": if *tls { "https" } else { "http" }, "host": host,
-                    "port": port, "path": path, "headers": headers })
+            let scheme = if *tls { "https" } else { "http" };
+            json!({
+                "kind": "http", "scheme": scheme, "host": host, "port": port, "path": path,
+                "headers": headers,
+            })
         }
         Probing::Tcp { host, port } => json!({ "kind": "tcp", "host": host, "port": port }),
         Probing::Exec { command } => {
-            let call = unit::runtime(&placed.runtime);
-            let mut argv = vec!["timeout".to_owned(), "--kill-after=1".to_owned()];
-            argv.push(probe.timeout.to_string());
-            argv.extend(call.split(' ').map(str::to_owned));
-            argv.extend(["exec".to_owned(), placed.id.clone()]);
-            argv.extend(command.iter().cloned());
+            let words: Vec<String> = command.iter().map(|word| quoted(word)).collect();
+            let line = format!("{} {}", unit::exec(placed, false), words.join(" "));
+            let timeout = probe.timeout.to_string();
+            let argv = ["timeout", "--kill-after=1", &timeout, "sh", "-c", &line];
             json!({ "kind": "exec", "argv": argv })
         }
     };

@@ -28,6 +28,7 @@ mod master_nodes;
 mod master_playbook;
 mod master_probes;
 mod minify;
+mod profile;
 mod programs;
 mod push;
 mod push_chaos;

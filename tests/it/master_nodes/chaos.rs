@@ -165,7 +165,11 @@ impl Chaos {
             }
         }
         let faults = format!("{fault:?} at {moment:?}");
-        say(&format!("round {number}: {faults}, status {status}, nodes have:{ends}\n"));
+        let verdict = if wrong.is_empty() { "as it must be" } else { "WRONG" };
+        say(&format!(
+            "round {number}: {faults}, status {status}, nodes have:{ends}: {verdict} {}\n",
+            wrong.join("; ")
+        ));
         wrong
     }
 }

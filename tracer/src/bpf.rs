@@ -121,7 +121,11 @@ pub(crate) fn run(program: &[sock_filter], data: &Data) -> u32 {
                     ARCH => data.audit,
                     16..64 => {
                         let argument = data.args[(i.k as usize - 16) / 8];
-                        if i.k % 8 == 0 { argument as u32 } else { (argument >> 32) as u32 }
+                        if i.k.is_multiple_of(8) {
+                            argument as u32
+                        } else {
+                            (argument >> 32) as u32
+                        }
                     }
                     other => panic!("load of {other}"),
                 }

@@ -164,8 +164,11 @@ impl Chaos {
                 wrong.push(format!("{node}: serves {serves:?}, and diff says {}", diff.stdout()));
             }
         }
+        let faults = format!("{fault:?} at {moment:?}");
+        let verdict = if wrong.is_empty() { "as it must be" } else { "WRONG" };
         say(&format!(
-            "round {number}: {fault:?} at {moment:?}, status {status}, nodes have:{ends}\n"
+            "round {number}: {faults}, status {status}, nodes have:{ends}: {verdict} {}\n",
+            wrong.join("; ")
         ));
         wrong
     }

@@ -41,6 +41,9 @@ pub const FILES: &str = "files.json";
 /// The document with what is left out: a [`LeftOut`].
 pub const LEFT_OUT: &str = "left-out.json";
 
+/// Name of the seccomp profile in it, where `--seccomp` made one.
+pub const PROFILE: &str = "seccomp.json";
+
 /// One document of the evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {

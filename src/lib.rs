@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod image;
 pub mod interrupt;
 pub mod process;
+pub mod profile;
 pub mod progress;
 pub mod push;
 pub mod report;

@@ -5,5 +5,6 @@ pub mod embedded;
 pub mod identity;
 pub mod mounts;
 pub mod oci;
+pub mod seccomp;
 pub mod state;
 pub mod supervise;

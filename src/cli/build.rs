@@ -13,7 +13,7 @@ use clap::{Args as ArgGroup, Parser, Subcommand};
 pub use image::{Compression, Image};
 pub use minify::Minify;
 pub use report::Report;
-pub use verify::{Exercise, Scenario, Verify};
+pub use verify::{Beyond, Exercise, Narrow, Scenario, Verify};
 
 /// Close specs over a root file system and assemble OCI bundles
 #[derive(Parser, Debug, PartialEq)]

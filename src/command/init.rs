@@ -16,6 +16,7 @@ use rustix::process::Signal;
 use crate::cli::build;
 use crate::process;
 use crate::report::Advice;
+use crate::runner::seccomp::Seccomp;
 use crate::runner::{identity, mounts};
 
 /// Exit status where the command cannot be executed, as shells give it.
@@ -42,11 +43,13 @@ pub fn run(args: &build::Init) -> anyhow::Result<ExitCode> {
     let cwd = process.cwd();
     std::env::set_current_dir(cwd)
         .with_context(|| format!("cannot enter the working directory `{}`", cwd.display()))?;
+    let seccomp = Seccomp::of(&spec)?;
+    seccomp.begin()?;
     identity::assume(process)?;
     // After the change of user, which clears it: the program ends with its runner.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("cannot ask for the runner's death")?;
-    execute(process)
+    execute(process, &seccomp)
 }
 
 /// Closes all but the standard streams, as runc does: a directory of the host's
@@ -63,7 +66,7 @@ fn close_inherited() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn execute(process: &Process) -> anyhow::Result<ExitCode> {
+fn execute(process: &Process, seccomp: &Seccomp) -> anyhow::Result<ExitCode> {
     let words = process.args().clone().unwrap_or_default();
     let (name, rest) = words.split_first().context("config.json has no command")?;
     let env = process.env().iter().flatten().filter_map(|variable| variable.split_once('='));
@@ -76,6 +79,7 @@ fn execute(process: &Process) -> anyhow::Result<ExitCode> {
         .status(NOT_FOUND)?;
     let mut command = process::command(&program);
     command.arg0(name).args(rest).env_clear().envs(&env);
+    seccomp.end()?;
     let error = command.exec();
     let status = match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT) => NOT_FOUND,

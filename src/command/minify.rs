@@ -5,7 +5,6 @@ mod output;
 mod traced;
 
 use std::ffi::OsString;
-use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
@@ -19,7 +18,9 @@ use self::input::{Input, Size};
 use self::output::Output;
 use self::traced::Traced;
 use super::bundle::{self, Report};
-use super::verify::{self, Expected, ROUNDS, Verdict};
+use super::verify::{
+    self, Bundle, Expected, Narrowed, Narrowing, ROUNDS, Scenario, Trial, Verdict,
+};
 use crate::cli::build;
 use crate::interrupt;
 use crate::report::{self, Status};
@@ -39,24 +40,74 @@ pub fn run(args: &build::Minify) -> anyhow::Result<ExitCode> {
     let bundle = work.dir().join("bundle");
     let mut tmpfs = args.tmpfs.clone();
     let mut round = 1;
-    let verdict = loop {
+    let (proof, verdict) = loop {
         build(args, &input, &traced, &bundle, &tmpfs, round)?;
-        let verdict = prove(args, &input, &traced, &bundle, work.dir(), round, &stop)?;
+        let proof = Proof::of(args, &bundle, &traced)?;
+        let trial = proof.trial(&input, &traced, work.dir(), &stop);
+        let verdict = trial.run(&Narrowing::default(), &args.narrow.calls())?;
         if verdict.is_settled()
             || round == ROUNDS
             || !mend(&verdict, &mut traced, &mut tmpfs, round)
         {
-            break verdict;
+            break (proof, verdict);
         }
         round += 1;
     };
+    let trial = proof.trial(&input, &traced, work.dir(), &stop);
+    let narrows = verdict.is_equal() && args.narrow.is_asked_for();
+    let narrowed = narrows.then(|| verify::narrow(&trial, &verdict, &args.narrow)).transpose()?;
     let after = Size::of(&bundle.join("rootfs"))?;
-    if verdict.is_equal() {
+    let is_proven = verdict.is_equal() && narrowed.as_ref().is_none_or(Narrowed::is_proven);
+    if is_proven {
+        narrowed.iter().try_for_each(|narrowed| narrowed.write(&bundle))?;
         output.hand_over(args, &input, &bundle)?;
     }
-    say(args, &input, after, &verdict, round)?;
-    let status = if verdict.is_equal() { Status::Done } else { Status::No };
-    Ok(status.into())
+    say(args, &input, after, round, &Outcome { verdict, narrowed, is_proven })?;
+    Ok(if is_proven { Status::Done } else { Status::No }.into())
+}
+
+/// What came of it.
+struct Outcome {
+    verdict: Verdict,
+    narrowed: Option<Narrowed>,
+    /// Whether the bundle is written.
+    is_proven: bool,
+}
+
+/// What is run again in the bundle.
+struct Proof {
+    bundle: Bundle,
+    scenarios: Vec<Scenario>,
+    outputs: Vec<Expected>,
+}
+
+impl Proof {
+    fn of(args: &build::Minify, bundle: &Path, traced: &Traced) -> anyhow::Result<Self> {
+        let bundle = verify::open(bundle)?;
+        let scenarios = bundle.runs_of(&traced.record)?;
+        let outputs = traced.outputs.iter().filter(|_| args.same_output);
+        let outputs = outputs.map(|dir| Expected::of_run(dir)).collect();
+        Ok(Proof { bundle, scenarios, outputs })
+    }
+
+    fn trial<'a>(
+        &'a self,
+        input: &'a Input,
+        traced: &'a Traced,
+        work: &'a Path,
+        stop: &'a AtomicBool,
+    ) -> Trial<'a> {
+        Trial {
+            bundle: &self.bundle,
+            is_image: false,
+            scenarios: &self.scenarios,
+            first: &traced.record,
+            original: Some(&input.rootfs),
+            outputs: &self.outputs,
+            work,
+            stop,
+        }
+    }
 }
 
 /// A directory beside the output, on whose file system all work is done. It goes when
@@ -99,26 +150,6 @@ fn build(
     bundle::make(&made, if round == 1 { Report::Warnings } else { Report::Quiet })
 }
 
-/// Runs everything again in the bundle.
-fn prove(
-    args: &build::Minify,
-    input: &Input,
-    traced: &Traced,
-    bundle: &Path,
-    work: &Path,
-    round: usize,
-    stop: &AtomicBool,
-) -> anyhow::Result<Verdict> {
-    let bundle = verify::open(bundle)?;
-    let scenarios = bundle.runs_of(&traced.record)?;
-    let dir = work.join(format!("proof-{round}"));
-    fs::create_dir(&dir)?;
-    let outputs = traced.outputs.iter().filter(|_| args.same_output);
-    let outputs: Vec<_> = outputs.map(|dir| Expected::of_run(dir)).collect();
-    let original = Some(&input.rootfs);
-    verify::check(&bundle, &scenarios, &traced.record, original, &outputs, &dir, stop)
-}
-
 /// Adds what `verdict` names. Returns whether there was anything that this helps.
 fn mend(verdict: &Verdict, traced: &mut Traced, tmpfs: &mut Vec<OsString>, round: usize) -> bool {
     let remedy = verdict.remedy(round);
@@ -133,13 +164,14 @@ fn say(
     args: &build::Minify,
     input: &Input,
     after: Size,
-    verdict: &Verdict,
     rounds: usize,
+    outcome: &Outcome,
 ) -> anyhow::Result<()> {
+    let Outcome { verdict, narrowed, is_proven } = outcome;
     let output = args.output.to_string_lossy().into_owned();
     if args.json {
         let size = |size: Size| json!({ "files": size.files, "bytes": size.bytes });
-        let written = verdict.is_equal().then_some(&output);
+        let written = is_proven.then_some(&output);
         return report::json(&json!({
             "image": args.image.to_string_lossy(),
             "output": written,
@@ -147,10 +179,12 @@ fn say(
             "after": size(after),
             "rounds": rounds,
             "verdict": verdict.json(),
+            "narrowed": narrowed.as_ref().map(Narrowed::json),
         }));
     }
     verdict.say_warnings();
     let mut text = verdict.text();
+    text.extend(narrowed.as_ref().map(Narrowed::text));
     let (before, ratio) = (input.size, 100.0 * after.bytes as f64 / input.size.bytes.max(1) as f64);
     let sizes = format!(
         "{} files, {}; the image has {} files, {}: {ratio:.1} % of it",
@@ -159,7 +193,7 @@ fn say(
         before.files,
         HumanBytes(before.bytes)
     );
-    text.push_str(&match verdict.is_equal() {
+    text.push_str(&match is_proven {
         true if output::is_image(&args.output) => format!("{output}: {sizes}\n"),
         true => format!("{output}: {sizes}; run it with `vzbuild run {output}`\n"),
         false => format!("nothing is written; it would have been {sizes}\n"),

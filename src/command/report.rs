@@ -5,6 +5,7 @@ mod html;
 mod model;
 mod page;
 mod policy;
+mod rights;
 mod tables;
 mod treemap;
 

@@ -4,6 +4,7 @@
 //! [`perform`] starts `vzbuild scenario DIR`, which reads `DIR/request.json`
 //! and leaves `DIR/report.json`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
@@ -37,6 +38,19 @@ pub(super) struct Request {
     pub(super) until: Option<Until>,
     /// What is the machine's and not the root's.
     pub(super) foreign: Vec<PathBuf>,
+    pub(super) calls: Calls,
+}
+
+/// Which system calls a run records.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Calls {
+    /// Those about files.
+    OfFiles,
+    /// All.
+    All,
+    /// All, until the kernel refuses one otherwise than these, by their names and
+    /// their errors': the run ends then.
+    UntilRefused(BTreeSet<(String, String)>),
 }
 
 /// What came of it.
@@ -85,7 +99,7 @@ pub fn run(args: &build::Scenario) -> anyhow::Result<ExitCode> {
 
 fn trace(request: Request, dir: &Path) -> anyhow::Result<Report> {
     let health = leave_health_check(&request, dir).context("cannot prepare the health check")?;
-    let Request { around, until, foreign } = request;
+    let Request { around, until, foreign, calls } = request;
     let command = command(&around, foreign)?;
     let run = describe(&around, until.clone());
     let timeout = until.as_ref().and_then(|until| until.timeout).map(Duration::from_millis);
@@ -94,6 +108,11 @@ fn trace(request: Request, dir: &Path) -> anyhow::Result<Report> {
     around.prepare()?;
     let options = Options {
         outcomes: true,
+        syscalls: !matches!(calls, Calls::OfFiles),
+        refusals: match calls {
+            Calls::UntilRefused(expected) => Some(expected),
+            _ => None,
+        },
         timeout,
         started: exercise.starter(),
         namespaces: Some(namespaces),
@@ -165,7 +184,8 @@ fn leave_health_check(request: &Request, dir: &Path) -> anyhow::Result<Option<Pa
         let words = words.iter().map(|word| String::from_utf8(word.0.clone()));
         process.set_args(Some(words.collect::<Result<_, _>>()?));
     }
-    let request = Request { around, until: None, foreign: request.foreign.clone() };
+    let (foreign, calls) = (request.foreign.clone(), request.calls.clone());
+    let request = Request { around, until: None, foreign, calls };
     fs::write(dir.join(REQUEST), serde_json::to_vec(&request)?)?;
     Ok(Some(dir))
 }

@@ -3,35 +3,35 @@
 mod again;
 mod compare;
 mod fix;
+mod narrow;
 mod output;
 mod places;
 mod show;
 mod subject;
+mod trial;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use bundler::Rootfs;
+use bundler::staging::Staging;
 use tracer::Record;
-use tracer::record::{BytePath, End, Run, Until};
+use tracer::record::{BytePath, Run, Until};
 
-use self::again::{Bundle, Scenario};
-pub(super) use self::again::{open, shown};
-use self::compare::Comparison;
+pub(super) use self::again::{Bundle, Scenario, open, shown};
 pub(super) use self::fix::ROUNDS;
+pub(super) use self::narrow::{Narrowed, Narrowing, narrow};
 pub(super) use self::output::{Expected, last_line};
 pub(super) use self::show::end_in_words;
 pub(super) use self::subject::private_directory;
-use super::scenario::{self, Request};
+pub(super) use self::trial::{Trial, Verdict};
 use super::source;
 use crate::cli::build;
 use crate::evidence::{self, Documents};
 use crate::interrupt;
 use crate::report::{Advice, Status};
-use crate::runner::around::{Around, Overlay};
 
 /// Runs, compares, says; with `--fix` mends and repeats.
 ///
@@ -41,39 +41,75 @@ use crate::runner::around::{Around, Overlay};
 pub fn run(args: &build::Verify) -> anyhow::Result<ExitCode> {
     let stop = interrupt::flag()?;
     let mut round = 0;
-    let verdict = loop {
-        let verdict = verify(args, &stop)?;
+    let (prepared, verdict) = loop {
+        let prepared = Prepared::new(args, &stop)?;
+        let trial = prepared.trial(&stop);
+        let verdict = trial.run(&Narrowing::default(), &args.narrow.calls())?;
         round += 1;
         if !args.fix || verdict.is_settled() || !fix::mend(args, &verdict, round)? {
-            break verdict;
+            break (prepared, verdict);
         }
     };
-    show::print(args, &verdict)?;
-    let status = if verdict.is_equal() { Status::Done } else { Status::No };
-    Ok(status.into())
+    let narrows = verdict.is_equal() && args.narrow.is_asked_for();
+    let narrow = || narrow(&prepared.trial(&stop), &verdict, &args.narrow);
+    let narrowed = narrows.then(narrow).transpose()?;
+    if let Some(narrowed) = &narrowed {
+        narrowed.write(&args.bundle)?;
+    }
+    show::print(args, &verdict, narrowed.as_ref())?;
+    let is_proven = verdict.is_equal() && narrowed.is_none_or(|narrowed| narrowed.is_proven());
+    Ok(if is_proven { Status::Done } else { Status::No }.into())
 }
 
-fn verify(args: &build::Verify, stop: &AtomicBool) -> anyhow::Result<Verdict> {
-    let (documents, bundle) = subject::open(args)?;
-    let mut first = first_run(args, &documents)?;
-    // A name of its own: another one that begins at this moment must not take
-    // it for what a killed one left.
-    let name = format!("vz-verify-{}", std::process::id());
-    let work = private_directory(&std::env::temp_dir().join(name))?;
-    let is_image = bundle.is_none();
-    let bundle = match (bundle, &documents) {
-        (None, Documents::Image(opened, name)) => {
-            subject::unpack(&opened.image, name, work.dir(), stop)?
+/// All that a verification needs.
+struct Prepared {
+    bundle: Bundle,
+    /// Whether it is an image, unpacked.
+    is_image: bool,
+    first: Record,
+    scenarios: Vec<Scenario>,
+    outputs: Vec<Expected>,
+    original: Option<Rootfs>,
+    work: Staging,
+}
+
+impl Prepared {
+    fn new(args: &build::Verify, stop: &AtomicBool) -> anyhow::Result<Self> {
+        let (documents, bundle) = subject::open(args)?;
+        let mut first = first_run(args, &documents)?;
+        // A name of its own: another one that begins at this moment must not take
+        // it for what a killed one left.
+        let name = format!("vz-verify-{}", std::process::id());
+        let work = private_directory(&std::env::temp_dir().join(name))?;
+        let is_image = bundle.is_none();
+        let mut bundle = match (bundle, &documents) {
+            (None, Documents::Image(opened, name)) => {
+                subject::unpack(&opened.image, name, work.dir(), stop)?
+            }
+            (bundle, _) => bundle.context("it is no bundle")?,
+        };
+        if args.narrow.seccomp.is_some() {
+            bundle.forget_profile();
         }
-        (bundle, _) => bundle.context("it is no bundle")?,
-    };
-    let scenarios = scenarios(args, &bundle, &mut first)?;
-    let outputs = outputs(args, &scenarios)?;
-    let original = subject::original(args, &documents).and_then(|root| Rootfs::open(&root).ok());
-    let original = original.as_ref();
-    let mut verdict = check(&bundle, &scenarios, &first, original, &outputs, work.dir(), stop)?;
-    verdict.is_image = is_image;
-    Ok(verdict)
+        let scenarios = scenarios(args, &bundle, &mut first)?;
+        let outputs = outputs(args, &scenarios)?;
+        let original = subject::original(args, &documents);
+        let original = original.and_then(|root| Rootfs::open(&root).ok());
+        Ok(Prepared { bundle, is_image, first, scenarios, outputs, original, work })
+    }
+
+    fn trial<'a>(&'a self, stop: &'a AtomicBool) -> Trial<'a> {
+        Trial {
+            bundle: &self.bundle,
+            is_image: self.is_image,
+            scenarios: &self.scenarios,
+            first: &self.first,
+            original: self.original.as_ref(),
+            outputs: &self.outputs,
+            work: self.work.dir(),
+            stop,
+        }
+    }
 }
 
 /// What the runs are to write, where that was given.
@@ -157,97 +193,4 @@ impl build::Exercise {
             ..Until::default()
         })
     }
-}
-
-/// A scenario that was run in the bundle.
-#[derive(Debug)]
-pub(super) struct Done {
-    name: String,
-    /// How it ended before.
-    first: End,
-    second: End,
-    /// How many paths it used.
-    paths: usize,
-    /// Why it did not start, or its exercise failed.
-    trouble: Option<String>,
-    /// The last line that it wrote to standard error.
-    last_words: String,
-}
-
-/// What came of all scenarios.
-#[derive(Debug)]
-pub(super) struct Verdict {
-    scenarios: Vec<Done>,
-    comparison: Comparison,
-    /// What may be otherwise on another machine.
-    of_machine: Vec<String>,
-    /// Whether it was an image that was run, and not a bundle.
-    is_image: bool,
-}
-
-impl Verdict {
-    /// Whether the bundle did as the first run did.
-    pub(super) fn is_equal(&self) -> bool {
-        self.comparison.is_equal() && self.scenarios.iter().all(|done| done.trouble.is_none())
-    }
-}
-
-impl Verdict {
-    /// Whether there is nothing to mend.
-    pub(super) fn is_settled(&self) -> bool {
-        self.is_equal() && self.comparison.courses.is_empty()
-    }
-}
-
-/// Runs each of `scenarios` in the bundle, with files in `work`, and compares;
-/// also what each writes, where `outputs` has what they are to write.
-///
-/// # Errors
-/// A container that cannot be made, a program that cannot be traced.
-pub(super) fn check(
-    bundle: &Bundle,
-    scenarios: &[Scenario],
-    first: &Record,
-    original: Option<&Rootfs>,
-    outputs: &[Expected],
-    work: &Path,
-    stop: &AtomicBool,
-) -> anyhow::Result<Verdict> {
-    let mut second = Record::default();
-    let mut done = Vec::new();
-    for (index, (scenario, before)) in scenarios.iter().zip(&first.runs).enumerate() {
-        let dir = work.join(index.to_string());
-        fs::create_dir_all(dir.join("overlay"))?;
-        let around = Around {
-            spec: scenario.spec.clone(),
-            overlay: Some(Overlay {
-                dir: dir.join("overlay"),
-                places: bundle.places.clone(),
-                replaced: bundle.replaced.clone(),
-            }),
-            join: None,
-            stdout: dir.join("stdout"),
-            stderr: dir.join("stderr"),
-        };
-        let foreign = again::foreign(&scenario.spec);
-        let request = Request { around, until: scenario.until.clone(), foreign };
-        let report = scenario::perform(&request, &dir, stop)
-            .with_context(|| format!("cannot run `{}` in it", scenario.name))?;
-        let expected = outputs.get(index);
-        let other_output = expected.map(|before| output::differs(before, &dir)).transpose()?;
-        let other_output = other_output.flatten();
-        done.push(Done {
-            name: scenario.name.clone(),
-            first: before.end,
-            second: report.record.runs.first().map(|run| run.end).unwrap_or_default(),
-            paths: report.record.files.len(),
-            trouble: report.not_started.or(report.exercise).or(other_output),
-            last_words: last_line(&dir.join("stderr")).unwrap_or_default(),
-        });
-        second = second.unite(report.record);
-    }
-    let places = places::Roots::open(&bundle.dir.join("rootfs"), &bundle.spec, first, original)?;
-    let comparison = compare::compare(first, &second, &places);
-    let of_machine = source::only_seen_here(first, &second.host);
-    Ok(Verdict { scenarios: done, comparison, of_machine, is_image: false })
 }

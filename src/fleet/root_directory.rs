@@ -7,6 +7,10 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+/// A shell where mounts are the node's own: systemd gives each process of a unit like
+/// this one its own, those with full privileges, too.
+const OUTSIDE: &str = "/usr/bin/nsenter --target 1 --mount -- /bin/sh -c";
+
 /// Returns the lines of the unit's `[Service]` for the container that `config`, an
 /// OCI `config.json`, describes.
 pub fn service(config: &Value, id: &str, systemd: u64) -> String {
@@ -15,17 +19,22 @@ pub fn service(config: &Value, id: &str, systemd: u64) -> String {
     let root = text("/root/path");
     // systemd 240 is the first that waits until the program is executed.
     let kind = if systemd >= 240 { "exec" } else { "simple" };
+    let over = format!("/run/vz/roots/{id}");
+    let gone = format!("umount -l {over}/root 2>/dev/null; rm -rf {over}");
+    // systemd makes the directories that it misses, and a revision is never written to.
     let mut unit = format!(
         "Type={kind}\n\
-         RootDirectory={}\n\
+         ExecStartPre=+{OUTSIDE} '{gone}; mkdir -p {over}/root {over}/up {over}/work && mount -t overlay -o lowerdir={root},upperdir={over}/up,workdir={over}/work overlay {over}/root'\n\
+         ExecStopPost=-+{OUTSIDE} '{gone}'\n\
+         RootDirectory={over}/root\n\
+         RootDirectoryStartOnly=yes\n\
          MountAPIVFS=yes\n\
          PrivateDevices=yes\n\
          ProtectSystem=strict\n\
          ReadWritePaths=-/proc -/dev\n\
          User={}\n\
          Group={}\n\
-         WorkingDirectory={}\n",
-        plain(root),
+         WorkingDirectory=-{}\n",
         number("/process/user/uid"),
         number("/process/user/gid"),
         plain(text("/process/cwd")),
@@ -169,14 +178,17 @@ mod tests {
         });
         let expected = "\
 Type=exec
-RootDirectory=/var/lib/vz/revs/app/1/rootfs
+ExecStartPre=+/usr/bin/nsenter --target 1 --mount -- /bin/sh -c 'umount -l /run/vz/roots/web.app.1/root 2>/dev/null; rm -rf /run/vz/roots/web.app.1; mkdir -p /run/vz/roots/web.app.1/root /run/vz/roots/web.app.1/up /run/vz/roots/web.app.1/work && mount -t overlay -o lowerdir=/var/lib/vz/revs/app/1/rootfs,upperdir=/run/vz/roots/web.app.1/up,workdir=/run/vz/roots/web.app.1/work overlay /run/vz/roots/web.app.1/root'
+ExecStopPost=-+/usr/bin/nsenter --target 1 --mount -- /bin/sh -c 'umount -l /run/vz/roots/web.app.1/root 2>/dev/null; rm -rf /run/vz/roots/web.app.1'
+RootDirectory=/run/vz/roots/web.app.1/root
+RootDirectoryStartOnly=yes
 MountAPIVFS=yes
 PrivateDevices=yes
 ProtectSystem=strict
 ReadWritePaths=-/proc -/dev
 User=33
 Group=34
-WorkingDirectory=/srv
+WorkingDirectory=-/srv
 SupplementaryGroups=4 5
 Environment=\"A=b c\"
 CapabilityBoundingSet=CAP_CHOWN

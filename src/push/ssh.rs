@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Serialize;
@@ -25,7 +25,6 @@ use super::frame::MAGIC;
 use super::link::Link;
 use super::target::Node;
 use crate::process::command;
-use crate::report::Advice;
 pub(crate) use diagnosis::was_denied;
 use process::Running;
 pub(crate) use script::greeting;
@@ -164,7 +163,9 @@ impl Ssh {
             match answer {
                 Answer::Needs { arch, gzip } => {
                     let io = (&mut stdin, &mut stdout);
-                    check_architecture(&arch)?;
+                    if arch != std::env::consts::ARCH {
+                        return Err(OtherArchitecture(arch).into());
+                    }
                     self.install(&running, receiver, gzip, io, progress)
                 }
                 Answer::Greeting => Ok(0),
@@ -176,7 +177,7 @@ impl Ssh {
             Err(error) => {
                 let error = self.diagnose(node, running, error, renew);
                 // The shared connection may be one to a machine that is no more.
-                let stale = shared && !error.is::<Mute>() && self.control_command(node, "exit");
+                let stale = shared && begun.is_zero() && self.control_command(node, "exit");
                 return Err(if stale { Stale.into() } else { error });
             }
         };
@@ -243,11 +244,15 @@ impl Ssh {
         error: anyhow::Error,
         renewed: bool,
     ) -> anyhow::Error {
-        if error.is::<Mute>() && !renewed {
+        let other = error.is::<OtherArchitecture>();
+        if other || (error.is::<Mute>() && !renewed) {
             // It waits for words that this end does not have.
             running.killer()();
             running.end();
-            return error;
+            return match other {
+                true => error.context("the receiver cannot be put on the node"),
+                false => error,
+            };
         }
         let late = running.was_late();
         let (status, said) = running.end();
@@ -301,6 +306,14 @@ impl Session {
 #[error("the receiver on the node does not answer")]
 struct Mute;
 
+/// The node cannot run this very program.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "it is of architecture {0}, this program of {own}: run one that was built for it",
+    own = std::env::consts::ARCH
+)]
+struct OtherArchitecture(String);
+
 /// A shared connection was there that led nowhere; it is ended.
 #[derive(Debug, thiserror::Error)]
 #[error("the shared connection to the node had ended")]
@@ -313,17 +326,6 @@ enum Answer {
     OtherVersion,
     /// The receiver is needed on a node of this architecture.
     Needs { arch: String, gzip: bool },
-}
-
-/// # Errors
-/// When this program cannot run on the node.
-fn check_architecture(arch: &str) -> anyhow::Result<()> {
-    if arch == std::env::consts::ARCH {
-        return Ok(());
-    }
-    let own = std::env::consts::ARCH;
-    Err(anyhow!("the node is of architecture {arch}, this vzpush of {own}"))
-        .hint("run a vzpush that was built for the node's architecture")
 }
 
 /// Returns a gzip file of it. The fastest level is within a tenth of the smallest.

@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::mount::{self, MountFlags, MountPropagationFlags};
 use serde::{Deserialize, Serialize};
 
+use super::seccomp::Seccomp;
 use super::{embedded, identity, mounts};
 
 /// A writable view of a root that itself stays as it is.
@@ -121,7 +122,13 @@ impl tracer::Surroundings for Around {
 
     fn assume(&self) -> Result<(), (String, io::Error)> {
         let Some(process) = self.spec.process() else { return Ok(()) };
-        identity::assume(process).map_err(|error| failure(&error))
+        let assume = || {
+            let seccomp = Seccomp::of(&self.spec)?;
+            seccomp.begin()?;
+            identity::assume(process)?;
+            seccomp.end()
+        };
+        assume().map_err(|error| failure(&error))
     }
 }
 

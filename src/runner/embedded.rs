@@ -17,6 +17,7 @@ use anyhow::{Context, bail};
 use nix::sched::{CloneFlags, unshare};
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 
+use super::seccomp::Seccomp;
 use super::state::State;
 use crate::process;
 use crate::report::Advice;
@@ -53,7 +54,6 @@ pub(super) fn refuse_unknown(spec: &Spec) -> anyhow::Result<()> {
         limits.memory().is_some() || limits.cpu().is_some() || limits.pids().is_some()
     });
     let unknown = [
-        ("linux.seccomp", linux.seccomp().is_some()),
         ("linux.resources other than devices", limits),
         ("linux.devices", linux.devices().as_ref().is_some_and(|list| !list.is_empty())),
         ("linux.intelRdt", linux.intel_rdt().is_some()),
@@ -64,6 +64,7 @@ pub(super) fn refuse_unknown(spec: &Spec) -> anyhow::Result<()> {
         ("process.selinuxLabel", process.is_some_and(|p| p.selinux_label().is_some())),
         ("process.terminal", process.is_some_and(|p| p.terminal() == Some(true))),
     ];
+    Seccomp::of(spec)?;
     for (name, is_there) in unknown {
         if is_there {
             bail!(

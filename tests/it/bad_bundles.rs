@@ -44,10 +44,12 @@ fn the_embedded_runner_refuses_what_it_would_not_honour() {
     let sandbox = Sandbox::new();
     tools_bundle(&sandbox, "b", &[]);
     let mut config = config(&sandbox, "b");
-    config["linux"]["seccomp"] = serde_json::json!({ "defaultAction": "SCMP_ACT_ERRNO" });
+    config["linux"]["seccomp"] = serde_json::json!({ "defaultAction": "SCMP_ACT_NOTIFY" });
     sandbox.write("b/config.json", config.to_string());
     let told = sandbox.run("vzbuild", ["run", "--runtime", "embedded", "b"]).status(3);
-    told.says("the embedded runner does not have `linux.seccomp`").says("install runc or crun");
+    told.says("the embedded runner does not have all of `linux.seccomp`")
+        .says("the action SCMP_ACT_NOTIFY asks another process")
+        .says("install runc or crun");
 }
 
 #[test]

@@ -168,12 +168,11 @@ fn what_is_left_out_is_counted_by_package_and_directory() {
     assert_eq!((sum, left_out["total"]["files"].as_u64().unwrap()), (counts[0] - counts[1], sum));
 }
 
-/// The packages that syft names below a directory: type, name, version, purl.
-fn syft(sandbox: &Sandbox, dir: &str) -> BTreeSet<[String; 3]> {
+/// The packages that syft names in `dir:DIR` or an image: name, version, purl.
+fn syft(sandbox: &Sandbox, source: &str) -> BTreeSet<[String; 3]> {
     let mut command = sandbox.command("syft");
-    let dir = format!("dir:{dir}");
     // As it does for an image: what is installed, not what lock files ask for.
-    command.args(["scan", &dir, "--override-default-catalogers", "image", "-o", "json", "-q"]);
+    command.args(["scan", source, "--override-default-catalogers", "image", "-o", "json", "-q"]);
     let told = Finished::of(command.env("SYFT_CHECK_FOR_APP_UPDATE", "false")).success().stdout();
     let told: Value = serde_json::from_str(&told).unwrap();
     let text = |artifact: &Value, key: &str| artifact[key].as_str().unwrap().to_owned();
@@ -220,8 +219,8 @@ fn scanners_name_the_packages_that_are_kept_and_no_other() {
     let copy = format!("cp -L {} root/srv/syft && echo /srv/syft >> spec", program.display());
     sandbox.run("sh", ["-c", &copy]).success();
     bundle(&sandbox, "b", &["--scanner-files"]);
-    let before = syft(&sandbox, "root");
-    let after = syft(&sandbox, "b/rootfs");
+    let before = syft(&sandbox, "dir:root");
+    let after = syft(&sandbox, "dir:b/rootfs");
     let (theirs, ours) = (comparable(&after), comparable(&packages(&sandbox, "b")));
     let differs: Vec<_> = theirs.symmetric_difference(&ours).collect();
     assert!(differs.is_empty(), "{differs:?}");
@@ -243,8 +242,13 @@ fn scanners_name_the_debian_packages_of_a_real_program() {
     let words = ["-o", "spec", "--", "perl", "-MHTTP::Date", "-e", "print 1"];
     sandbox.run("smith-strace", words).success();
     sandbox.run("vzbuild", ["bundle", "spec", "--scanner-files", "-o", "b"]).success();
-    let found = syft(&sandbox, "b/rootfs");
+    let found = syft(&sandbox, "dir:b/rootfs");
     assert_eq!(found, packages(&sandbox, "b"));
+    // Layouts it takes only if they have one manifest, and ours have the evidence's too.
+    for image in ["oci-archive:oci.tar", "docker-archive:docker.tar"] {
+        sandbox.run("vzbuild", ["image", "spec", "-o", image]).success();
+        assert_eq!(syft(&sandbox, image), found, "{image}");
+    }
     let installed = sandbox.run("dpkg-query", ["-W", "-f=${Package} ${Version}\n"]).stdout();
     for [name, version, _] in &found {
         assert!(installed.lines().any(|line| line == format!("{name} {version}")), "{name}");

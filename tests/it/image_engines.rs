@@ -52,7 +52,7 @@ const PRINTED: &str = "1234\n/srv\nhello\n";
 
 /// podman with a store in the sandbox. Where limits cannot be raised, podman's own
 /// default ones stop its runtime, so lower ones are configured.
-fn podman(sandbox: &Sandbox, args: &[&str]) -> Finished {
+pub fn podman(sandbox: &Sandbox, args: &[&str]) -> Finished {
     let configuration = "[containers]\ndefault_ulimits=[\"nofile=1024:1024\",\"nproc=1024:1024\"]\n\
                          [engine]\nruntime=\"runc\"\ncgroup_manager=\"cgroupfs\"\nevents_logger=\"none\"\n";
     let mut command = sandbox.command("podman");

@@ -29,6 +29,7 @@ mod master_playbook;
 mod master_probes;
 mod master_secrets;
 mod minify;
+mod profile;
 mod programs;
 mod push;
 mod push_chaos;

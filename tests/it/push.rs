@@ -1,6 +1,7 @@
 //! Pushes over a real sshd.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::sandbox::{Finished, Need, require};
 use crate::sshd::{Sshd, wanted};
@@ -187,7 +188,7 @@ fn bad_input_is_named() {
     node.push(&["-i", "hosts.yml", "web", "@all"]).status(2).says("line ");
     node.sandbox.write("hosts.ini", "[web]\na\n[web:thing]\n");
     node.push(&["-i", "hosts.ini", "web", "@web"]).status(2).says("line 3");
-    node.push(&["web/config.json", "node"]).status(3).says("is no directory");
+    node.push(&["web/config.json", "node"]).status(3).says("is no image");
     node.push(&["nothing", "node"]).status(3).says("cannot read the bundle `nothing`");
     fs::remove_file(node.sandbox.path("web/config.json")).unwrap();
     node.push(&["web", "node"]).status(3).says("has no config.json");
@@ -202,6 +203,28 @@ fn bad_input_is_named() {
 }
 
 /// What is put in place over ssh needs nothing of the node but sh and a few tools.
+#[test]
+fn a_node_of_another_architecture_is_refused() {
+    if !wanted("a_node_of_another_architecture_is_refused") {
+        return;
+    }
+    let tools = tempfile::tempdir().unwrap();
+    let uname = tools.path().join("uname");
+    fs::write(&uname, "#!/bin/sh\necho riscv64\n").unwrap();
+    fs::set_permissions(&uname, fs::Permissions::from_mode(0o755)).unwrap();
+    let node = Sshd::start_with(&format!("SetEnv PATH={}:/usr/bin:/bin\n", tools.path().display()));
+    node.bundle("web", 1, 1000);
+    // The second goes over the connection that the first has opened.
+    fs::create_dir(node.sandbox.path("run")).unwrap();
+    for _ in 0..2 {
+        let mut push = node.sandbox.command("vzpush");
+        push.arg("-F").arg(node.sandbox.path("ssh_config")).args(["web", "node"]);
+        push.env("XDG_CACHE_HOME", node.sandbox.path("cache"));
+        push.env("XDG_RUNTIME_DIR", node.sandbox.path("run"));
+        Finished::of(&mut push).status(3).says("it is of architecture riscv64, this program of");
+    }
+}
+
 #[test]
 fn a_node_with_busybox_alone_takes_the_receiver() {
     let needs = [Need::File("/bin/busybox", "busybox-static")];

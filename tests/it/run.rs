@@ -1,9 +1,10 @@
 //! `vzbuild run`: the embedded runner, runc and crun do the same.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -14,18 +15,44 @@ use crate::sandbox::{Finished, Need, Sandbox, require};
 const RUNC: Need = Need::Program("runc", "runc");
 const CRUN: Need = Need::Program("crun", "crun");
 
-/// Runs `sh -c SCRIPT` in the bundle `b`. crun wants control groups of version
-/// 2 only, so it gets a mount namespace that has them.
+/// Runs `sh -c SCRIPT` in the bundle `b`.
 fn run(sandbox: &Sandbox, runtime: &str, script: &str) -> Finished {
-    let vzbuild = env!("CARGO_BIN_EXE_vzbuild");
-    let words = ["run", "--runtime", runtime, "b", "--", "sh", "-c", script];
-    if runtime != "crun" {
-        return sandbox.run("vzbuild", words);
-    }
+    run_as(sandbox, runtime, "b", &["sh", "-c", script])
+}
+
+/// Runs `command`, or the bundle's own.
+pub fn run_as<S: AsRef<OsStr>>(
+    sandbox: &Sandbox,
+    runtime: &str,
+    bundle: &str,
+    command: &[S],
+) -> Finished {
+    Finished::of(&mut self::command(sandbox, runtime, bundle, command))
+}
+
+/// A command that runs the bundle. crun wants control groups of version 2 only, so
+/// it gets a mount namespace that has them.
+pub fn command<S: AsRef<OsStr>>(
+    sandbox: &Sandbox,
+    runtime: &str,
+    bundle: &str,
+    words: &[S],
+) -> Command {
     let cgroups =
         "umount -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; exec \"$0\" \"$@\"";
-    let mut command = sandbox.command("unshare");
-    Finished::of(command.args(["-m", "sh", "-c", cgroups, vzbuild]).args(words))
+    let mut command = match runtime {
+        "crun" => {
+            let mut command = sandbox.command("unshare");
+            command.args(["-m", "sh", "-c", cgroups, env!("CARGO_BIN_EXE_vzbuild")]);
+            command
+        }
+        _ => sandbox.command("vzbuild"),
+    };
+    command.args(["run", "--runtime", runtime, bundle]);
+    if !words.is_empty() {
+        command.arg("--").args(words);
+    }
+    command
 }
 
 #[test]

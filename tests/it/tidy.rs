@@ -76,7 +76,8 @@ fn unsafe_code_is_in_one_file() {
     let hits = lines_with(&sources(), |name, line| {
         name != "tracer/src/sys.rs"
             && !name.starts_with("tracer/src/sys/")
-            && line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == word)
+            // Ansible has a tag of that name.
+            && line.replace(&format!("!{word}"), "").split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == word)
     });
     assert_none(&hits, "move this into tracer/src/sys.rs, with a SAFETY comment");
 }

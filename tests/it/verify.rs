@@ -11,7 +11,7 @@ use crate::sandbox::{Finished, Need, Sandbox, count, require};
 
 /// Traces `command` with errors, and makes its bundle.
 #[track_caller]
-fn bundled<S: AsRef<OsStr>>(options: &[&str], command: impl IntoIterator<Item = S>) -> Sandbox {
+pub fn bundled<S: AsRef<OsStr>>(options: &[&str], command: impl IntoIterator<Item = S>) -> Sandbox {
     let sandbox = Sandbox::new();
     let mut trace = sandbox.command("smith-strace");
     trace.args(["-q", "--outcomes"]).args(options).arg("--").args(command);
@@ -20,7 +20,7 @@ fn bundled<S: AsRef<OsStr>>(options: &[&str], command: impl IntoIterator<Item = 
     sandbox
 }
 
-fn verify(sandbox: &Sandbox, options: &[&str]) -> Finished {
+pub fn verify(sandbox: &Sandbox, options: &[&str]) -> Finished {
     sandbox.run("vzbuild", ["verify", "bundle", "--spec", "spec"].iter().chain(options))
 }
 

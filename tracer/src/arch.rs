@@ -22,6 +22,8 @@ pub(crate) enum Abi {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) abi: Abi,
+    /// Whether it is one of x32, which is x86-64 with other numbers.
+    pub(crate) is_x32: bool,
     /// Its number, without the x32 bit.
     pub(crate) number: u32,
     pub(crate) args: [u64; 6],
@@ -32,10 +34,16 @@ impl Call {
     pub(crate) fn new(audit: u32, number: u64, args: [u64; 6]) -> Option<Call> {
         let number = u32::try_from(number).ok()?;
         match audit {
-            AUDIT_X86_64 => Some(Call { abi: Abi::X86_64, number: number & !X32_BIT, args }),
-            AUDIT_I386 => Some(Call { abi: Abi::I386, number, args }),
+            AUDIT_X86_64 => Some(Call::of_64_bit(number, args)),
+            AUDIT_I386 => Some(Call { abi: Abi::I386, is_x32: false, number, args }),
             _ => None,
         }
+    }
+
+    fn of_64_bit(number: u32, args: [u64; 6]) -> Call {
+        // -1 is no call.
+        let is_x32 = number & X32_BIT != 0 && number != u32::MAX;
+        Call { abi: Abi::X86_64, is_x32, number: number & !X32_BIT, args }
     }
 
     /// Argument `index` as a file descriptor or other `int`.
@@ -69,10 +77,10 @@ pub(crate) fn call_of_registers(tid: Tid) -> io::Result<Call> {
     let number = low(regs.orig_rax) as u32;
     if regs.cs == USER32_CS || made_by_int_80(tid, regs.rip) {
         let args = [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp].map(low);
-        return Ok(Call { abi: Abi::I386, number, args });
+        return Ok(Call { abi: Abi::I386, is_x32: false, number, args });
     }
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
-    Ok(Call { abi: Abi::X86_64, number: number & !X32_BIT, args })
+    Ok(Call::of_64_bit(number, args))
 }
 
 /// Whether the instruction just executed is `int $0x80`, which 64-bit code may

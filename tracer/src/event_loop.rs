@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::access::Asked;
 use crate::arch::{self, Abi, Call};
+use crate::calls::{Calls, Refusals};
 use crate::error::Error;
 use crate::filter;
 use crate::memory::TraceeAddr;
 use crate::observer::Observer;
-use crate::record::End;
+use crate::record::{End, Syscall};
 use crate::stop::{Event, Stop, Stopped};
 use crate::sys::{self, SyscallInfo, Tid};
 use crate::syscall::{Row, TABLE};
@@ -44,6 +45,8 @@ fn rows(number: impl Fn(&Row) -> Option<u32>) -> Rows {
 #[derive(Debug, Default)]
 struct Ending {
     deadline: Option<Instant>,
+    /// The kernel refused something that it must not refuse.
+    refused: bool,
     /// SIGTERM was sent to the main process; SIGKILL follows then.
     kill_at: Option<Instant>,
     /// It was killed in the place of a SIGTERM that it could not get.
@@ -60,6 +63,8 @@ pub(crate) struct EventLoop<'a> {
     x86_64: Rows,
     i386: Rows,
     path: Vec<u8>,
+    /// All calls, where they were asked for.
+    calls: Option<Calls>,
     /// The kernel has PTRACE_GET_SYSCALL_INFO.
     has_info: bool,
     /// The terminal is stopping its foreground group.
@@ -94,6 +99,7 @@ impl<'a> EventLoop<'a> {
             x86_64: rows(|row| row.x86_64),
             i386: rows(|row| row.i386),
             path: Vec::with_capacity(4096),
+            calls: None,
             has_info: true,
             terminal_stop: false,
             ending: Ending { deadline, ..Ending::default() },
@@ -101,6 +107,25 @@ impl<'a> EventLoop<'a> {
             control,
             is_init: false,
         }
+    }
+
+    /// Stops at every call from now on, as for tasks that have a listener.
+    pub(crate) fn take_down_all_calls(&mut self, refusals: Option<Refusals>) {
+        self.calls = Some(Calls::new(refusals));
+        self.tasks.get(self.main).every_call = true;
+        self.tasks.has_listener = true;
+    }
+
+    /// All calls of the run, where they were asked for.
+    pub(crate) fn syscalls(&mut self) -> Vec<Syscall> {
+        let (calls, unnamed) = self.calls.as_ref().map(Calls::list).unwrap_or_default();
+        for number in unnamed {
+            self.observer.uses.unseen(
+                "syscall",
+                format!("the system call {number} has no name here, so no profile can allow it"),
+            );
+        }
+        calls
     }
 
     /// Runs until the last task is gone. Returns how the main process ended;
@@ -197,6 +222,12 @@ impl<'a> EventLoop<'a> {
         };
         let row = rows.get(call.number as usize).copied().flatten();
         let task = self.tasks.get(tid);
+        if let Some(calls) = self.calls.as_mut().filter(|_| self.executed) {
+            task.identify(tid);
+            self.control.inspect(|control| control.count_call());
+            let is_ready = self.control.is_some_and(Control::is_ready);
+            task.call = Some(calls.begun(tid, task, &call, is_ready));
+        }
         if let Some(row) = row {
             task.identify(tid);
             let mut asked = Asked { tid, task, call, row, path: &mut self.path };
@@ -251,6 +282,10 @@ impl<'a> EventLoop<'a> {
         };
         let task = self.tasks.get(tid);
         task.in_call = false;
+        if let (Some(calls), Some(call), Some(result)) = (&mut self.calls, task.call.take(), result)
+        {
+            self.ending.refused |= calls.ended(call, result);
+        }
         match task.restore.take() {
             Some(Restore::Argument(abi, value)) => {
                 let _ = arch::set_first_argument(tid, abi, value);
@@ -266,6 +301,9 @@ impl<'a> EventLoop<'a> {
                 self.observer.opened(result, &who);
             }
             self.observer.finish(*pending, result);
+        }
+        if self.ending.refused {
+            self.look_at_time();
         }
     }
 
@@ -349,6 +387,7 @@ impl<'a> EventLoop<'a> {
         let now = Instant::now();
         let asked = self.control.is_some_and(Control::take_request)
             || self.ending.deadline.is_some_and(|deadline| now >= deadline)
+            || self.ending.refused
             // What was passed on to the main process is its own business.
             || (sys::asked_to_end() && self.end.is_some());
         match self.ending.kill_at {

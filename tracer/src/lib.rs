@@ -5,6 +5,8 @@
 
 mod access;
 mod arch;
+mod bpf;
+mod calls;
 mod changes;
 mod error;
 mod event_loop;
@@ -15,11 +17,13 @@ mod interpreter;
 mod log;
 mod memory;
 mod mounts;
+mod names;
 mod observer;
 mod open_dirs;
 mod originals;
 pub mod record;
 mod resolve;
+pub mod seccomp;
 mod selection;
 mod socket;
 mod spaces;
@@ -38,6 +42,7 @@ mod world;
 
 pub use arch::cpu_level;
 pub use error::Error;
+pub use names::number as syscall_number;
 pub use record::Record;
 pub use selection::Selection;
 pub use spec::{Spec, SpecError};

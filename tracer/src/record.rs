@@ -41,6 +41,9 @@ pub struct Record {
     /// With `--outcomes`: paths that were asked for and never found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<Absent>,
+    /// Every system call of the runs, sorted by name, where all were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub syscalls: Vec<Syscall>,
     /// The machine of the first run.
     pub host: Host,
 }
@@ -146,6 +149,42 @@ pub struct Absent {
     /// Executable of the first process that asked for it.
     #[serde(default)]
     pub process: BytePath,
+}
+
+/// A system call that the runs made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Syscall {
+    /// Its name, as the kernel's tables have it.
+    pub name: String,
+    /// By which calling convention.
+    pub abi: Abi,
+    /// Whether no run made it once its program was ready; false where nothing
+    /// said when that was.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub start_only: bool,
+    /// Names of the errors EPERM, EACCES and ENOMEM that it ended with.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub errors: BTreeSet<String>,
+    /// What the first argument was: the namespaces of clone and clone3
+    /// (`CLONE_NEW*`), the family of socket, the persona of personality.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub arguments: BTreeSet<u64>,
+    /// Executable of the first process that made it.
+    pub process: BytePath,
+}
+
+/// A calling convention of system calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Abi {
+    /// That of 64-bit programs.
+    #[serde(rename = "x86_64")]
+    X86_64,
+    /// That of programs with 32-bit pointers in 64-bit mode.
+    X32,
+    /// That of 32-bit programs.
+    I386,
 }
 
 /// A kind of use of a path.
@@ -320,6 +359,17 @@ impl Record {
         self.unseen.extend(later.unseen);
         self.pseudo.extend(later.pseudo);
         self.devices.extend(later.devices);
+        for call in later.syscalls {
+            match self.syscalls.iter_mut().find(|c| (&c.name, c.abi) == (&call.name, call.abi)) {
+                Some(first) => {
+                    first.start_only &= call.start_only;
+                    first.errors.extend(call.errors);
+                    first.arguments.extend(call.arguments);
+                }
+                None => self.syscalls.push(call),
+            }
+        }
+        self.syscalls.sort();
         self
     }
 

@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::arch::Abi;
+use crate::calls;
 use crate::changes::Pending;
 use crate::memory::Memory;
 use crate::sys::Tid;
@@ -206,6 +207,8 @@ pub(crate) struct Task {
     pub(crate) every_call: bool,
     /// With [`Task::every_call`]: the next syscall stop is an exit.
     pub(crate) in_call: bool,
+    /// The call that it is in, where all calls are taken down.
+    pub(crate) call: Option<calls::Key>,
     /// An argument register that gets its value back at the call's exit.
     pub(crate) restore: Option<Restore>,
 }
@@ -237,6 +240,7 @@ impl Task {
             pending: None,
             every_call: false,
             in_call: false,
+            call: None,
             restore: None,
         }
     }
@@ -278,6 +282,7 @@ impl Task {
             pending: None,
             every_call: self.every_call,
             in_call: false,
+            call: None,
             restore: None,
         }
     }

@@ -1,10 +1,11 @@
 //! A whole trace: from a command to values.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::sched::CloneFlags;
@@ -16,7 +17,7 @@ use crate::event_loop::EventLoop;
 use crate::log::Log;
 use crate::observer::Observer;
 use crate::originals::Originals;
-use crate::record::{BytePath, End, Host, Record, Run, VERSION};
+use crate::record::{BytePath, End, Host, Record, Run, Syscall, VERSION};
 use crate::resolve::Resolver;
 use crate::selection::Selection;
 use crate::spec::Spec;
@@ -34,6 +35,12 @@ pub struct Options {
     pub originals_limit: u64,
     /// Whether to stop at the end of each call and record its error.
     pub outcomes: bool,
+    /// Whether to stop at every call, whatever it is about, and record it
+    /// (Linux 5.3 or later).
+    pub syscalls: bool,
+    /// With `syscalls`: the run is ended at the first call that the kernel refuses
+    /// otherwise than these, each by its name and its error's.
+    pub refusals: Option<BTreeSet<(String, String)>>,
     /// Whether this process becomes the command, and the tracer a grandchild.
     pub detach: bool,
     /// Whether io_uring, whose file accesses are not seen, is allowed.
@@ -51,9 +58,17 @@ pub struct Options {
     pub surroundings: Option<Box<dyn Surroundings>>,
 }
 
+/// A command that makes no call for so long has come to rest.
+const MOMENT: Duration = Duration::from_millis(200);
+/// How many moments are waited for that: some never rest.
+const MAX_MOMENTS: u32 = 25;
+
 /// Lets another thread end the run.
 #[derive(Clone, Debug)]
 pub struct Control {
+    /// How many calls were taken down; nothing where only some are.
+    calls: Option<Arc<AtomicU64>>,
+    ready: Arc<AtomicBool>,
     requested: Arc<AtomicBool>,
     taken: Arc<AtomicBool>,
     thread: sys::Tid,
@@ -61,9 +76,36 @@ pub struct Control {
 }
 
 impl Control {
-    fn new(main: sys::Tid) -> Self {
+    fn new(main: sys::Tid, syscalls: bool) -> Self {
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
-        Control { requested: Arc::default(), taken: Arc::default(), thread, main }
+        let (ready, requested, taken) = Default::default();
+        let calls = syscalls.then(Arc::default);
+        Control { calls, ready, requested, taken, thread, main }
+    }
+
+    /// Says that the command has started up and does from now on what it is for.
+    /// Where all calls are recorded, it comes to rest before: a port answers
+    /// when the server's workers are not there yet.
+    pub fn ready(&self) {
+        for _ in 0..MAX_MOMENTS {
+            let Some(calls) = &self.calls else { break };
+            let before = calls.load(Ordering::Relaxed);
+            std::thread::sleep(MOMENT);
+            if calls.load(Ordering::Relaxed) == before {
+                break;
+            }
+        }
+        self.ready.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn count_call(&self) {
+        if let Some(calls) = &self.calls {
+            calls.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::SeqCst)
     }
 
     /// Process id of the command, as this process sees it.
@@ -95,6 +137,7 @@ impl Control {
 #[derive(Debug)]
 pub struct Trace {
     uses: Uses,
+    syscalls: Vec<Syscall>,
     /// How the main process ended.
     pub end: End,
     /// Whether the tracer ended it (timeout, [`Control::end`]).
@@ -137,11 +180,14 @@ pub fn trace(command: &Command, options: Options) -> Result<Trace, Error> {
     }
     started.go()?;
     let control = options.started.map(|tell| {
-        let control = Control::new(main);
+        let control = Control::new(main, options.syscalls);
         tell(control.clone());
         control
     });
     let mut event_loop = EventLoop::new(observer, main, options.timeout, control.as_ref());
+    if options.syscalls {
+        event_loop.take_down_all_calls(options.refusals);
+    }
     event_loop.is_init = in_container;
     let end = event_loop.run()?;
     let was_ended = event_loop.was_ended();
@@ -150,11 +196,12 @@ pub fn trace(command: &Command, options: Options) -> Result<Trace, Error> {
         let unknown = Error::Start { step: "the new process ended early", source };
         return Err(started.failure(command).unwrap_or(unknown));
     };
+    let syscalls = event_loop.syscalls();
     let Observer { uses, log, .. } = event_loop.observer;
     if let Some(log) = log {
         log.finish().map_err(Error::Log)?;
     }
-    Ok(Trace { uses, end, was_ended })
+    Ok(Trace { uses, syscalls, end, was_ended })
 }
 
 /// Raises the limit of open files to what is allowed: a process may cost the
@@ -194,7 +241,7 @@ impl Trace {
         run.ended = self.was_ended;
         let (files, others): (Vec<_>, Vec<_>) =
             self.uses.files().into_iter().partition(|file| selection.takes(&file.path.0));
-        let paths = |set: &std::collections::BTreeSet<Vec<u8>>| {
+        let paths = |set: &BTreeSet<Vec<u8>>| {
             set.iter().filter(|path| selection.takes(path)).cloned().map(BytePath).collect()
         };
         Record {
@@ -221,6 +268,7 @@ impl Trace {
                     process: BytePath(failed.process.to_vec()),
                 })
                 .collect(),
+            syscalls: self.syscalls.clone(),
             host,
         }
     }

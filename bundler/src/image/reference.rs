@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::archive::Archive;
+use super::read::Archive;
 
 /// Where an image or a root file system lies.
 #[derive(Clone, Debug, PartialEq, Eq)]

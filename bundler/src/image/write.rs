@@ -25,7 +25,7 @@ use super::config::{ConfigError, History, ImageConfig};
 use super::destination::Destination;
 use super::error::ImageError;
 use super::name::ImageName;
-use super::open::Image;
+use super::read::Image;
 use crate::assemble::{AssembleError, Digests, Sinks, assemble};
 use crate::digest::{BlobDigest, BlobHasher, DiffId};
 use crate::layer::{Layer, Node};

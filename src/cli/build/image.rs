@@ -34,7 +34,8 @@ also has what only the base has, which is said.
 
 The evidence (what is in it and why, SBOMs, the traced run) goes along: in oci:
 directories as artifacts that refer to the image, in archives as files (`tar -xf WHERE
-evidence`). Registries, podman and docker keep the image alone.
+evidence`). Registries, podman and docker keep the image alone. syft takes layouts of
+one manifest only: give it an archive.
 Health checks: podman and docker read them from docker's archives only."
 )]
 pub struct Image {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args as ArgGroup;
 
-use super::Exercise;
+use super::{Exercise, Narrow};
 
 /// `vzbuild minify`
 #[derive(ArgGroup, Debug, PartialEq)]
@@ -18,6 +18,11 @@ container of the whole image, traced; so is each --run, in a container of its ow
 they used becomes the bundle, in which all of it is run again: only when each run does
 what it did in the image is the bundle written. The image's HEALTHCHECK must succeed
 in both. The network is this machine's.
+
+With --seccomp and --least-caps the bundle is run once more under what they leave, and
+only written if it does the same then; `vzbuild verify --help` says what they know, and
+what they cannot know. An image has no place for either: its profile lies in the evidence
+of an oci: directory, capabilities are given by `podman run --cap-drop`.
 
 Exit status: 0 written, and it is as before; 1 it differs, and nothing is written;
 3 it could not be done.")]
@@ -55,6 +60,9 @@ pub struct Minify {
     /// Capability that the command keeps in the bundle, such as CAP_NET_RAW
     #[arg(long, value_name = "CAP")]
     pub cap: Vec<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub narrow: Narrow,
     /// Leave out what scanners such as trivy, grype and syft need to name the packages of the files
     #[arg(long)]
     pub no_scanner_files: bool,

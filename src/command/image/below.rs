@@ -15,19 +15,10 @@ use crate::command::source::gather;
 use crate::command::{settings, verify};
 use crate::image::{self, Opened, Source};
 use crate::interrupt;
+use crate::report::Advice;
 
 /// What the history of an image says of a layer that it shares with others.
 const CREATED_BY: &str = "vzbuild image (base layer)";
-/// How names of images begin, where they are not those of directories.
-const TRANSPORTS: [&str; 6] = [
-    "oci:",
-    "oci-archive:",
-    "docker-archive:",
-    "containers-storage:",
-    "docker-daemon:",
-    "docker://",
-];
-
 /// The files below an image's own; nothing in them depends on it.
 pub(super) struct Base {
     rootfs: Rootfs,
@@ -43,26 +34,22 @@ impl Base {
     /// What is none of these, or cannot be read.
     pub(super) fn open(args: &build::Image, latest: Option<i64>) -> anyhow::Result<Option<Self>> {
         let Some(base) = &args.base_layer else { return Ok(None) };
-        let is_image = TRANSPORTS
-            .iter()
-            .any(|start| base.as_os_str().as_encoded_bytes().starts_with(start.as_bytes()));
-        let opened = match is_image || base.join("oci-layout").is_file() {
-            true => image::open(base.as_os_str())?,
-            false => Source::Directory(base.clone()),
-        };
-        let made = match opened {
-            Source::Image(opened) => Base::unpack(opened, base, latest)?,
-            Source::Directory(dir) if dir.is_dir() => {
+        let made = match image::open(base.as_os_str()) {
+            Ok(Source::Image(opened)) => Base::unpack(opened, base, latest)?,
+            Ok(Source::Directory(dir)) => {
                 let (rootfs, layer) = open_tree(&dir, latest)?;
                 Base { rootfs, layer, image: None }
             }
-            Source::Directory(spec) => {
-                let source = build::Source { specs: vec![spec], ..args.source.clone() };
+            // What is no archive is a list of paths.
+            Err(_) if base.is_file() || base == Path::new("-") => {
+                let specs = vec![base.clone()];
+                let source = build::Source { specs, ..args.source.clone() };
                 let gathered = gather(&source).context("cannot make the base layer")?;
                 gathered.refuse_missing(args.source.allow_missing)?;
                 let layer = contents::closure(&gathered, latest)?;
                 Base { rootfs: gathered.rootfs, layer, image: None }
             }
+            Err(error) => return Err(error).hint("--base-layer is a spec, a bundle or an image"),
         };
         refuse_unreadable(&made.layer, args.source.allow_missing)?;
         Ok(Some(made))

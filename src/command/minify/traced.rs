@@ -13,7 +13,7 @@ use tracer::{Record, Spec};
 use super::input::Input;
 use crate::cli::build;
 use crate::command::bundle::mounts;
-use crate::command::scenario::{self, Request};
+use crate::command::scenario::{self, Calls, Request};
 use crate::command::settings;
 use crate::command::verify::{end_in_words, last_line, shown};
 use crate::report::{self, Advice, Status};
@@ -134,7 +134,7 @@ fn request(
         stdout: dir.join("stdout"),
         stderr: dir.join("stderr"),
     };
-    Request { around, until: scenario.until.clone(), foreign }
+    Request { around, until: scenario.until.clone(), foreign, calls: Calls::OfFiles }
 }
 
 /// Leaves out what was made beside the run: places of mounts, and what a

@@ -16,6 +16,7 @@ use crate::command::settings;
 use crate::command::verify::private_directory;
 use crate::image::{self, Source};
 use crate::push::bundle::Bundle;
+use crate::report::Advice;
 
 /// What of this machine's a node has as well, and a container cannot do without.
 const OF_EVERY_MACHINE: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
@@ -39,7 +40,11 @@ pub(super) fn open(source: &Path) -> anyhow::Result<Pushed> {
         let bundle = Bundle::open(source)?;
         return Ok(Pushed { name: bundle.name(), bundle, _unpacked: None });
     }
-    match image::open(source.as_os_str())? {
+    let opened = image::open(source.as_os_str()).hint(
+        "give a bundle directory, with config.json and rootfs/, or an image: oci:DIR[:REF], \
+         oci-archive:FILE, docker-archive:FILE, containers-storage:NAME",
+    )?;
+    match opened {
         Source::Directory(dir) => open(&dir),
         Source::Image(opened) => {
             let uid = nix::unistd::getuid();

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::changes::Changes;
+use super::rights::Rights;
 use crate::evidence::{self, Documents, FILES, File, FileList, KeptPackage, LEFT_OUT, LeftOut};
 use crate::image::{self, Source};
 use crate::report::Advice;
@@ -31,6 +32,7 @@ pub(super) struct Model {
     pub(super) packages: Vec<KeptPackage>,
     pub(super) left_out: LeftOut,
     pub(super) writable: Vec<Writable>,
+    pub(super) rights: Rights,
     pub(super) special: Vec<Special>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) changes: Option<Changes>,
@@ -80,6 +82,7 @@ impl Model {
             bytes: files.files.iter().map(|file| file.size).sum(),
             special: files.files.iter().filter_map(special).collect(),
             writable: container.writable,
+            rights: Rights::read(container.config.as_ref(), &documents),
             name: files.name,
             diff_id: files.diff_id,
             files: files.files,
@@ -108,6 +111,8 @@ struct Container {
     writable: Vec<Writable>,
     /// Digest of the only layer, where there is only one.
     diff_id: Option<String>,
+    /// A bundle's `config.json`.
+    config: Option<Value>,
 }
 
 impl Container {
@@ -126,6 +131,7 @@ impl Container {
             user: format!("{}:{}", number("/process/user/uid"), number("/process/user/gid")),
             writable: writable(&config),
             diff_id: diff_id.map(str::to_owned),
+            config: Some(config),
         })
     }
 
@@ -150,6 +156,7 @@ impl Container {
             user: user.to_owned(),
             writable: [root].into_iter().chain(volumes).map(place).collect(),
             diff_id,
+            config: None,
         })
     }
 }

@@ -37,6 +37,7 @@ pub(super) fn write(model: &Model) -> String {
     tables::packages(&mut page, model);
     tables::left_out(&mut page, &model.left_out);
     tables::writable(&mut page, model);
+    model.rights.section(&mut page);
     tables::special(&mut page, model);
     let _ = write!(
         page,

@@ -15,11 +15,16 @@ const MAX_OPEN: usize = 40;
 type Heading = (&'static str, bool);
 
 /// Begins a section with its heading and a sentence.
-fn begin(page: &mut String, id: &str, title: &str, lead: &str) {
+pub(super) fn begin(page: &mut String, id: &str, title: &str, lead: &str) {
     let _ = writeln!(page, "<section id=\"{id}\">\n<h2>{title}</h2>\n<p class=\"lead\">{lead}</p>");
 }
 
-fn table(page: &mut String, id: &str, headings: &[Heading], rows: impl Iterator<Item = String>) {
+pub(super) fn table(
+    page: &mut String,
+    id: &str,
+    headings: &[Heading],
+    rows: impl Iterator<Item = String>,
+) {
     let id = if id.is_empty() { String::new() } else { format!(" id=\"{id}\"") };
     let _ = write!(page, "<div class=\"scroll\"><table{id}><thead><tr>");
     for (text, is_number) in headings {

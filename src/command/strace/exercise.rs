@@ -56,7 +56,7 @@ impl Exercise {
         let report = self.report.clone();
         Some(Box::new(move |control: Control| {
             std::thread::spawn(move || {
-                let result = plan.run(control.main());
+                let result = plan.run(&control);
                 // The tracer may be done already; then nobody asks.
                 let _ = report.send(result);
                 control.end();
@@ -92,8 +92,10 @@ impl Plan {
         })
     }
 
-    fn run(&self, main: i32) -> anyhow::Result<Option<Record>> {
+    fn run(&self, control: &Control) -> anyhow::Result<Option<Record>> {
+        let main = control.main();
         self.wait_until_ready(main)?;
+        control.ready();
         let health = self.health.as_deref().map(|dir| wait_until_healthy(dir, main)).transpose()?;
         if let Some(shell) = &self.shell {
             let mut command = process::command("/bin/sh");

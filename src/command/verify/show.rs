@@ -4,20 +4,30 @@ use serde_json::{Value, json};
 use tracer::record::End;
 
 use super::compare::{Finding, Reason};
-use super::{Done, Verdict};
+use super::narrow::Narrowed;
+use super::trial::{Done, Verdict};
 use crate::cli::build;
 use crate::report;
 
 /// Prints it: text or JSON to standard output, warnings to standard error.
-pub(super) fn print(args: &build::Verify, verdict: &Verdict) -> anyhow::Result<()> {
+pub(super) fn print(
+    args: &build::Verify,
+    verdict: &Verdict,
+    narrowed: Option<&Narrowed>,
+) -> anyhow::Result<()> {
     if args.json {
-        return report::json(&json(verdict));
+        let mut value = json(verdict);
+        if let Some(narrowed) = narrowed {
+            value["narrowed"] = narrowed.json();
+        }
+        return report::json(&value);
     }
     verdict.say_warnings();
     for warning in &verdict.of_machine {
         report::warn("vzbuild", warning);
     }
-    report::data(text(verdict).as_bytes())
+    let narrowed = narrowed.map(Narrowed::text).unwrap_or_default();
+    report::data((text(verdict) + &narrowed).as_bytes())
 }
 
 impl Verdict {
@@ -73,12 +83,12 @@ fn text(verdict: &Verdict) -> String {
     }
     for course in &found.courses {
         text.push_str(&format!(
-            "another course: {}\n  before: {}; now: {}{}\n  way out: trace that course too; --fix adds \
-             the path\n",
+            "another course: {}\n  before: {}; now: {}{}\n  way out: trace that course too{}\n",
             course.path.0.escape_ascii(),
             course.first,
             course.second,
-            asked_by(course)
+            asked_by(course),
+            if verdict.is_image { "" } else { "; --fix adds the path" }
         ));
     }
     for port in &found.ports {
@@ -114,7 +124,7 @@ impl Done {
 }
 
 fn scenario(done: &Done) -> String {
-    let Done { name, first, second, paths, trouble, last_words } = done;
+    let Done { name, first, second, paths, trouble, last_words, .. } = done;
     let mut line = if done.is_as_before() {
         format!("as before: {name}: {}, {paths} paths\n", end_in_words(*second))
     } else if first == second {

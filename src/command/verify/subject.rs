@@ -34,6 +34,11 @@ pub(super) fn open(args: &build::Verify) -> anyhow::Result<(Documents, Option<Bu
         Source::Image(_) if args.fix => Err(anyhow::anyhow!("an image is not mended"))
             .hint("mend the bundle, and make the image of it anew: `vzbuild image`")
             .status(Status::Usage as u8),
+        Source::Image(_) if args.narrow.is_asked_for() => {
+            Err(anyhow::anyhow!("an image has no place for a profile or capabilities"))
+                .hint("give them to the bundle, and make the image anew: `vzbuild image`")
+                .status(Status::Usage as u8)
+        }
         Source::Image(opened) => {
             Ok((Documents::Image(opened, args.bundle.display().to_string()), None))
         }

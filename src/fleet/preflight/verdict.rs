@@ -76,7 +76,8 @@ pub fn judge(facts: &Facts, now: Option<u64>) -> Verdict {
     });
     let mut reasons = Vec::new();
     machine(facts, &mut reasons);
-    let by_systemd = facts.get("try.rootdirectory") == "yes";
+    let by_systemd =
+        ["try.rootdirectory", "try.overlay"].iter().all(|fact| facts.get(fact) == "yes");
     if runtime.is_none() {
         let mut reason = no_runtime(facts);
         if by_systemd {
@@ -343,7 +344,7 @@ mod tests {
     fn where_no_container_runs_systemd_may_do() {
         check(
             "lxc-no-nesting",
-            &[ALL, ("try.rootdirectory", "yes")],
+            &[ALL, ("try.rootdirectory", "yes"), ("try.overlay", "yes")],
             "Degraded \nlost: no container runs: crun says: mount `proc` to `proc`: Permission denied; units with RootDirectory= do, where processes see the node's\nnote: systemd 252 restarts after a constant time",
         );
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::load::get;
 use super::{Nodes, nodes};
-use crate::sandbox::{Finished, reduced};
+use crate::sandbox::{Finished, reduced, say};
 
 /// What goes wrong in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Chaos {
         if fault == Fault::Crash {
             let path = self.nodes.sandbox.path("pods/test.yaml");
             let pod = std::fs::read_to_string(path).unwrap();
-            let command = "    command: [/bin/busybox, false]\n";
+            let command = "    command: [/bin/busybox, \"false\"]\n";
             self.nodes.sandbox.write("pods/test.yaml", format!("{pod}{command}"));
         }
         if self.apart {
@@ -136,6 +136,9 @@ impl Chaos {
         if fault == Fault::DiskFull {
             self.nodes.on(victim, "rm -f /var/lib/full /var/lib/full2");
         }
+        if matches!(fault, Fault::Deaf | Fault::Crash) && status.code() != Some(3) {
+            wrong.push(format!("round {number}: a bad revision, and status {status}"));
+        }
         let mut ends = String::new();
         for (node, before) in names.iter().zip(&before) {
             wrong.extend(self.settles(node).err());
@@ -161,7 +164,12 @@ impl Chaos {
                 wrong.push(format!("{node}: serves {serves:?}, and diff says {}", diff.stdout()));
             }
         }
-        eprintln!("round {number}: {fault:?} at {moment:?}, status {status}, nodes have:{ends}");
+        let faults = format!("{fault:?} at {moment:?}");
+        let verdict = if wrong.is_empty() { "as it must be" } else { "WRONG" };
+        say(&format!(
+            "round {number}: {faults}, status {status}, nodes have:{ends}: {verdict} {}\n",
+            wrong.join("; ")
+        ));
         wrong
     }
 }

@@ -42,6 +42,7 @@ impl MemoryGroup {
 
     /// Has a program in the group take more than there is. The kernel kills the sessions
     /// first, whose `oom_score_adj` is the highest (proc(5)), and then that program.
+    #[expect(clippy::disallowed_methods, reason = "it is to die, not to end")]
     pub fn overrun(&self) {
         let procs = self.dir.join("cgroup.procs");
         let script = "echo $$ >\"$0\" && exec tail /dev/zero";

@@ -9,10 +9,10 @@ use oci_spec::image::Digest;
 
 use super::apply::Unpacker;
 use super::blob::{Hasher, Verified};
-use super::error::ImageError;
 use super::open::Image;
 use super::pipe::Pipe;
 use super::store::verified;
+use crate::image::error::ImageError;
 use crate::tree::Unkept;
 
 /// A layer as it lies in an image.

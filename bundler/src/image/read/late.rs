@@ -8,8 +8,8 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::error::ImageError;
 use super::inside::Made;
+use crate::image::error::ImageError;
 use crate::path::RootPath;
 use crate::rootfs::open_beneath;
 use crate::tar_header::Xattrs;

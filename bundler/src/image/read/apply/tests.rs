@@ -6,8 +6,8 @@ use std::path::Path;
 
 use tar::EntryType;
 
-use super::super::testing::{Tar, tree, unpack};
-use super::super::{EntryError, ImageError};
+use crate::image::testing::{Tar, tree, unpack};
+use crate::image::{EntryError, ImageError};
 use crate::tree::{Lost, Unkept};
 
 fn is_root() -> bool {

@@ -3,11 +3,11 @@
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
 
 use super::choose::{self, Role};
-use super::error::ImageError;
 use super::layers::LayerBlob;
 use super::open::Image;
 use super::referrers;
 use super::store::{Store, blob_name, is_image};
+use crate::image::error::ImageError;
 
 /// Indexes that may lie in one another.
 const MAX_DEPTH: usize = 4;

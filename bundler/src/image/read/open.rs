@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use oci_spec::image::{Digest, ImageConfiguration, ImageManifest};
 
-use super::error::ImageError;
 use super::layers::LayerBlob;
-use super::reference::{Foreign, Reference};
 use super::referrers::Referrer;
 use super::store::Store;
 use super::{docker, layout};
+use crate::image::error::ImageError;
+use crate::image::reference::{Foreign, Reference};
 
 /// An image that can be unpacked.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Image {
 
     /// The document about it that is called `name`: the first of its referrers with
     /// that file name, else what an archive has of it in its folder
-    /// [`EVIDENCE`](super::write::EVIDENCE); nothing where there is none. `limit` as
+    /// [`EVIDENCE`](crate::image::write::EVIDENCE); nothing where there is none. `limit` as
     /// for [`read_referrer`](Self::read_referrer).
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use oci_spec::image::{Arch, Descriptor, ImageIndex, Os, Platform};
 
-use super::error::ImageError;
+use crate::image::error::ImageError;
 
 /// The name of an image in a layout (OCI annotations.md).
 const REF_NAME: &str = "org.opencontainers.image.ref.name";

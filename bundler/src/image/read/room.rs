@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::error::ImageError;
+use crate::image::error::ImageError;
 
 /// Bytes that stay free for others whatever is unpacked.
 const RESERVE: u64 = 64 << 20;

@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 
 use super::archive::{Archive, Part};
 use super::blob::{Hasher, Verified};
-use super::error::ImageError;
-use super::write::EVIDENCE;
+use crate::image::error::ImageError;
+use crate::image::write::EVIDENCE;
 
 /// Longest manifest, index or config that is read; registries take 4 MiB
 /// (OCI distribution-spec, "Pushing Manifests").

@@ -17,7 +17,7 @@ const MAX_LINKS: usize = 8;
 
 /// Why a file cannot be used as an archive.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ArchiveError {
+pub(in crate::image) enum ArchiveError {
     #[error("it is compressed with {0}: decompress it first")]
     Compressed(&'static str),
     #[error("it is no tar")]
@@ -32,7 +32,7 @@ pub(super) enum ArchiveError {
 
 /// An open archive and an index of it.
 #[derive(Debug)]
-pub(super) struct Archive {
+pub(in crate::image) struct Archive {
     file: Arc<File>,
     members: BTreeMap<Vec<u8>, Member>,
 }
@@ -47,7 +47,7 @@ enum Member {
 
 impl Archive {
     /// Reads the headers of the tar `file`, and none of its contents.
-    pub(super) fn open(file: File) -> Result<Archive, ArchiveError> {
+    pub(in crate::image) fn open(file: File) -> Result<Archive, ArchiveError> {
         let mut magic = [0; 8];
         let seen = file.read_at(&mut magic, 0).map_err(ArchiveError::Read)?;
         if let Some(name) = super::blob::compression(magic.get(..seen).unwrap_or_default()) {
@@ -99,7 +99,7 @@ impl Archive {
     }
 
     /// Whether there is a file or link called `name`.
-    pub(super) fn has(&self, name: &[u8]) -> bool {
+    pub(in crate::image) fn has(&self, name: &[u8]) -> bool {
         self.members.contains_key(name)
     }
 

@@ -10,12 +10,12 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::error::{EntryError, ImageError};
 use super::inside::{self, Inside, Made, is_directory, look};
 use super::late::Late;
 use super::layers::{UnpackOptions, Unpacked};
 use super::room::Room;
 use crate::attributes::{Attributes, owner, times};
+use crate::image::error::{EntryError, ImageError};
 use crate::path::{PathError, RootPath};
 use crate::tar_header::Xattrs;
 use crate::tar_reader::{Member, MemberKind, TarError, TarReader};

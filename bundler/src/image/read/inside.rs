@@ -10,8 +10,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::error::EntryError;
 use crate::attributes::times;
+use crate::image::error::EntryError;
 use crate::path::RootPath;
 use crate::rootfs::open_beneath;
 

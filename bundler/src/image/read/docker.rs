@@ -7,10 +7,10 @@ use oci_spec::image::{Digest, ImageConfiguration};
 use serde::Deserialize;
 
 use super::choose::familiar;
-use super::error::ImageError;
 use super::layers::LayerBlob;
 use super::open::Image;
 use super::store::{Store, parse, whole};
+use crate::image::error::ImageError;
 
 /// An image in `manifest.json`.
 #[derive(Clone, Debug, Deserialize)]

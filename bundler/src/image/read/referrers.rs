@@ -7,8 +7,8 @@ use std::sync::Arc;
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 
 use super::choose;
-use super::error::ImageError;
 use super::store::{Store, within};
+use crate::image::error::ImageError;
 
 /// Manifests that are looked at in search of referrers.
 const MAX_LOOKED_AT: usize = 1000;

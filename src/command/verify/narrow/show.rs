@@ -35,7 +35,7 @@ impl Narrowed {
             ));
         }
         match &self.failed {
-            None => text.push_str(&format!("proven, in {} runs more\n", self.runs)),
+            None => text.push_str(&format!("proven; runs made for it: {}\n", self.runs)),
             Some(verdict) => {
                 text.push_str(&verdict.text());
                 text.push_str(

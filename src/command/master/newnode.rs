@@ -24,6 +24,10 @@ use crate::report::{self, Advice, Status, plain};
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// How long a word from the node may take.
 pub(super) const SHORT: Duration = Duration::from_secs(20);
+/// How often it is tried again to log in once more.
+const TRIES: u32 = 4;
+/// Between tries.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Seconds after which the node takes back what may lock everybody out.
 const GUARD: u32 = 120;
 
@@ -164,7 +168,14 @@ fn keys(files: &[PathBuf]) -> anyhow::Result<Vec<String>> {
 fn confirm(ssh: &Ssh, node: &Node) -> anyhow::Result<()> {
     let script = "if systemctl -q is-active vz-newnode-guard.timer; then \
                   systemctl stop vz-newnode-guard.timer; rm -f /run/vz/newnode-undo; fi\n";
-    let confirmed = ssh.run(node, script, SHORT);
+    let mut confirmed = ssh.run(node, script, SHORT);
+    // sshd does not listen for a moment while it reads its settings again.
+    for _ in 0..TRIES {
+        if confirmed.is_err() {
+            std::thread::sleep(AGAIN);
+            confirmed = ssh.run(node, script, SHORT);
+        }
+    }
     confirmed
         .map(drop)
         .context("the node cannot be logged in to any more")

@@ -206,10 +206,14 @@ deploy_user() {
 watch_over() { # line of sh
   [ "$guard" -gt 0 ] || return 0
   mkdir -p /run/vz
-  echo "$1" >>/run/vz/newnode-undo
-  systemctl -q is-active vz-newnode-guard.timer && return 0
-  systemd-run -q --collect --unit=vz-newnode-guard --on-active="$guard" --timer-property=AccuracySec=1s \
-    /bin/sh -c 'sh /run/vz/newnode-undo; rm -f /run/vz/newnode-undo' >&2 ||
+  if systemctl -q is-active vz-newnode-guard.timer; then
+    echo "$1" >>/run/vz/newnode-undo
+    return 0
+  fi
+  printf '%s\n' "rm -f /run/vz/newnode-undo" "$1" >/run/vz/newnode-undo
+  # One command with plain words: systemd-run of Debian 12 hands on a `;` as it should not.
+  systemd-run -q --collect --unit=vz-newnode-guard --on-active="$guard" \
+    --timer-property=AccuracySec=1s /bin/sh /run/vz/newnode-undo >&2 ||
     fail "cannot set a timer that undoes what locks out"
 }
 

@@ -42,6 +42,13 @@ pub enum Drift {
         /// Of which container.
         container: String,
     },
+    /// Files of a bundle were changed in the store.
+    Altered {
+        /// Of which container.
+        container: String,
+        /// Which, and in what.
+        files: Vec<String>,
+    },
     /// A port of the node leads elsewhere, nowhere, or to nobody who listens.
     Port {
         /// What is wrong, with the port.
@@ -157,6 +164,10 @@ fn compare(wished: &Revision, there: &PodState) -> Vec<Drift> {
         if !container.stored {
             drift.push(Drift::NoBundle { container: container.name.clone() });
         }
+        if !container.altered.is_empty() {
+            let files = container.altered.clone();
+            drift.push(Drift::Altered { container: container.name.clone(), files });
+        }
         let unit = container.unit.clone();
         drift.extend(unit_fault(container).map(|what| Drift::Unit { unit, what }));
     }
@@ -262,6 +273,9 @@ impl Drift {
             Drift::Unit { unit, what } => format!("{unit} {what}"),
             Drift::NoBundle { container } => {
                 format!("the bundle of container {container} is gone from the store")
+            }
+            Drift::Altered { container, files } => {
+                format!("the bundle of container {container} was changed: {}", files.join(", "))
             }
             Drift::Port { what } => what.clone(),
             Drift::Unexpected => "nothing wishes it".to_owned(),

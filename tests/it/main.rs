@@ -23,6 +23,7 @@ mod image_out;
 mod layer;
 mod ldd;
 mod master;
+mod master_network;
 mod master_newnode;
 mod master_nodes;
 mod master_playbook;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::network::Published;
+use super::pod::Restart;
 use super::revision::{Files, RECORD, Record, Revision, Update, describe, digest};
 use super::state::{ContainerState, PodState, State};
 use crate::push::outcome::short;
@@ -158,7 +159,10 @@ fn compare(wished: &Revision, there: &PodState) -> Vec<Drift> {
             drift.push(Drift::NoBundle { container: container.name.clone() });
         }
         let unit = container.unit.clone();
-        drift.extend(unit_fault(container).map(|what| Drift::Unit { unit, what }));
+        drift.extend(
+            unit_fault(container, may_end(there, &container.name))
+                .map(|what| Drift::Unit { unit, what }),
+        );
     }
     let leftover = |unit: &String| Drift::Unit {
         unit: unit.clone(),
@@ -174,16 +178,28 @@ fn ports(there: &PodState) -> Vec<String> {
     let Some(record) = record(&there.files) else { return Vec::new() };
     let address = there.address.as_deref().unwrap_or("?");
     let led = record.network.iter().flatten().map(|port| port.rule(address));
-    let wished: Vec<String> = led.chain(record.listens.iter().map(Published::name)).collect();
-    let absent = wished.iter().filter(|rule| !there.rules.contains(rule));
+    let listens = record.listens.iter().map(Published::name);
+    let wished: Vec<String> = led.chain(listens.clone()).collect();
+    // The ports of a pod that shares the node's network are closed when it has ended.
+    let ended = there.containers.iter().all(|container| container.active == "inactive");
+    let closed: Vec<String> = listens.filter(|_| ended).collect();
+    let absent = wished.iter().filter(|rule| !there.rules.contains(rule) && !closed.contains(rule));
     let stale = there.rules.iter().filter(|rule| !wished.contains(rule));
     let deaf = there.deaf.iter().map(|port| format!("nobody listens on {port}"));
     let absent = absent.map(|rule| format!("port {rule} is closed"));
     absent.chain(stale.map(|rule| format!("port {rule} is open"))).chain(deaf).collect()
 }
 
-/// What is wrong with a container's unit, if anything is.
-fn unit_fault(container: &ContainerState) -> Option<String> {
+/// Whether a container is done when it ended well.
+fn may_end(there: &PodState, container: &str) -> bool {
+    let containers = record(&there.files).map(|record| record.containers).unwrap_or_default();
+    let placed = containers.iter().find(|placed| placed.name == container);
+    placed.is_some_and(|placed| placed.restart != Restart::Always)
+}
+
+/// What is wrong with a container's unit, if anything is; one that `ends` is no more
+/// where all is well.
+fn unit_fault(container: &ContainerState, ends: bool) -> Option<String> {
     if !container.linked {
         return Some("is not the revision's own".to_owned());
     }
@@ -192,6 +208,7 @@ fn unit_fault(container: &ContainerState) -> Option<String> {
     }
     match (container.active.as_str(), container.result.as_str()) {
         ("active", _) => None,
+        ("inactive", "success") if ends => None,
         (active, "success" | "") => Some(format!("is {active}")),
         (active, result) => Some(format!("is {active}: {result}")),
     }

@@ -197,6 +197,34 @@ fn what_nothing_wishes_is_left_unless_asked_for() {
     let state =
         State { pods: vec![there], stray: vec!["vz-x.y.service".into()], ..State::default() };
     let actions: Vec<Action> =
+#[test]
+fn a_job_that_ended_well_is_not_run_again() {
+    let ended = |policy: &str, result: &str| {
+        let wished = revision(
+            'a',
+            &format!("    ports: [{{containerPort: 80}}]\n  restartPolicy: {policy}\n"),
+        );
+        let mut there = running(&wished);
+        there.containers[0].active = if result == "success" { "inactive" } else { "failed" }.into();
+        there.containers[0].result = result.into();
+        (wished, vec![there])
+    };
+    for policy in ["Never", "OnFailure"] {
+        let (wished, there) = ended(policy, "success");
+        check(Some(&wished), there, &["keep    web OLD"]);
+        let (wished, there) = ended(policy, "exit-code");
+        let why = "port 80/tcp is closed";
+        let line = format!(
+            "repair  web OLD (stop first: it is the same revision): vz-web.app.TAG.service is failed: exit-code, {why}"
+        );
+        check(Some(&wished), there, &[&line]);
+    }
+    let (wished, there) = ended("Always", "success");
+    let line =
+        "repair  web OLD (stop first: it is the same revision): vz-web.app.TAG.service is inactive";
+    check(Some(&wished), there, &[line]);
+}
+
         plan(&BTreeMap::new(), &state, true).iter().map(|step| step.action).collect();
     assert_eq!(actions, [Action::Remove, Action::Leave]);
 }

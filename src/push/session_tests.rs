@@ -101,7 +101,8 @@ impl World {
             let time = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
             file.set_modified(time).unwrap();
         }
-        fs::write(dir.join("config.json"), r#"{"root":{"path":"rootfs"}}"#).unwrap();
+        let config = r#"{"root":{"path":"rootfs","readonly":true}}"#;
+        fs::write(dir.join("config.json"), config).unwrap();
         dir
     }
 
@@ -213,6 +214,31 @@ fn first_all_then_nothing_then_what_changed() {
     let inode = |dir: &Path| fs::metadata(dir.join("rootfs/bin/app")).unwrap().ino();
     assert_eq!(inode(&before), inode(&current));
     assert_same(&old, &before);
+}
+
+/// What writes into its root would change the revision to go back to, too.
+#[test]
+fn revisions_that_are_written_to_share_no_file() {
+    for (old_is, new_is) in [("readonly", "writable"), ("writable", "readonly")] {
+        let world = World::new();
+        let files = [("app", noise(50_000, 3))];
+        let bundles = ["old", "new"].map(|name| world.bundle(name, &files));
+        for (dir, is) in bundles.iter().zip([old_is, new_is]) {
+            if is == "writable" {
+                fs::write(dir.join("config.json"), r#"{"root":{"path":"rootfs"}}"#).unwrap();
+            }
+        }
+        world.push(&bundles[0], Mode::Auto).unwrap();
+        let before = world.current().unwrap();
+        for mode in [Mode::Always, Mode::Never] {
+            let outcome = world.push(&bundles[1], mode).unwrap();
+            // No byte of it travels again.
+            assert!(outcome.payload < 1000, "{outcome:?}");
+            let at = |dir: &Path| fs::metadata(dir.join("rootfs/app")).unwrap().ino();
+            assert_ne!(at(&before), at(&world.current().unwrap()), "{old_is}, {new_is}");
+            fs::remove_dir_all(world.store.revision("web", &outcome.target)).unwrap();
+        }
+    }
 }
 
 #[test]

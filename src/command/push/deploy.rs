@@ -77,7 +77,7 @@ pub(in crate::command) fn each_node(
     told: &(dyn Fn(&Node, &anyhow::Result<Outcome>) + Sync),
 ) -> anyhow::Result<Vec<anyhow::Result<Outcome>>> {
     let cache = Cache::new(cache_dir()?);
-    let receiver = receiver()?;
+    let receiver = receiver("receive")?;
     let deltas = Deltas::new(bundle, &cache);
     let bars = Bars::new(nodes.iter().map(|node| node.label.chars().count()).max().unwrap_or(0));
     let name = name.to_owned();

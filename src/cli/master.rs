@@ -58,6 +58,8 @@ pub enum Verb {
     Newnode(Newnode),
     /// Say what a deployment would do, and change nothing
     Plan(Plan),
+    /// Push the bundles of all pods ahead of a deployment, and start nothing
+    Push(Push),
     /// Push bundles, start what is wished, and go back where that fails
     Deploy(Deploy),
     /// Say where nodes differ from what is wished; status 1 where they do
@@ -146,6 +148,18 @@ pub struct Deploy {
     #[arg(long)]
     pub encrypt_at_rest: bool,
     /// How many nodes at a time, after the first one
+    #[arg(short = 'P', long, value_name = "N", default_value_t = 5,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    pub parallel: usize,
+}
+
+/// `push`.
+#[derive(ArgGroup, Clone, Debug, PartialEq)]
+pub struct Push {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub select: Select,
+    /// How many nodes at a time
     #[arg(short = 'P', long, value_name = "N", default_value_t = 5,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub parallel: usize,

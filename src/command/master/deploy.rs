@@ -247,7 +247,8 @@ impl Job<'_> {
                 let order = Order::Rollback { pod, revision: Some(from.clone()), by };
                 self.apply(node, &step.pod, &order).map(|applied| applied.failure)
             }
-            Some(_) => Ok(None),
+            // It was repaired, and is what it was.
+            Some(_) => return Outcome::TakenBack(None),
             None => self.nodes.order(node, &Order::Remove { pod }, &mut |_| ()).map(|_| None),
         };
         let failure = result.unwrap_or_else(|error| Some(format!("{error:#}")));

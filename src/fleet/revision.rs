@@ -55,6 +55,9 @@ pub struct Record {
     pub containers: Vec<Placed>,
     /// Directories that have to be there before it starts.
     pub dirs: Vec<String>,
+    /// Its secrets, by name.
+    #[serde(default)]
+    pub secrets: Vec<String>,
 }
 
 /// How a revision takes the place of the one before.

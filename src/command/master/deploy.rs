@@ -61,11 +61,12 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
         tasks.extend(known.steps.iter().filter(todo).map(|step| (node, known, step)));
     }
     if tasks.is_empty() {
-        let failed = secrets::bring(args, wish, &nodes, &gathered)?;
+        let brought = secrets::bring(args, wish, &nodes, &gathered)?;
+        brought.settle(&nodes);
         let lost = |(host, error): (String, String)| {
             (host, String::new(), Outcome::Lost(anyhow!("{error}")))
         };
-        let outcomes: Vec<_> = failed.into_iter().map(lost).collect();
+        let outcomes: Vec<_> = brought.failed.into_iter().map(lost).collect();
         if !outcomes.is_empty() {
             return finish(args, &gathered, &outcomes, false);
         }
@@ -78,7 +79,8 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
     let needed =
         tasks.iter().filter_map(|(node, known, step)| Some((*node, known.wished.get(&step.pod)?)));
     let mut unpushed = push::bundles((args, wish.parallel), &gathered, needed)?;
-    unpushed.extend(secrets::bring(args, wish, &nodes, &gathered)?);
+    let mut brought = secrets::bring(args, wish, &nodes, &gathered)?;
+    unpushed.append(&mut brought.failed);
     let bundles = &gathered.bundles;
     let job = Job { nodes: &nodes, bundles, parallel: wish.parallel, by: by() };
     let mut outcomes: Vec<(String, String, Outcome)> = Vec::new();
@@ -100,6 +102,10 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
             report::say("vzmaster", format!("{name} failed; what comes after it was not tried"));
             break;
         }
+    }
+    if outcomes.iter().all(|(_, _, outcome)| matches!(outcome, Outcome::Done(_) | Outcome::Removed))
+    {
+        brought.settle(&nodes);
     }
     finish(args, &gathered, &outcomes, failed)
 }

@@ -211,6 +211,7 @@ fn finish(site: &Site<'_>, pods: &Pods, pod: &str, pending: &Pending, say: &mut 
     // Until here, whoever dies leaves the rest to the guard.
     told(pods.set_pending(pod, None), say);
     told(pods.prune(pod), say);
+    told(site.prune_secrets(pods, pod), say);
 }
 
 fn end(
@@ -269,6 +270,7 @@ fn take_back(
     pods.set_pending(pod, None)?;
     told(pods.note(pod, entry(&pending.id, &pending.by, &outcome)), say);
     told(pods.prune(pod), say);
+    told(site.prune_secrets(pods, pod), say);
     Ok(applied)
 }
 

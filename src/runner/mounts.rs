@@ -40,6 +40,9 @@ pub fn enter(spec: &Spec) -> anyhow::Result<()> {
     // pivot_root(2) wants a mount.
     mount::mount_bind_recursive(root.path(), root.path())
         .with_context(|| format!("cannot bind `{}`", root.path().display()))?;
+    // There are no device rules, so that a node of a disk, unpacked or made by the program
+    // itself, would be the disk. What of the machine's is bound has a mount of its own.
+    remount(root.path(), MountFlags::NODEV).context("cannot bar devices from the root")?;
     let dir = open(CWD, root.path(), OFlags::DIRECTORY)?;
     for mount in spec.mounts().iter().flatten() {
         make(&dir, mount)
@@ -166,6 +169,9 @@ fn make(root: &OwnedFd, mount: &Mount) -> anyhow::Result<()> {
     // The copy is made before the mount becomes read-only.
     let flags =
         options.flags - if options.copy_up { MountFlags::RDONLY } else { MountFlags::empty() };
+    let is_dev = kind == "tmpfs" && mount.destination() == Path::new("/dev");
+    // config.json cannot say it: runc and crun make nodes there.
+    let flags = flags | if is_dev { MountFlags::NODEV } else { MountFlags::empty() };
     mount::mount(&source, by_fd(&below), kind, flags, Some(data.as_c_str()))?;
     let made = place(root, mount.destination(), false)?;
     if options.copy_up {
@@ -174,7 +180,7 @@ fn make(root: &OwnedFd, mount: &Mount) -> anyhow::Result<()> {
             remount(&by_fd(&made), options.flags)?;
         }
     }
-    if kind == "tmpfs" && mount.destination() == Path::new("/dev") {
+    if is_dev {
         fill_dev(&made).context("cannot fill /dev")?;
     }
     Ok(())

@@ -25,6 +25,7 @@ use crate::cli::build;
 use crate::process;
 use crate::report::Status;
 use crate::runner::around::Around;
+use crate::runner::mounts;
 
 const REQUEST: &str = "request.json";
 const REPORT: &str = "report.json";
@@ -90,6 +91,7 @@ pub(super) fn perform(request: &Request, dir: &Path, stop: &AtomicBool) -> anyho
 /// As [`perform`].
 pub fn run(args: &build::Scenario) -> anyhow::Result<ExitCode> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    mounts::close_inherited().context("cannot close the caller's files")?;
     let text = fs::read(args.dir.join(REQUEST)).context("cannot read the request")?;
     let request: Request = serde_json::from_slice(&text).context("the request is none")?;
     let report = serde_json::to_vec(&trace(request, &args.dir)?)?;
@@ -199,7 +201,6 @@ fn command(around: &Around, foreign: Vec<PathBuf>) -> anyhow::Result<Command> {
     Ok(Command {
         args: process.args().iter().flatten().map(OsString::from).collect(),
         search,
-        cwd: Some(process.cwd().clone()),
         env: Some(env),
         foreign,
         ..Command::default()

@@ -71,6 +71,40 @@ pub fn enter(spec: &Spec) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Changes into `cwd` of the container that this process has entered.
+///
+/// # Errors
+/// A directory that is not there, or that a descriptor from outside leads to.
+pub fn enter_directory(cwd: &Path) -> anyhow::Result<()> {
+    std::env::set_current_dir(cwd)
+        .with_context(|| format!("cannot enter the working directory `{}`", cwd.display()))?;
+    // getcwd(2) says so by a path without a slash, and the C library by an error.
+    if !std::env::current_dir().is_ok_and(|path| path.is_absolute()) {
+        let cwd = cwd.display();
+        return Err(Errno::NOENT).with_context(|| {
+            format!("the working directory `{cwd}` is refused: it lies outside of the container")
+        });
+    }
+    Ok(())
+}
+
+/// Closes all but the standard streams, as runc does: a directory of the host's
+/// left open by the caller would be a way out.
+///
+/// # Errors
+/// A /proc that cannot be read.
+pub fn close_inherited() -> anyhow::Result<()> {
+    let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
+    let names = names.collect::<std::io::Result<Vec<_>>>()?;
+    for fd in names.iter().filter_map(|name| name.to_str()?.parse::<i32>().ok()) {
+        if fd > 2 {
+            // The listing's own is closed by now.
+            let _ = nix::unistd::close(fd);
+        }
+    }
+    Ok(())
+}
+
 fn open(dir: impl AsFd, path: &Path, flags: OFlags) -> anyhow::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC | flags;
     rustix::fs::openat(dir, path, flags, Mode::empty())

@@ -1,6 +1,9 @@
 //! What the program of a stranger's image or bundle cannot reach, while it is traced in
 //! its container or run by the embedded runner.
 
+use std::net::TcpListener;
+use std::process::Child;
+
 use serde_json::json;
 
 use crate::bundle::{config, tools_bundle};
@@ -70,4 +73,49 @@ fn a_working_directory_outside_of_the_container_is_refused() {
         let run = ["run", "--runtime", "embedded", "b", "--", "sh", "-c", ":"];
         with_open_directory(&sandbox, &run).status(3).says("it lies outside of the container");
     }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn a_port_that_something_else_answers_proves_nothing() {
+    if require("minify beside another server", &NEEDS) {
+        let sandbox = Sandbox::new();
+        root(&sandbox);
+        let other = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = other.local_addr().unwrap().port().to_string();
+        let script = ["--", "/bin/sh", "-c", "echo x > /tmp/begun; sleep 100"];
+        let minify = ["minify", "root", "--ready-port", &port];
+        let told = sandbox.run("vzbuild", minify.iter().chain(&script)).status(3);
+        told.says(&format!("something else listens on port {port}"));
+        // One that comes later is told by what the program did not do.
+        let port = free_port();
+        let mut command = sandbox.command("vzbuild");
+        command.args(["minify", "root", "--ready-port", &port.to_string()]).args(script);
+        let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let _other = wait_until_begun(&sandbox).then(|| TcpListener::bind(("127.0.0.1", port)));
+        let said = ended(child);
+        assert!(said.contains("nothing in the container listens on it"), "{said}");
+    }
+}
+
+/// Waits until the traced program has written `/tmp/begun`.
+fn wait_until_begun(sandbox: &Sandbox) -> bool {
+    let begun = || {
+        let entries = std::fs::read_dir(sandbox.path("")).unwrap();
+        let mut work = entries.map(|entry| entry.unwrap().path());
+        work.any(|work| work.join("run-0/overlay/upper/tmp/begun").exists())
+    };
+    (0..3000).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        begun()
+    })
+}
+
+fn ended(child: Child) -> String {
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }

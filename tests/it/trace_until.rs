@@ -104,3 +104,16 @@ fn a_port_counts_where_it_could_be_bound() {
         assert_eq!(ports(), [port]);
     }
 }
+
+#[test]
+fn a_port_that_answers_before_the_command_is_there_is_refused() {
+    let sandbox = Sandbox::new();
+    let other = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = other.local_addr().unwrap().port();
+    let options = ["-q", "--until", "true", "--ready-port", &port.to_string(), "--", "sleep", "9"];
+    sandbox.run("smith-strace", options).status(125).says("something else listens on port");
+    // But where the command inherits the socket, it is the command's.
+    let mut command = sandbox.command("smith-strace");
+    command.args(options).stdin(std::os::fd::OwnedFd::from(other));
+    Finished::of(&mut command).success();
+}

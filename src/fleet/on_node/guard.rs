@@ -38,7 +38,9 @@ impl Guard for Watchdog {
         self.disarm(pod);
         let mut run = process::command("systemd-run");
         run.args(["--quiet", "--collect", "--property=Restart=on-failure"]);
-        run.args(["--property=RestartSec=1", "--unit", &unit(pod), "--"]);
+        // However often: what keeps it from going back may pass.
+        run.args(["--property=RestartSec=5", "--property=StartLimitIntervalSec=0"]);
+        run.args(["--unit", &unit(pod), "--"]);
         run.arg(&self.program).arg("--store").arg(&self.store).args(["guard", "--pod", pod]);
         process::output(&mut run).map(drop)
     }

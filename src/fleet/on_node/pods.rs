@@ -18,6 +18,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::Places;
 use crate::fleet::fields::is_label;
@@ -122,12 +123,17 @@ impl Pods {
                 fs::create_dir_all(path.parent().unwrap_or(&aside))?;
                 write(&path, text)?;
             }
-            // One that was changed on the node gives way.
-            gone(fs::remove_dir_all(&target))?;
-            fs::rename(&aside, &target)
+            // One that was changed on the node gives way, in one step: it may be the
+            // current one.
+            let exchange = RenameFlags::EXCHANGE;
+            match target.exists() {
+                true => Ok(renameat_with(CWD, &aside, CWD, &target, exchange)?),
+                false => fs::rename(&aside, &target),
+            }
         };
         put().with_context(|| format!("cannot write the revision `{}`", target.display()))?;
-        sync_dir(&revs)
+        sync_dir(&revs)?;
+        sweep::delete(&aside)
     }
 
     /// The files of a revision.

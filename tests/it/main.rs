@@ -36,6 +36,7 @@ mod push_chaos;
 mod report;
 mod reproducible;
 mod rootless;
+mod rpm;
 mod run;
 mod sandbox;
 mod sshd;

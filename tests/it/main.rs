@@ -38,6 +38,7 @@ mod push_chaos;
 mod report;
 mod reproducible;
 mod rootless;
+mod rpm;
 mod run;
 mod sandbox;
 mod sshd;

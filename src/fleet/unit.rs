@@ -183,8 +183,7 @@ fn contained(pod: &Pod, container: &Container, tag: &str, run: &Runtime) -> Stri
 /// The beginning of a shell's line that runs a command in a container; its words follow.
 pub fn exec(placed: &Placed, tty: bool) -> String {
     if placed.runtime.by_systemd() {
-        let pid = format!("$(systemctl show --property=MainPID --value {})", placed.unit);
-        return format!("exec nsenter --target \"{pid}\" --mount --net --root --");
+        return root_directory::exec(&placed.unit);
     }
     let tty = if tty { " --tty" } else { "" };
     format!("exec {} exec{tty} {}", runtime(&placed.runtime), placed.id)

@@ -91,7 +91,7 @@ pub fn render_unit(pod: &str, tag: &str) -> String {
          \n\
          [Install]\n\
          WantedBy=multi-user.target\n",
-        conditions(pod, &unit)
+        conditions(pod, &unit, &unit)
     )
 }
 

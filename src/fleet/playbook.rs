@@ -64,6 +64,9 @@ pub enum PlaybookError {
     /// Its name would be another file's, or means something in an inventory.
     #[error("`{}` cannot be the name of a host in a playbook", .0.escape_debug())]
     Name(String),
+    /// Its units are not linked as those of the others.
+    #[error("the pod `{0}` is for Quadlet, which a playbook has no tasks for")]
+    Quadlet(String),
     /// A revision's record cannot be read.
     #[error("the record of the pod `{pod}` cannot be read")]
     Record {
@@ -112,7 +115,7 @@ fn quoted(word: &str) -> String {
 /// The variables of one host, as YAML.
 ///
 /// # Errors
-/// When a revision has no record.
+/// When a revision has no record, or is for Quadlet.
 pub fn host_vars(
     machine: &Machine,
     wished: &BTreeMap<String, Revision>,
@@ -123,6 +126,9 @@ pub fn host_vars(
         let text = revision.files.get(RECORD).map_or("", String::as_str);
         let record: Record = serde_json::from_str(text)
             .map_err(|source| PlaybookError::Record { pod: name.clone(), source })?;
+        if record.containers.iter().any(|placed| placed.runtime.by_podman()) {
+            return Err(PlaybookError::Quadlet(name.clone()));
+        }
         bundles.extend(record.containers.iter().map(|c| (c.bundle.clone(), c.bundle_id.clone())));
         pods.push(pod(revision, &record, machine));
     }

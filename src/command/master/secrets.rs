@@ -95,7 +95,8 @@ impl Brought {
         let answers = send(nodes, &self.surplus, None, true);
         for ((node, pod, _), answer) in self.surplus.iter().zip(answers) {
             if let Err(error) = answer {
-                let what = format_args!("{node}: {pod}: old keys of secrets are still there: {error:#}");
+                let what =
+                    format_args!("{node}: {pod}: old keys of secrets are still there: {error:#}");
                 report::warn("vzmaster", what);
             }
         }

@@ -74,10 +74,10 @@ pub(super) fn containers(
     pods: &Pods,
     record: &Record,
 ) -> anyhow::Result<Vec<ContainerState>> {
-    let units = site.systemd.show(&record.units())?;
+    let units = site.show(record)?;
     let now = monotonic();
     let state = |(placed, unit): (&Placed, super::UnitState)| {
-        let (linked, enabled) = pods.unit_links(record, &placed.unit);
+        let (linked, enabled) = pods.unit_links(record, placed);
         let since = Duration::from_micros(unit.since);
         ContainerState {
             name: placed.name.clone(),
@@ -128,6 +128,7 @@ fn facts(site: &Site<'_>) -> anyhow::Result<String> {
         };
         let facts = Facts::parse(&text).ok()?;
         let same = ["crun", "runc"].iter().all(|name| runtime(name, &facts));
+        let same = same && facts.get("podman").is_empty() == process::find("podman").is_none();
         (age < FACTS_AGE && same).then_some(text)
     };
     if let Some(text) = fresh() {

@@ -36,9 +36,9 @@ impl Node {
     }
 
     pub(super) fn places(&self) -> Places {
-        let [pods, units, run, store] =
-            ["pods", "units", "run", "store"].map(|name| self.dir.path().join(name));
-        Places { pods, units, run, store }
+        let [pods, units, quadlets, run, store] =
+            ["pods", "units", "quadlets", "run", "store"].map(|name| self.dir.path().join(name));
+        Places { pods, units, quadlets, run, store }
     }
 
     /// What the unit that systemd's folder has would run.

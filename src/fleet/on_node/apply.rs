@@ -33,7 +33,11 @@ pub(super) fn earlier(
         bail!("there is no pod `{pod}` on this node");
     }
     let id = match revision {
-        None => pods.link(&pod, "previous").context("there is no previous revision")?,
+        None => {
+            // Where a switch was broken off they are the same.
+            let previous = pods.link(&pod, "previous").filter(|id| current.as_ref() != Some(id));
+            previous.context("there is no previous revision")?
+        }
         Some(start) => {
             let ids = pods.ids(&pod)?;
             let mut found = ids.iter().filter(|id| !start.is_empty() && id.starts_with(start));
@@ -87,10 +91,12 @@ pub(super) fn apply(
     pods.tag(&record, id, old.as_ref(), start_first)?;
     let mut pending =
         Pending { id: id.to_owned(), back, by: wished.by.clone(), judged: None, until: 0 };
-    pods.set_pending(pod, Some(&pending))?;
-    if let Err(error) = site.guard.arm(pod) {
-        pods.set_pending(pod, None)?;
-        return Err(error.context("cannot start what would take a failed deployment back"));
+    // It finds nothing to do where this is broken off before the next line, and waits
+    // for the lock after it.
+    site.guard.arm(pod).context("cannot start what would take a failed deployment back")?;
+    if let Err(error) = pods.set_pending(pod, Some(&pending)) {
+        site.guard.disarm(pod);
+        return Err(error);
     }
     let tried = attempt(site, &pods, old.as_ref(), &record, start_first, say);
     let (gap, why) = match tried {
@@ -145,8 +151,11 @@ pub(super) fn confirm(
                 site.guard.disarm(pod);
                 return Ok(applied);
             }
-            finish(site, &pods, pod, &pending, say)?;
-            site.guard.disarm(pod);
+            match finish(site, &pods, pod, &pending, say) {
+                Ok(()) => site.guard.disarm(pod),
+                // It is the current one all the same; the guard tries again.
+                Err(error) => say(format!("the one before is not stopped yet: {error:#}")),
+            }
             Ok(applied)
         }
         None if pods.link(pod, "current").as_deref() == Some(id) => Ok(Applied::good(id)),
@@ -165,10 +174,13 @@ pub(super) fn abandon(
     pod: &str,
     say: &mut dyn FnMut(String),
 ) -> anyhow::Result<()> {
-    let Some(pending) = pods.pending(pod) else { return Ok(()) };
-    let current = pods.link(pod, "current");
-    if pending.judged.is_some() && current.as_ref() == Some(&pending.id) {
-        return finish(site, pods, pod, &pending, say);
+    let Some(mut pending) = pods.pending(pod) else { return Ok(()) };
+    if pods.link(pod, "current").as_ref() == Some(&pending.id) {
+        if pending.judged.is_some() {
+            return finish(site, pods, pod, &pending, say);
+        }
+        // What was to be repaired is what ran before.
+        pending.back = Some(pending.id.clone());
     }
     let why = match pending.judged {
         Some(_) => "the connection that was to confirm it did not come",
@@ -177,7 +189,8 @@ pub(super) fn abandon(
     take_back(site, pods, pod, &pending, why.to_owned(), say).map(drop)
 }
 
-/// Stops what is not the current revision, and forgets what was begun.
+/// Stops what is not the current revision, and forgets what was begun: last, so that
+/// the guard ends it where this is broken off.
 fn finish(
     site: &Site<'_>,
     pods: &Pods,
@@ -187,8 +200,6 @@ fn finish(
 ) -> anyhow::Result<()> {
     let record = pods.record(pod, &pending.id)?;
     site.point(pods, &record)?;
-    pods.set_pending(pod, None)?;
-    note(pods, pod, entry(&pending.id, &pending.by, "runs"), say);
     let old = pending.back.as_deref().and_then(|back| pods.record(pod, back).ok());
     let mut others = pods.linked(pod)?;
     others.retain(|unit| !record.all_units().contains(unit));
@@ -202,7 +213,10 @@ fn finish(
     pods.link_units(pod, &[&record])?;
     pods.allow(pod, None)?;
     site.systemd.reload()?;
-    pods.prune(pod)
+    pods.set_pending(pod, None)?;
+    note(pods, pod, entry(&pending.id, &pending.by, "runs"), say);
+    tidy(pods, pod, say);
+    Ok(())
 }
 
 /// Makes what ran before run again, and says what came of the deployment.
@@ -229,10 +243,15 @@ fn take_back(
     }
     pods.set_pending(pod, None)?;
     note(pods, pod, entry(&pending.id, &pending.by, &outcome), say);
+    tidy(pods, pod, say);
+    Ok(applied)
+}
+
+/// What cannot be removed now can be after the next deployment.
+fn tidy(pods: &Pods, pod: &str, say: &mut dyn FnMut(String)) {
     if let Err(error) = pods.prune(pod) {
         say(format!("{error:#}"));
     }
-    Ok(applied)
 }
 
 /// A full disk must not undo what was done.

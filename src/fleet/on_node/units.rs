@@ -42,7 +42,11 @@ impl Pods {
                 (Some(own), None) => own,
                 _ => self.free_address()?,
             };
-            write(&dir.join(format!("{}.address", record.tag)), &address).with_context(cannot)?;
+            // What is to run again has its address, and a full disk must not keep it.
+            if self.address(record).as_ref() != Some(&address) {
+                let path = dir.join(format!("{}.address", record.tag));
+                write(&path, &address).with_context(cannot)?;
+            }
         }
         sync_dir(&dir)
     }

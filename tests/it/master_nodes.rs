@@ -1,6 +1,7 @@
 //! `vzmaster` on real nodes: run where VZ_TEST_NODES names an ssh_config and the
 //! nodes of it, as `VZ_TEST_NODES=/path/ssh_config:a,b,c`. Each needs systemd, crun or
 //! runc, root by key, and no pods: the tests remove what they put there, and all else.
+//! VZ_TEST_VZMASTER may name another vzmaster: that of `cargo static`, for old nodes.
 
 use std::fs;
 use std::process::Command;
@@ -95,7 +96,8 @@ impl Nodes {
     }
 
     fn master(&self, args: &[&str]) -> Command {
-        let mut command = self.sandbox.command("vzmaster");
+        let program = std::env::var("VZ_TEST_VZMASTER").unwrap_or_else(|_| "vzmaster".to_owned());
+        let mut command = self.sandbox.command(program);
         command.args(["-F", &self.config, "--connect-timeout", "5"]).args(args);
         command.env("XDG_CACHE_HOME", self.sandbox.path("cache")).env_remove("SSH_AUTH_SOCK");
         command

@@ -37,7 +37,11 @@ pub(super) fn earlier(
         bail!("there is no pod `{pod}` on this node");
     }
     let id = match revision {
-        None => pods.link(&pod, "previous").context("there is no previous revision")?,
+        None => {
+            // Where a switch was broken off they are the same.
+            let previous = pods.link(&pod, "previous").filter(|id| current.as_ref() != Some(id));
+            previous.context("there is no previous revision")?
+        }
         Some(start) => {
             let ids = pods.ids(&pod)?;
             let mut found = ids.iter().filter(|id| !start.is_empty() && id.starts_with(start));
@@ -94,10 +98,12 @@ pub(super) fn apply(
     pods.tag(&record, id, old.as_ref(), start_first)?;
     let mut pending =
         Pending { id: id.to_owned(), back, by: wished.by.clone(), judged: None, until: 0 };
-    pods.set_pending(pod, Some(&pending))?;
-    if let Err(error) = site.guard.arm(pod) {
-        pods.set_pending(pod, None)?;
-        return Err(error.context("cannot start what would take a failed deployment back"));
+    // It finds nothing to do where this is broken off before the next line, and waits
+    // for the lock after it.
+    site.guard.arm(pod).context("cannot start what would take a failed deployment back")?;
+    if let Err(error) = pods.set_pending(pod, Some(&pending)) {
+        site.guard.disarm(pod);
+        return Err(error);
     }
     let tried = attempt(site, &pods, old.as_ref(), &record, start_first, say);
     let (gap, why) = match tried {
@@ -167,8 +173,11 @@ pub(super) fn confirm(
                 site.guard.disarm(pod);
                 return Ok(applied);
             }
-            finish(site, &pods, pod, &pending, say);
-            site.guard.disarm(pod);
+            match finish(site, &pods, pod, &pending, say) {
+                Ok(()) => site.guard.disarm(pod),
+                // It is the current one all the same; the guard tries again.
+                Err(error) => say(format!("the one before is not stopped yet: {error:#}")),
+            }
             Ok(applied)
         }
         None if pods.link(pod, "current").as_deref() == Some(id) => Ok(Applied::good(id)),
@@ -190,8 +199,7 @@ pub(super) fn abandon(
     let Some(pending) = pods.pending(pod) else { return Ok(()) };
     let current = pods.link(pod, "current");
     if pending.judged.is_some() && current.as_ref() == Some(&pending.id) {
-        finish(site, pods, pod, &pending, say);
-        return Ok(());
+        return finish(site, pods, pod, &pending, say);
     }
     let why = match pending.judged {
         Some(_) => "the connection that was to confirm it did not come",
@@ -200,21 +208,9 @@ pub(super) fn abandon(
     take_back(site, pods, pod, &pending, why.to_owned(), say).map(drop)
 }
 
-/// Stops what is not the current revision, and forgets what was begun. The deployment is
-/// done whatever fails here, so that is said; what is left over is seen by `diff`, and ended
-/// by the next deployment.
-fn finish(site: &Site<'_>, pods: &Pods, pod: &str, pending: &Pending, say: &mut dyn FnMut(String)) {
-    let ended = end(site, pods, pod, pending, say);
-    told(ended, say);
-    told(pods.note(pod, entry(&pending.id, &pending.by, "runs")), say);
-    told(pods.allow(pod, None), say);
-    // Until here, whoever dies leaves the rest to the guard.
-    told(pods.set_pending(pod, None), say);
-    told(pods.prune(pod), say);
-    told(site.prune_secrets(pods, pod), say);
-}
-
-fn end(
+/// Stops what is not the current revision, and forgets what was begun: last, so that
+/// the guard ends it where this is broken off, or fails.
+fn finish(
     site: &Site<'_>,
     pods: &Pods,
     pod: &str,
@@ -222,7 +218,7 @@ fn end(
     say: &mut dyn FnMut(String),
 ) -> anyhow::Result<()> {
     let record = pods.record(pod, &pending.id)?;
-    told(site.point(pods, &record), say);
+    site.point(pods, &record)?;
     let old = pending.back.as_deref().and_then(|back| pods.record(pod, back).ok());
     let mut others = pods.linked(pod)?;
     others.retain(|unit| !record.all_units().contains(unit));
@@ -234,7 +230,13 @@ fn end(
         site.systemd.stop(&others)?;
     }
     pods.link_units(pod, &[&record])?;
-    site.systemd.reload()
+    pods.allow(pod, None)?;
+    site.systemd.reload()?;
+    pods.set_pending(pod, None)?;
+    told(pods.note(pod, entry(&pending.id, &pending.by, "runs")), say);
+    told(pods.prune(pod), say);
+    told(site.prune_secrets(pods, pod), say);
+    Ok(())
 }
 
 /// What fails here must not undo or hide what was done.

@@ -67,7 +67,8 @@ pub fn watch(site: &Site<'_>, pod: &str) -> anyhow::Result<()> {
         let Some(lock) = lock::take(&site.places.run.join("lock"), PATIENCE)? else { continue };
         let Some(pending) = pods.pending(pod) else { return Ok(()) };
         let left = pending.until.saturating_sub(monotonic().as_secs());
-        if pending.judged.is_none() || left == 0 {
+        let confirmed = pods.link(pod, "current").as_ref() == Some(&pending.id);
+        if pending.judged.is_none() || confirmed || left == 0 {
             apply::abandon(site, &pods, pod, &mut |_| ())?;
             return Ok(());
         }

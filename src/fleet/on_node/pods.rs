@@ -116,24 +116,36 @@ impl Pods {
         }
         let revs = self.dir(pod).join("revs");
         let aside = revs.join(".new");
-        let put = || {
+        let put = || -> anyhow::Result<()> {
             gone(fs::remove_dir_all(&aside))?;
+            let mut folders = BTreeSet::new();
             for (path, text) in files {
                 let path = aside.join(path);
-                fs::create_dir_all(path.parent().unwrap_or(&aside))?;
+                let folder = path.parent().unwrap_or(&aside);
+                fs::create_dir_all(folder)?;
                 write(&path, text)?;
+                folders.insert(folder.to_owned());
             }
-            // One that was changed on the node gives way, in one step: it may be the
-            // current one.
-            let exchange = RenameFlags::EXCHANGE;
-            match target.exists() {
-                true => Ok(renameat_with(CWD, &aside, CWD, &target, exchange)?),
-                false => fs::rename(&aside, &target),
+            folders.iter().try_for_each(|folder| sync_dir(folder))?;
+            if fs::symlink_metadata(&target).is_err() {
+                return Ok(fs::rename(&aside, &target)?);
             }
+            // One that was changed on the node gives way, in one step where the file
+            // system can: it may be the current one.
+            if renameat_with(CWD, &aside, CWD, &target, RenameFlags::EXCHANGE).is_err() {
+                fs::remove_dir_all(&target)?;
+                fs::rename(&aside, &target)?;
+            }
+            Ok(gone(fs::remove_dir_all(&aside))?)
         };
-        put().with_context(|| format!("cannot write the revision `{}`", target.display()))?;
-        sync_dir(&revs)?;
-        sweep::delete(&aside)
+        let put =
+            put().with_context(|| format!("cannot write the revision `{}`", target.display()));
+        if put.is_err() {
+            // The disk may be full.
+            let _ = fs::remove_dir_all(&aside);
+        }
+        put?;
+        sync_dir(&revs)
     }
 
     /// The files of a revision.

@@ -1,5 +1,6 @@
 //! Deployments on a node that fails as it is told to.
 
+mod broken_off;
 mod node;
 
 use std::collections::BTreeMap;
@@ -210,67 +211,6 @@ fn with_a_network_of_its_own_the_new_one_starts_first_and_gets_the_ports() {
     assert_eq!(node.runs(), "better, better");
 }
 
-/// Whatever is cut, the node has the old revision, at once or after a reboot.
-#[track_caller]
-fn is_taken_back(one: &Revision, two: &Revision) {
-    for reboot in [false, true] {
-        let node = Node::new();
-        node.apply(one, None).unwrap();
-        node.tried(two, Some(one)).unwrap();
-        if reboot {
-            node.reboots();
-            assert_eq!(node.now(), "good");
-            let lost = confirm(&node.site(), "web", &two.id, &mut |_| ()).unwrap_err();
-            assert!(lost.to_string().contains("knows nothing"), "{lost}");
-        } else {
-            super::super::watch(&node.site(), "web").unwrap();
-            assert_eq!(node.now(), "good");
-            let late = confirm(&node.site(), "web", &two.id, &mut |_| ()).unwrap();
-            assert!(late.failure.unwrap().contains("did not come"));
-            let last = node.pods().history("web").unwrap().pop().unwrap();
-            assert!(last.outcome.contains("the one before runs again"), "{last:?}");
-        }
-        assert_eq!(node.pods().link("web", "current").as_ref(), Some(&one.id));
-        // And the next try is as any other.
-        node.apply(two, Some(one)).unwrap();
-        assert_eq!(node.runs(), "better, better");
-    }
-}
-
-#[test]
-fn what_is_not_confirmed_is_taken_back() {
-    is_taken_back(&revision("good", 'a'), &revision("better", 'b'));
-    is_taken_back(&apart("good", 'a'), &apart("better", 'b'));
-}
-
-#[test]
-fn what_was_broken_off_before_it_was_judged_is_taken_back() {
-    for (one, two) in [
-        (revision("good", 'a'), revision("better", 'b')),
-        (apart("good", 'a'), apart("better", 'b')),
-    ] {
-        let node = Node::new();
-        node.apply(&one, None).unwrap();
-        node.tried(&two, Some(&one)).unwrap();
-        let pods = node.pods();
-        let pending = pods.pending("web").unwrap();
-        pods.set_pending("web", Some(&Pending { judged: None, ..pending })).unwrap();
-        super::super::watch(&node.site(), "web").unwrap();
-        assert_eq!(node.runs(), "good, good");
-    }
-}
-
-#[test]
-fn what_was_confirmed_and_broken_off_is_ended() {
-    let node = Node::new();
-    let (one, two) = (apart("good", 'a'), apart("better", 'b'));
-    node.apply(&one, None).unwrap();
-    node.tried(&two, Some(&one)).unwrap();
-    node.pods().set_link("web", "current", Some(&two.id)).unwrap();
-    super::super::watch(&node.site(), "web").unwrap();
-    assert_eq!((node.now(), node.pods().pending("web")), ("better".to_owned(), None));
-}
-
 #[test]
 fn earlier_revisions_are_named_by_the_beginning_of_their_digest() {
     let node = Node::new();
@@ -285,4 +225,28 @@ fn earlier_revisions_are_named_by_the_beginning_of_their_digest() {
     assert_eq!(find(two.id.get(..8)).unwrap(), two.id);
     assert!(find(Some("zz")).unwrap_err().to_string().contains("there are"));
     assert!(find(Some("")).is_err());
+}
+
+#[test]
+fn files_that_were_changed_on_the_node_give_way() {
+    let node = Node::new();
+    let one = revision("good", 'a');
+    node.apply(&one, None).unwrap();
+    let revs = node.dir.path().join("pods/web/revs");
+    fs::write(revs.join(&one.id).join(RECORD), "{}").unwrap();
+    node.pods().write("web", &one.id, &one.files).unwrap();
+    assert_eq!(node.pods().files("web", &one.id).unwrap(), one.files);
+    assert_eq!(fs::read_dir(revs).unwrap().count(), 1);
+}
+
+#[test]
+fn a_previous_revision_is_another_one() {
+    let node = Node::new();
+    let (one, two) = (revision("good", 'a'), revision("better", 'b'));
+    node.apply(&one, None).unwrap();
+    node.apply(&two, Some(&one)).unwrap();
+    // As a power cut between the two links of a switch leaves them.
+    node.pods().set_link("web", "current", Some(&one.id)).unwrap();
+    let error = earlier(&node.pods(), "web".into(), None, String::new()).unwrap_err();
+    assert!(error.to_string().contains("no previous revision"), "{error}");
 }

@@ -141,7 +141,7 @@ fn ansible_brings_secrets_and_removes_what_nothing_wishes_as_vzmaster_does() {
         "cd /run/vz/secrets/vz-test/vz-secret && sha256sum word bytes && stat -c '%a' word . ../..";
     let sums = nodes.on(&first, read).success().stdout();
     // One line end goes, as a shell takes what a command prints.
-    let [word, whole] = [&b"sesame 1\n"[..], bytes].map(|bytes| delta::Digest::of(bytes));
+    let [word, whole] = [&b"sesame 1\n"[..], bytes].map(delta::Digest::of);
     assert_eq!(sums, format!("{word}  word\n{whole}  bytes\n444\n755\n700\n"));
     assert_eq!(changed(&nodes, &[]), none, "the second run");
     nodes.vzmaster(&["diff"]).success();

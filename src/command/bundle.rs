@@ -14,8 +14,11 @@ use std::sync::Mutex;
 
 use anyhow::Context;
 use bundler::bundle::{self, BundleError};
+use bundler::layer::Node;
 use bundler::staging::StagingError;
-use bundler::{AssembleError, Assembled, Container, DiffId, Digests, Layer, RootPath, Sinks};
+use bundler::{
+    AssembleError, Assembled, Container, DiffId, Digests, FileDigest, Layer, RootPath, Sinks,
+};
 use oci_spec::runtime::Spec;
 
 use crate::cli::build;
@@ -136,6 +139,24 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
+    /// Adds to `digests` those of files that a layer below has already.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(super) fn add_digests(&self, digests: &mut Digests) -> io::Result<()> {
+        let rootfs = &self.gathered.rootfs;
+        for entry in &self.plan.layer.entries {
+            let digest = match &entry.node {
+                _ if digests.contains_key(&entry.path) => continue,
+                Node::File(_) => FileDigest::of(rootfs.open_file(&entry.path)?)?,
+                Node::Made(content) => FileDigest::of(content.as_slice())?,
+                _ => continue,
+            };
+            digests.insert(entry.path.clone(), digest);
+        }
+        Ok(())
+    }
+
     /// The documents about the layer that was planned, with this digest and these
     /// digests of its files; none where nobody asked for them.
     ///

@@ -162,10 +162,11 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
             remove::remove(site, &pods, &pod)?;
             link.say(&Answer::Done)?;
         }
-        Order::Secrets { pod, secrets, at_rest } => {
+        Order::Secrets { pod, secrets, at_rest, exact } => {
             let _lock = site.lock()?;
             let changed = site.put_secrets(&pod, &secrets, at_rest)?;
-            link.say(&Answer::Secrets { changed })?;
+            let surplus = site.surplus_keys(&pod, &secrets, exact)?;
+            link.say(&Answer::Secrets { changed, surplus })?;
         }
         Order::History { pod } => {
             let entries = pods.history(&pod)?;

@@ -151,6 +151,7 @@ fn files(
         update: update(pod),
         containers,
         dirs,
+        secrets: secret::names(pod).into_iter().cloned().collect(),
     };
     let text = serde_json::to_string_pretty(&record).unwrap_or_default();
     files.insert(RECORD.to_owned(), format!("{text}\n"));

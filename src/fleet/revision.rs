@@ -55,6 +55,9 @@ pub struct Record {
     pub containers: Vec<Placed>,
     /// Directories that have to be there before it starts.
     pub dirs: Vec<String>,
+    /// Its secrets, by name.
+    #[serde(default)]
+    pub secrets: Vec<String>,
 }
 
 /// How a revision takes the place of the one before.
@@ -100,10 +103,14 @@ impl Record {
         self.containers.iter().map(|placed| placed.unit.clone()).collect()
     }
 
+    /// The unit of its own network, if it has one.
+    pub fn network_unit(&self) -> Vec<String> {
+        self.network.iter().map(|_| network::unit(&self.pod, &self.tag)).collect()
+    }
+
     /// All its units, that of the network first.
     pub fn all_units(&self) -> Vec<String> {
-        let net = self.network.iter().map(|_| network::unit(&self.pod, &self.tag));
-        net.chain(self.units()).collect()
+        [self.network_unit(), self.units()].concat()
     }
 
     /// How it takes the place of `old`, which runs.

@@ -161,3 +161,32 @@ fn an_image_without_its_evidence_says_the_way_out() {
     sandbox.run("vzbuild", ["verify", "out.tar", "--spec", "spec"]).success();
     sandbox.run("vzbuild", ["verify", "out.tar", "--spec", "spec", "--fix"]).status(2);
 }
+
+#[test]
+fn a_command_that_only_the_evidence_names_is_shown_and_not_run() {
+    if !require("verify an exercised image", &[Need::Root]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.write("data", "1\n");
+    let script = "while :; do read -r x < data; echo $x > /dev/null; sleep 1; done";
+    let exercise = format!("echo run >> {}", sandbox.path("runs").display());
+    let trace = ["-q", "--outcomes", "--until", &exercise, "--", "sh", "-c", script];
+    sandbox.run("smith-strace", trace).success();
+    assert_eq!(sandbox.lines("runs").len(), 1);
+    sandbox.run("vzbuild", ["bundle", "spec"]).success();
+    sandbox.run("vzbuild", ["image", "spec", "-o", "oci:layout:x"]).success();
+    for name in ["bundle", "oci:layout:x"] {
+        let before = sandbox.lines("runs").len();
+        let verify = |more: &[&str]| sandbox.run("vzbuild", ["verify", name].iter().chain(more));
+        verify(&[]).status(3).says(&format!("`{exercise}`")).says("--trust-exercise");
+        assert_eq!(sandbox.lines("runs").len(), before, "{name}: it ran");
+        verify(&["--trust-exercise"]).success();
+        assert_eq!(sandbox.lines("runs").len(), before + 1, "{name}");
+        verify(&["--until", "true"]).success();
+        assert_eq!(sandbox.lines("runs").len(), before + 1, "{name}");
+    }
+    // Whoever gives the spec has said so.
+    sandbox.run("vzbuild", ["verify", "bundle", "--spec", "spec"]).success();
+    assert_eq!(sandbox.lines("runs").len(), 4);
+}

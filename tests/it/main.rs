@@ -5,6 +5,7 @@ mod bad_bundles;
 mod bad_specs;
 mod bundle;
 mod closure;
+mod containment;
 mod corpus;
 mod delta;
 mod delta_corpus;

@@ -182,6 +182,21 @@ fn a_pod_is_deployed_updated_and_taken_back_on_real_nodes() {
 }
 
 #[test]
+fn bundles_are_pushed_ahead_and_nothing_starts() {
+    let Some(nodes) = nodes("bundles_are_pushed_ahead_and_nothing_starts") else { return };
+    nodes.serve("a page that no node had before", 8381);
+    nodes.vzmaster(&["push"]).success().says("push app: ");
+    let pods = nodes.vzmaster(&["ps", "--json"]).success().stdout();
+    assert!(!pods.contains("vz-test"), "{pods}");
+    let count = nodes.names.len();
+    let pushed = nodes.vzmaster(&["deploy", "-y"]).success().stderr();
+    assert_eq!(pushed.matches(", sent 0 B of").count(), count, "{pushed}");
+    let dead = format!("{}\ndead ansible_host=192.0.2.1\n", nodes.names.join("\n"));
+    nodes.sandbox.write("hosts.ini", format!("[web]\n{dead}"));
+    nodes.vzmaster(&["push"]).status(4).says("dead was left out");
+}
+
+#[test]
 fn verbs_reach_the_pod_and_drift_is_seen() {
     let Some(nodes) = nodes("verbs_reach_the_pod_and_drift_is_seen") else { return };
     let first = nodes.names[0].clone();

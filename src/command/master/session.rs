@@ -40,7 +40,7 @@ impl Nodes {
     /// # Errors
     /// When this program cannot be read.
     pub(super) fn new(args: &Args) -> anyhow::Result<Self> {
-        let receiver = Receiver { verb: "node", ..push::receiver()? };
+        let receiver = push::receiver("node")?;
         Ok(Nodes { ssh: push::ssh(&args.ssh), receiver })
     }
 

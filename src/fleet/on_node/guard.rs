@@ -38,9 +38,9 @@ impl Guard for Watchdog {
         self.disarm(pod);
         let mut run = process::command("systemd-run");
         run.args(["--quiet", "--collect", "--property=Restart=on-failure"]);
-        // Slower than systemd's limit of five starts in ten seconds, after which it would
-        // give up: what fails may go on for hours, as a full disk does.
-        run.args(["--property=RestartSec=3", "--unit", &unit(pod), "--"]);
+        // However often: what keeps it from going back may pass.
+        run.args(["--property=RestartSec=5", "--property=StartLimitIntervalSec=0"]);
+        run.args(["--unit", &unit(pod), "--"]);
         run.arg(&self.program).arg("--store").arg(&self.store).args(["guard", "--pod", pod]);
         process::output(&mut run).map(drop)
     }

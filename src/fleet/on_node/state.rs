@@ -69,7 +69,11 @@ pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
     Ok((state, states))
 }
 
-fn containers(
+/// How the containers of a revision are.
+///
+/// # Errors
+/// When systemd does not answer.
+pub(super) fn containers(
     site: &Site<'_>,
     pods: &Pods,
     record: &Record,
@@ -99,7 +103,7 @@ fn containers(
 }
 
 /// Ports of a pod on which nobody listens where it does.
-fn deaf(site: &Site<'_>, record: &Record, containers: &[ContainerState]) -> Vec<String> {
+pub(super) fn deaf(site: &Site<'_>, record: &Record, containers: &[ContainerState]) -> Vec<String> {
     // What does not run is said to.
     let Some(pid) = containers.iter().map(|state| state.pid).find(|pid| *pid != 0) else {
         return Vec::new();

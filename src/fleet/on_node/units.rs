@@ -42,10 +42,10 @@ impl Pods {
                 (Some(own), None) => own,
                 _ => self.free_address()?,
             };
-            // What is to run again has its address, and a full disk must not keep it.
+            // What is there already asks nothing of a full disk.
             if self.address(record).as_ref() != Some(&address) {
-                let path = dir.join(format!("{}.address", record.tag));
-                write(&path, &address).with_context(cannot)?;
+                let file = dir.join(format!("{}.address", record.tag));
+                write(&file, &address).with_context(cannot)?;
             }
         }
         sync_dir(&dir)

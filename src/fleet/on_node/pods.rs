@@ -127,7 +127,7 @@ impl Pods {
                 folders.insert(folder.to_owned());
             }
             folders.iter().try_for_each(|folder| sync_dir(folder))?;
-            if fs::symlink_metadata(&target).is_err() {
+            if !target.exists() {
                 return Ok(fs::rename(&aside, &target)?);
             }
             // One that was changed on the node gives way, in one step where the file
@@ -136,16 +136,15 @@ impl Pods {
                 fs::remove_dir_all(&target)?;
                 fs::rename(&aside, &target)?;
             }
-            Ok(gone(fs::remove_dir_all(&aside))?)
+            Ok(())
         };
         let put =
             put().with_context(|| format!("cannot write the revision `{}`", target.display()));
-        if put.is_err() {
-            // The disk may be full.
-            let _ = fs::remove_dir_all(&aside);
-        }
+        // What is left of one that could not be written fills a disk that may be full.
+        let cleared = sweep::delete(&aside);
         put?;
-        sync_dir(&revs)
+        sync_dir(&revs)?;
+        cleared
     }
 
     /// The files of a revision.

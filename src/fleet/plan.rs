@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::network::Published;
-use super::revision::{Files, RECORD, Record, Revision, Update, describe, digest};
+use super::revision::{Files, RECORD, Revision, Update, describe, digest, record};
+use super::secret;
 use super::state::{ContainerState, PodState, State};
 use crate::push::outcome::short;
 
@@ -42,6 +43,8 @@ pub enum Drift {
         /// Of which container.
         container: String,
     },
+    /// Its secrets are not in the node's memory.
+    Secrets,
     /// A port of the node leads elsewhere, nowhere, or to nobody who listens.
     Port {
         /// What is wrong, with the port.
@@ -132,10 +135,6 @@ fn how(wished: &Revision, there: &PodState) -> Option<Update> {
     Some(record(&wished.files)?.replaces(&record(&there.files)?))
 }
 
-fn record(files: &Files) -> Option<Record> {
-    serde_json::from_str(files.get(RECORD)?).ok()
-}
-
 fn compare(wished: &Revision, there: &PodState) -> Vec<Drift> {
     let mut drift = Vec::new();
     match &there.current {
@@ -152,6 +151,9 @@ fn compare(wished: &Revision, there: &PodState) -> Vec<Drift> {
     }
     if there.pending.is_some() {
         drift.push(Drift::Unjudged);
+    }
+    if there.lacks_secrets {
+        drift.push(Drift::Secrets);
     }
     for container in &there.containers {
         if !container.stored {
@@ -204,15 +206,32 @@ fn changes(wished: &Revision, there: &PodState) -> Vec<String> {
         let placed = containers.into_iter().find(|placed| placed.name == container)?;
         Some(placed.bundle_id)
     };
-    // Each revision has its tag in all of its names.
+    // Each revision has its tag in all of its names, and the number of its secrets in some.
+    let numbers = [&wished.files, &there.files].map(|files| record(files)?.secrets);
     let untagged = |files: &Files| -> Files {
-        let Some(tag) = record(files).map(|record| record.tag) else { return files.clone() };
-        let plain = |text: &String| text.replace(&tag, "TAG");
+        let Some(record) = record(files) else { return files.clone() };
+        let mut known = vec![(record.tag, "TAG".to_owned())];
+        if let [Some(new), Some(_)] = &numbers
+            && let Some(old) = record.secrets
+        {
+            let dirs = [&old, new].map(|number| format!("/{}/", secret::dir(&wished.pod, number)));
+            let [old, new] = [&old, new].map(|number| format!("\"secrets\": \"{number}\""));
+            let [from, to] = dirs;
+            known.extend([(old, new), (from, to)]);
+        }
+        let plain = |text: &String| {
+            known.iter().fold(text.clone(), |text, (from, to)| text.replace(from, to))
+        };
         files.iter().map(|(path, text)| (plain(path), plain(text))).collect()
     };
     let [wished_files, there_files] = [&wished.files, &there.files].map(untagged);
     let names: BTreeSet<&String> = wished_files.keys().chain(there_files.keys()).collect();
     let mut changes = Vec::new();
+    if let [Some(new), Some(old)] = &numbers
+        && new != old
+    {
+        changes.push("secrets".to_owned());
+    }
     let mut pushed = false;
     for path in &names {
         let Some((container, "config.json")) = path.split_once('/') else { continue };
@@ -263,6 +282,7 @@ impl Drift {
             Drift::NoBundle { container } => {
                 format!("the bundle of container {container} is gone from the store")
             }
+            Drift::Secrets => "its secrets are not on the node".to_owned(),
             Drift::Port { what } => what.clone(),
             Drift::Unexpected => "nothing wishes it".to_owned(),
         }

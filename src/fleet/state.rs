@@ -6,7 +6,7 @@ use super::revision::Files;
 use super::secret::Secrets;
 
 /// Version of orders and answers.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// How a session begins. The order follows by itself, once the node's end is there: it
 /// must not be given twice, nor be seen in the words of a command.
@@ -47,10 +47,19 @@ pub enum Order {
         /// What to do.
         verb: Control,
     },
-    /// Make the pod's secrets these.
+    /// Say which number the pod's secrets have there, or would have.
+    Compare {
+        /// Which pod.
+        pod: String,
+        /// They.
+        secrets: Secrets,
+    },
+    /// Have these secrets for revisions of the pod.
     Secrets {
         /// Which pod.
         pod: String,
+        /// Their number.
+        number: String,
         /// They.
         secrets: Secrets,
         /// Whether the next boot is to have them, too, encrypted on the disk.
@@ -111,11 +120,8 @@ pub enum Answer {
     Applied(Applied),
     /// To [`Order::History`], the oldest first.
     History(Vec<Entry>),
-    /// To [`Order::Secrets`].
-    Secrets {
-        /// Whether any was another one before.
-        changed: bool,
-    },
+    /// To [`Order::Compare`], the number.
+    Compared(String),
     /// To the others.
     Done,
     /// It could not be done.
@@ -194,6 +200,8 @@ pub struct PodState {
     pub address: Option<String>,
     /// The ports of the node that lead somewhere, as `nft` has them.
     pub rules: Vec<String>,
+    /// Whether the secrets of the current revision are not in memory.
+    pub lacks_secrets: bool,
     /// Ports of the pod on which nobody listens, as `80/tcp`.
     pub deaf: Vec<String>,
     /// Files of the current revision.

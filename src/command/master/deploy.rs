@@ -62,8 +62,9 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
         let todo = |step: &&Step| !matches!(step.action, Action::Keep | Action::Leave);
         tasks.extend(known.steps.iter().filter(todo).map(|step| (node, known, step)));
     }
+    secrets::all_found(&gathered)?;
     if tasks.is_empty() {
-        let failed = secrets::bring(args, wish, &nodes, &gathered)?;
+        let failed = secrets::bring(wish, &nodes, &gathered);
         let lost = |(host, error): (String, String)| {
             (host, String::new(), Outcome::Lost(anyhow!("{error}")))
         };
@@ -78,7 +79,7 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
         bail!("nothing was done");
     }
     let mut unpushed = push(args, wish, &gathered, &tasks)?;
-    unpushed.extend(secrets::bring(args, wish, &nodes, &gathered)?);
+    unpushed.extend(secrets::bring(wish, &nodes, &gathered));
     let bundles = &gathered.bundles;
     let job = Job { nodes: &nodes, bundles, parallel: wish.parallel, by: by() };
     let mut outcomes: Vec<(String, String, Outcome)> = Vec::new();

@@ -65,6 +65,10 @@ pub(super) fn apply(
     let pods = Pods::new(&site.places);
     let (pod, id) = (wished.pod.as_str(), wished.id.as_str());
     let record = check(&pods, wished)?;
+    if site.lost_secrets(&record) {
+        return Err(anyhow::anyhow!("the secrets of this revision are not on the node any more"))
+            .hint("deploy from the fleet's directory, which brings them");
+    }
     abandon(site, &pods, pod, say)?;
     let current = pods.link(pod, "current");
     if current != wished.expected {

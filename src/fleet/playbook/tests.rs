@@ -26,7 +26,7 @@ spec:
 
 fn machine() -> Machine {
     let runtime = Runtime { name: "crun".into(), path: "/usr/bin/crun".into() };
-    Machine { runtime, systemd: 252, store: "/var/lib/vz".into() }
+    Machine { runtime, systemd: 252, store: "/var/lib/vz".into(), secrets: BTreeMap::new() }
 }
 
 fn revision() -> Revision {

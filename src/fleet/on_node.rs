@@ -114,6 +114,7 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
         Order::Rollback { pod, .. }
         | Order::Confirm { pod, .. }
         | Order::Control { pod, .. }
+        | Order::Compare { pod, .. }
         | Order::Secrets { pod, .. }
         | Order::Remove { pod }
         | Order::History { pod } => Some(pod),
@@ -167,11 +168,13 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
             remove::remove(site, &pods, &pod)?;
             link.say(&Answer::Done)?;
         }
-        Order::Secrets { pod, secrets, at_rest, exact } => {
+        Order::Compare { pod, secrets } => {
+            link.say(&Answer::Compared(site.compare_secrets(&pods, &pod, &secrets)?))?;
+        }
+        Order::Secrets { pod, number, secrets, at_rest } => {
             let _lock = site.lock()?;
-            let changed = site.put_secrets(&pod, &secrets, at_rest)?;
-            let surplus = site.surplus_keys(&pod, &secrets, exact)?;
-            link.say(&Answer::Secrets { changed, surplus })?;
+            site.put_secrets(&pods, (&pod, &number), &secrets, at_rest)?;
+            link.say(&Answer::Done)?;
         }
         Order::History { pod } => {
             let entries = pods.history(&pod)?;

@@ -53,6 +53,7 @@ pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
                     names.filter(|name| opened.as_ref().is_none_or(|o| o.contains(name))).collect();
                 nobodys_open.retain(|name| !names.contains(name));
                 state.rules.extend(names);
+                state.lacks_secrets = site.lacks_secrets(&record);
                 state.deaf = deaf(site, &record, &state.containers);
             }
         }

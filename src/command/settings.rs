@@ -186,7 +186,7 @@ pub(super) fn unpack(
     };
     bar.finish_and_clear();
     let (layers, bytes) = (image.layer_count(), HumanBytes(unpacked.bytes));
-    let unkept = unpacked.unkept.len();
+    let unkept = unpacked.unkept_count;
     let lost = match unkept {
         0 => String::new(),
         _ => format!("; not root, so owners, devices or attributes of {unkept} files are not kept"),

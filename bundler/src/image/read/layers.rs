@@ -47,10 +47,15 @@ pub struct Unpacked {
     pub entries: u64,
     /// Bytes of the files of all layers.
     pub bytes: u64,
-    /// What the tree lacks of the image, since this user may not write it, sorted.
+    /// What the tree lacks of the image, since this user may not write it, sorted; of
+    /// devices and of all else the first thousand.
     /// An ordinary user stands for root: files of root belong to that user, and
     /// that is not listed.
     pub unkept: Vec<Unkept>,
+    /// How much it lacks in all.
+    pub unkept_count: u64,
+    /// How many owners of that.
+    pub unkept_owners: u64,
 }
 
 impl Image {

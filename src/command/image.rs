@@ -6,6 +6,7 @@ mod flags;
 mod summary;
 
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
 use bundler::AssembleError;
 use bundler::image::base::{self, Content};
@@ -32,7 +33,7 @@ const CREATED_BY: &str = "vzbuild image";
 /// As `vzbuild bundle`; a destination or a flag that is not of its form; what
 /// cannot be written.
 pub fn run(args: &build::Image) -> anyhow::Result<ExitCode> {
-    write(args, None)?;
+    write(args, None, &*interrupt::flag()?)?;
     Ok(Status::Done.into())
 }
 
@@ -41,7 +42,11 @@ pub fn run(args: &build::Image) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// As [`run`].
-pub(super) fn write(args: &build::Image, carried_over: Option<Execution>) -> anyhow::Result<()> {
+pub(super) fn write(
+    args: &build::Image,
+    carried_over: Option<Execution>,
+    stop: &AtomicBool,
+) -> anyhow::Result<()> {
     let destination = Destination::parse(&args.output).status(Status::Usage as u8)?;
     let name = args.name.as_deref().map(str::parse).transpose();
     let name: Option<ImageName> = name.status(Status::Usage as u8)?;
@@ -54,7 +59,7 @@ pub(super) fn write(args: &build::Image, carried_over: Option<Execution>) -> any
     flags::apply(args, &mut execution)?;
     flags::warn(args, &destination, layer, &execution, &not_in_image);
 
-    let base = Base::open(args, created)?;
+    let base = Base::open(args, created, stop)?;
     let beyond = base.as_ref().map(|base| base::beyond(files.content(), base.content()));
     let beyond = beyond.transpose()?;
     let above = beyond.as_ref().unwrap_or(layer);
@@ -73,8 +78,7 @@ pub(super) fn write(args: &build::Image, carried_over: Option<Execution>) -> any
     };
     let total = image.layers.iter().map(|layer| layer.layer.bytes()).sum();
     let bar = progress::bytes("image", total);
-    let stop = interrupt::flag()?;
-    let watch = Watch { progress: Some(&|bytes| bar.inc(bytes)), stop: Some(&stop) };
+    let watch = Watch { progress: Some(&|bytes| bar.inc(bytes)), stop: Some(stop) };
     let written = bundler::image::write(&destination, &image, watch).map_err(explain)?;
     bar.finish_and_clear();
     let (files, bytes) = (summary::files(layer), layer.bytes());

@@ -1,6 +1,7 @@
 //! What an image lies on: a layer that images have in common, or another image.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use bundler::image::base::Content;
@@ -14,7 +15,6 @@ use crate::command::bundle::{contents, refuse_unreadable};
 use crate::command::source::gather;
 use crate::command::{settings, verify};
 use crate::image::{self, Opened, Source};
-use crate::interrupt;
 use crate::report::Advice;
 
 /// What the history of an image says of a layer that it shares with others.
@@ -32,10 +32,14 @@ impl Base {
     ///
     /// # Errors
     /// What is none of these, or cannot be read.
-    pub(super) fn open(args: &build::Image, latest: Option<i64>) -> anyhow::Result<Option<Self>> {
+    pub(super) fn open(
+        args: &build::Image,
+        latest: Option<i64>,
+        stop: &AtomicBool,
+    ) -> anyhow::Result<Option<Self>> {
         let Some(base) = &args.base_layer else { return Ok(None) };
-        let made = match image::open(base.as_os_str()) {
-            Ok(Source::Image(opened)) => Base::unpack(opened, base, latest)?,
+        let made = match image::open(base.as_os_str(), stop) {
+            Ok(Source::Image(opened)) => Base::unpack(opened, base, latest, stop)?,
             Ok(Source::Directory(dir)) => {
                 let (rootfs, layer) = open_tree(&dir, latest)?;
                 Base { rootfs, layer, image: None }
@@ -55,14 +59,17 @@ impl Base {
         Ok(Some(made))
     }
 
-    fn unpack(opened: Box<Opened>, base: &Path, latest: Option<i64>) -> anyhow::Result<Self> {
-        let work = format!("vz-base-{}", std::process::id());
-        let work = verify::private_directory(&std::env::temp_dir().join(work))?;
+    fn unpack(
+        opened: Box<Opened>,
+        base: &Path,
+        latest: Option<i64>,
+        stop: &AtomicBool,
+    ) -> anyhow::Result<Self> {
+        let work = verify::temporary_directory("vz-base")?;
         let root = work.dir().join("rootfs");
         std::fs::create_dir(&root).context("cannot make a directory")?;
-        let stop = interrupt::flag()?;
         let name = base.to_string_lossy();
-        settings::unpack(&opened.image, &root, ("vzbuild", &name), &stop)?;
+        settings::unpack(&opened.image, &root, ("vzbuild", &name), stop)?;
         let (rootfs, layer) = super::content::plan_tree(&root, latest)?;
         Ok(Base { rootfs, layer, image: Some((opened, work)) })
     }

@@ -40,7 +40,7 @@ pub(super) struct Size {
 /// What is no image, or cannot be unpacked.
 pub(super) fn open(args: &build::Minify, work: &Path, stop: &AtomicBool) -> anyhow::Result<Input> {
     let name = args.image.to_string_lossy();
-    let opened = image::open(&args.image).hint(
+    let opened = image::open(&args.image, stop).hint(
         "IMAGE is oci:DIR, oci-archive:FILE, docker-archive:FILE, a root file system, or a name \
          that skopeo, podman or docker knows, such as containers-storage:NAME",
     )?;

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use bundler::bundle::is_bundle;
@@ -66,6 +67,7 @@ impl Output {
         args: &build::Minify,
         input: &Input,
         bundle: &Path,
+        stop: &AtomicBool,
     ) -> anyhow::Result<()> {
         let cannot = || format!("cannot write `{}`", args.output.to_string_lossy());
         let staging = match self {
@@ -81,7 +83,7 @@ impl Output {
                 let command: Vec<String> = words.collect();
                 let carried_over = || input.settings.carried_over(args, &command);
                 let carried_over = input.is_image.then(carried_over);
-                return image::write(&build::Image::of(source, &args.output), carried_over);
+                return image::write(&build::Image::of(source, &args.output), carried_over, stop);
             }
         };
         for entry in fs::read_dir(bundle).with_context(cannot)? {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use bundler::image::{ConfigError, Image, ImageConfig};
@@ -57,9 +58,9 @@ pub(super) struct Special {
 
 impl Model {
     /// Reads the evidence and the configuration of the bundle or image `name`.
-    pub(super) fn read(name: &OsStr) -> anyhow::Result<Model> {
+    pub(super) fn read(name: &OsStr, stop: &AtomicBool) -> anyhow::Result<Model> {
         let shown = name.to_string_lossy().into_owned();
-        let (container, documents) = match image::open(name)? {
+        let (container, documents) = match image::open(name, stop)? {
             Source::Directory(dir) => {
                 (Container::of_bundle(&dir)?, Documents::Folder(dir.join(evidence::FOLDER)))
             }

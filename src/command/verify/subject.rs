@@ -12,7 +12,7 @@ use bundler::staging::Staging;
 
 use super::again::{self, Bundle};
 use crate::cli::build;
-use crate::command::settings;
+use crate::command::settings::{self, LostOwners};
 use crate::evidence::{self, Documents, LeftOut};
 use crate::image::{self, Source};
 use crate::report::{Advice, Status};
@@ -64,7 +64,9 @@ pub(super) fn unpack(
     container.args = settings.command(&[]);
     let replaced = container.binds.iter().map(|bind| PathBuf::from(&bind.destination)).collect();
     let spec = settings::spec(&container, &root);
-    Ok(Bundle { dir, spec, places: settings.places(), replaced })
+    let owners_are_lost = LostOwners::of(&unpacked).are_in(&root);
+    let unproven = settings::unproven(container.uid, container.gid, owners_are_lost);
+    Ok(Bundle { dir, spec, places: settings.places(), replaced, unproven })
 }
 
 /// Where the files came from: what was asked for, else this machine's root, unless

@@ -11,8 +11,8 @@ use std::sync::atomic::AtomicBool;
 use bundler::AssembleError;
 use bundler::image::base::{self, Content};
 use bundler::image::{
-    Compression, Destination, Documents, Execution, ImageConfig, ImageName, NewImage, NewLayer,
-    Watch, WriteError,
+    Compression, Destination, Documents, ImageConfig, ImageName, NewImage, NewLayer, Watch,
+    WriteError,
 };
 
 use crate::cli::build;
@@ -37,27 +37,26 @@ pub fn run(args: &build::Image) -> anyhow::Result<ExitCode> {
     Ok(Status::Done.into())
 }
 
-/// Writes the image of `args`, with `execution` in the place of what its bundle
+/// Writes the image of `args`, with `carried_over` in the place of what its bundle
 /// says.
 ///
 /// # Errors
 /// As [`run`].
 pub(super) fn write(
     args: &build::Image,
-    carried_over: Option<Execution>,
+    carried_over: Option<ImageConfig>,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
     let destination = Destination::parse(&args.output).status(Status::Usage as u8)?;
     let name = args.name.as_deref().map(str::parse).transpose();
     let name: Option<ImageName> = name.status(Status::Usage as u8)?;
     let created = latest_time()?;
-    let Source { files, artifacts, mut execution, not_in_image } = content::open(args, created)?;
+    let Source { files, artifacts, execution, not_in_image } = content::open(args, created)?;
     let Content { layer, rootfs } = files.content();
-    if let Some(carried_over) = carried_over {
-        execution = carried_over;
-    }
-    flags::apply(args, &mut execution)?;
-    flags::warn(args, &destination, layer, &execution, &not_in_image);
+    let of_bundle = || ImageConfig { config: execution, ..ImageConfig::default() };
+    let mut config = carried_over.unwrap_or_else(of_bundle);
+    flags::apply(args, &mut config.config)?;
+    flags::warn(args, &destination, layer, &config.config, &not_in_image);
 
     let base = Base::open(args, created, stop)?;
     let beyond = base.as_ref().map(|base| base::beyond(files.content(), base.content()));
@@ -68,7 +67,7 @@ pub(super) fn write(
     let image = NewImage {
         below: base.as_ref().and_then(Base::image),
         layers: base.iter().filter_map(Base::new_layer).chain([above]).collect(),
-        config: ImageConfig { config: execution, ..ImageConfig::default() },
+        config,
         created,
         compression: compression(args.compression),
         name,

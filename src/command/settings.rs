@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use bundler::accounts;
-use bundler::image::{ConfigError, Execution, Image, ImageConfig, ImageError, UnpackOptions};
+use bundler::image::{ConfigError, Image, ImageConfig, ImageError, UnpackOptions, Unpacked};
 use bundler::{Bind, Container, Rootfs};
 use indicatif::HumanBytes;
 use oci_spec::runtime::{Capability, Spec};
@@ -29,9 +29,13 @@ const OF_DOCKER: [Capability; 7] = [
     Capability::SysChroot,
 ];
 
+/// What an image says of itself beside how it is run, architecture and system
+/// (image-spec, `config.md`).
+const CARRIED_OVER: [&str; 4] = ["author", "os.features", "os.version", "variant"];
+
 /// How an image is run, with docker's `Healthcheck`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Settings(Execution);
+pub(super) struct Settings(ImageConfig);
 
 impl Settings {
     /// Reads the configuration of an image.
@@ -39,35 +43,40 @@ impl Settings {
     /// # Errors
     /// JSON of another shape.
     pub(super) fn parse(json: &[u8]) -> Result<Self, ConfigError> {
-        Ok(Settings(ImageConfig::parse(json)?.config))
+        Ok(Settings(ImageConfig::parse(json)?))
     }
 
     /// Entrypoint and Cmd, or `command` in the place of Cmd.
     pub(super) fn command(&self, command: &[String]) -> Vec<String> {
-        let cmd = if command.is_empty() { &self.0.cmd } else { command };
-        self.0.entrypoint.iter().chain(cmd).cloned().collect()
+        let cmd = if command.is_empty() { &self.0.config.cmd } else { command };
+        self.0.config.entrypoint.iter().chain(cmd).cloned().collect()
     }
 
     /// Who runs it, where that is said: by `args`, else by the image.
     pub(super) fn user(&self, args: &build::Minify) -> Option<String> {
-        args.user.clone().or_else(|| Some(self.0.user.clone()).filter(|user| !user.is_empty()))
+        args.user
+            .clone()
+            .or_else(|| Some(self.0.config.user.clone()).filter(|user| !user.is_empty()))
     }
 
     /// Directories that docker makes where the image lacks them.
     pub(super) fn places(&self) -> Vec<PathBuf> {
-        let cwd = Some(self.0.working_dir.as_str()).filter(|cwd| cwd.starts_with('/'));
+        let cwd = Some(self.0.config.working_dir.as_str()).filter(|cwd| cwd.starts_with('/'));
         cwd.into_iter().chain(self.volumes()).map(PathBuf::from).collect()
     }
 
     /// Places that are to be writable.
     pub(super) fn volumes(&self) -> impl Iterator<Item = &str> {
-        self.0.volumes.iter().map(String::as_str)
+        self.0.config.volumes.iter().map(String::as_str)
     }
 
     /// The configuration of the minified image: the same but for what was
     /// asked for.
-    pub(super) fn carried_over(&self, args: &build::Minify, command: &[String]) -> Execution {
-        let mut execution = self.0.clone();
+    pub(super) fn carried_over(&self, args: &build::Minify, command: &[String]) -> ImageConfig {
+        let mut config = self.0.clone();
+        // Others are docker's notes of how the large one was made.
+        config.other.retain(|name, _| CARRIED_OVER.contains(&name.as_str()));
+        let execution = &mut config.config;
         if !command.is_empty() {
             execution.cmd = command.to_vec();
         }
@@ -79,13 +88,14 @@ impl Settings {
             execution.env.retain(|old| name(old) != name(variable));
             execution.env.push(variable.clone());
         }
-        execution
+        config
     }
 
     /// The command that tells whether the program is well; empty where there
     /// is none.
     pub(super) fn health_check(&self) -> Vec<BytePath> {
-        let test = self.0.healthcheck.as_ref().and_then(|check| check.get("Test")?.as_array());
+        let test =
+            self.0.config.healthcheck.as_ref().and_then(|check| check.get("Test")?.as_array());
         let test: Option<Vec<&str>> =
             test.map(|words| words.iter().filter_map(|word| word.as_str()).collect());
         let words: Vec<&str> = match test.as_deref() {
@@ -112,10 +122,10 @@ impl Settings {
             sysfs: true,
             mqueue: true,
             new_privileges: true,
-            cwd: self.0.working_dir.clone(),
+            cwd: self.0.config.working_dir.clone(),
             ..Container::default()
         };
-        let user = user.or(Some(&self.0.user)).filter(|user| !user.is_empty());
+        let user = user.or(Some(&self.0.config.user)).filter(|user| !user.is_empty());
         if let Some(user) = user {
             let [passwd, group] = ["/etc/passwd", "/etc/group"].map(|path| read(rootfs, path));
             (container.uid, container.gid, container.groups) =
@@ -129,7 +139,7 @@ impl Settings {
             container.capabilities = OF_DOCKER.into();
         }
         container.env.insert("PATH".to_owned(), bundler::config::PATH.to_owned());
-        for variable in self.0.env.iter().chain(env) {
+        for variable in self.0.config.env.iter().chain(env) {
             let (name, value) = variable
                 .split_once('=')
                 .filter(|(name, _)| !name.is_empty())
@@ -174,7 +184,7 @@ pub(super) fn unpack(
     root: &Path,
     (program, name): (&str, &str),
     stop: &AtomicBool,
-) -> anyhow::Result<Settings> {
+) -> anyhow::Result<(Settings, Unpacked)> {
     let cannot = || format!("cannot unpack `{name}`");
     let settings = Settings::parse(&image.config_json).with_context(cannot)?;
     let bar = progress::bytes("unpack", image.layer_bytes());
@@ -211,6 +221,15 @@ mod tests {
         assert_eq!(image.command(&["x".to_owned()]), ["/init", "-v", "x"]);
         assert!(settings("null").command(&[]).is_empty());
         assert!(settings(r#"{"Entrypoint": null, "Cmd": null}"#).command(&[]).is_empty());
+    }
+
+    #[test]
+    fn another_architecture_is_carried_over() {
+        use clap::Parser;
+        let image = Settings::parse(br#"{"architecture": "386", "os": "linux"}"#).unwrap();
+        let args = build::Args::try_parse_from(["vzbuild", "minify", "x", "-o", "y"]).unwrap();
+        let build::Verb::Minify(args) = args.verb else { panic!("{args:?}") };
+        assert_eq!(image.carried_over(&args, &[]).architecture, "386");
     }
 
     #[test]

@@ -46,7 +46,10 @@ pub fn image(sandbox: &Sandbox, config: &Value) {
     fs::rename(dir.join("layer.tar.gz"), dir.join("layer.tar")).unwrap();
     let arch = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
     let layers = json!({ "type": "layers", "diff_ids": [format!("sha256:{digest}")] });
-    let config = json!({ "architecture": arch, "os": "linux", "config": config, "rootfs": layers });
+    let config = json!({
+        "architecture": arch, "os": "linux", "config": config, "rootfs": layers,
+        "author": "Ann", "variant": "v3", "docker_version": "1",
+    });
     fs::write(dir.join("config.json"), config.to_string()).unwrap();
     let manifest = json!([{ "Config": "config.json", "Layers": ["layer.tar"], "RepoTags": null }]);
     fs::write(dir.join("manifest.json"), manifest.to_string()).unwrap();
@@ -119,6 +122,8 @@ fn an_image_becomes_an_image_with_its_own_settings() {
         for (name, value) in config.as_object().unwrap() {
             assert_eq!(&carried["config"][name], value, "{name}");
         }
+        assert_eq!([&carried["author"], &carried["variant"]], ["Ann", "v3"]);
+        assert_eq!(carried["docker_version"], Value::Null);
     }
 }
 

@@ -333,3 +333,16 @@ fn an_interrupted_image_leaves_nothing() {
         assert_eq!(fs::read_dir(sandbox.path("")).unwrap().count(), 2, "root and spec");
     }
 }
+
+#[test]
+fn a_base_that_is_no_list_is_told_as_the_image_that_it_is_not() {
+    let sandbox = Sandbox::new();
+    root(&sandbox, "root");
+    sandbox.run("tar", ["-cf", "base.tar", "root"]).success();
+    sandbox.run("gzip", ["-k", "base.tar"]).success();
+    for base in ["base.tar", "base.tar.gz"] {
+        let args = ["image", "spec", "--root", "root", "--arg", "x", "-o", "oci:out"];
+        let done = sandbox.run("vzbuild", args.iter().chain(&["--base-layer", base])).status(3);
+        done.says(&format!("{base}` is no image"));
+    }
+}

@@ -1,5 +1,6 @@
 //! What an image lies on: a layer that images have in common, or another image.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -17,6 +18,11 @@ use crate::command::{settings, verify};
 use crate::image::{self, Opened, Source};
 use crate::report::Advice;
 
+/// Bytes of a tar's header.
+const BLOCK: u64 = 512;
+/// How files of gzip, zstd, bzip2 and xz begin.
+const COMPRESSED: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ"];
+
 /// What the history of an image says of a layer that it shares with others.
 const CREATED_BY: &str = "vzbuild image (base layer)";
 /// The files below an image's own; nothing in them depends on it.
@@ -25,6 +31,16 @@ pub(super) struct Base {
     layer: Layer,
     /// Where its layers come from as they are; unpacked as long as this is there.
     image: Option<(Box<Opened>, Staging)>,
+}
+
+/// Whether the file has nothing that a list of paths cannot have; archives have NULs in
+/// their first header, compressed ones and others no text.
+fn is_text(file: &Path) -> bool {
+    let mut start = Vec::new();
+    let opened = std::fs::File::open(file).ok().filter(|_| file.is_file());
+    let read = opened.map(|file| file.take(BLOCK).read_to_end(&mut start));
+    let is_compressed = COMPRESSED.iter().any(|magic| start.starts_with(magic));
+    read.is_some_and(|read| read.is_ok()) && !start.contains(&0) && !is_compressed
 }
 
 impl Base {
@@ -45,7 +61,7 @@ impl Base {
                 Base { rootfs, layer, image: None }
             }
             // What is no archive is a list of paths.
-            Err(_) if base.is_file() || base == Path::new("-") => {
+            Err(_) if base == Path::new("-") || is_text(base) => {
                 let specs = vec![base.clone()];
                 let source = build::Source { specs, ..args.source.clone() };
                 let gathered = gather(&source).context("cannot make the base layer")?;

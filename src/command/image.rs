@@ -104,7 +104,7 @@ fn compression(asked: build::Compression) -> Compression {
 }
 
 /// Adds what the user can do about it.
-fn explain(error: WriteError) -> anyhow::Error {
+pub(super) fn explain(error: WriteError) -> anyhow::Error {
     let hint = match &error {
         WriteError::Assemble(AssembleError::Interrupted) => {
             return Err::<(), _>(error).status(interrupt::INTERRUPTED).unwrap_err();

@@ -268,6 +268,23 @@ fn a_command_that_fails_in_the_image_is_no_test() {
 }
 
 #[test]
+fn a_place_where_no_image_can_go_costs_no_run() {
+    if require("minify to no place", &NEEDS) {
+        let sandbox = Sandbox::new();
+        let root = root(&sandbox).display().to_string();
+        for (output, status, said) in [
+            ("oci:root", 3, "is there already and is no OCI image layout"),
+            ("docker-archive:x.tar:Bad_Name", 2, "Bad_Name"),
+            ("oci-archive:root", 3, "is there already and is no file"),
+        ] {
+            let done = minify(&sandbox, &root, &["-o", output, "--", "/bin/id"]).status(status);
+            assert!(!done.stderr().contains("traced 1 of 1"), "{}", done.stderr());
+            done.says(said);
+        }
+    }
+}
+
+#[test]
 fn interrupted_nothing_is_left() {
     if require("minify interrupted", &NEEDS) {
         use nix::sys::signal::{Signal, kill};

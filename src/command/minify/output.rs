@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use bundler::bundle::is_bundle;
-use bundler::image::Destination;
+use bundler::image::{Destination, look_at};
 use bundler::staging::Staging;
 
 use super::input::Input;
@@ -33,7 +33,11 @@ impl Output {
     /// A directory that is no bundle, or cannot be written.
     pub(super) fn begin(args: &build::Minify) -> anyhow::Result<Self> {
         let cannot = || format!("cannot write `{}`", args.output.to_string_lossy());
-        let path = match Destination::parse(&args.output) {
+        let destination = Destination::parse(&args.output);
+        if let Ok(destination) = &destination {
+            look_at(destination).map_err(image::explain).with_context(cannot)?;
+        }
+        let path = match destination {
             Ok(
                 Destination::Layout(path, _)
                 | Destination::OciArchive(path, _)

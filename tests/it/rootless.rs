@@ -54,6 +54,27 @@ fn a_users_minified_image_knows_the_images_own_user() {
 }
 
 #[test]
+fn a_users_health_check_runs_in_the_container() {
+    let test = "a_users_health_check_runs_in_the_container";
+    if !needs(test) || !require(test, &minify::NEEDS) {
+        return;
+    }
+    let sandbox = shared();
+    minify::root(&sandbox);
+    let script = "echo up > /tmp/state; while :; do sleep 1; done";
+    minify::image(
+        &sandbox,
+        &serde_json::json!({
+            "Cmd": ["/bin/sh", "-c", script],
+            "Healthcheck": { "Test": ["CMD-SHELL", "cat /tmp/state /var/lib/app/two"] },
+        }),
+    );
+    let done = as_user(&sandbox, &["minify", "../image.tar"]).success();
+    assert!(done.stdout().contains("verified: "), "{}", done.stdout());
+    assert!(sandbox.path("home/bundle/rootfs/var/lib/app/two").exists());
+}
+
+#[test]
 fn what_a_user_cannot_keep_is_said_and_is_in_the_layer() {
     if !needs("what_a_user_cannot_keep_is_said_and_is_in_the_layer") {
         return;

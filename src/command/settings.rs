@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::Context;
 use bundler::accounts;
 use bundler::image::{ConfigError, Image, ImageConfig, ImageError, UnpackOptions, Unpacked};
-use bundler::{Bind, Container, Rootfs};
+use bundler::{Bind, Container, Lost, RootPath, Rootfs};
 use indicatif::HumanBytes;
 use oci_spec::runtime::{Capability, Spec};
 use tracer::record::BytePath;
@@ -203,7 +203,44 @@ pub(super) fn unpack(
     };
     let layers = if layers == 1 { "1 layer".to_owned() } else { format!("{layers} layers") };
     report::say(program, format_args!("{name}: {layers}, {bytes} unpacked{lost}"));
-    Ok(settings)
+    Ok((settings, unpacked))
+}
+
+/// Files of an unpacked image that have another owner than it says.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LostOwners {
+    named: Vec<RootPath>,
+    /// Whether there are more than were named.
+    more: bool,
+}
+
+impl LostOwners {
+    /// Those of `unpacked`.
+    pub(super) fn of(unpacked: &Unpacked) -> Self {
+        let lost = unpacked.unkept.iter().filter(|lost| lost.what == Lost::Owner);
+        let named: Vec<RootPath> = lost.map(|lost| lost.path.clone()).collect();
+        LostOwners { more: unpacked.unkept_owners > named.len() as u64, named }
+    }
+
+    /// Whether any of them may be in `root`, a part of the image.
+    pub(super) fn are_in(&self, root: &Path) -> bool {
+        let is_there = |path: &RootPath| root.join(path.relative()).symlink_metadata().is_ok();
+        self.more || self.named.iter().any(is_there)
+    }
+}
+
+/// What a run of an ordinary user does not show of a container that runs as `uid` and
+/// `gid`: there is only one user, who is root, and who owns all files where
+/// `owners_are_lost`.
+pub(super) fn unproven(uid: u32, gid: u32, owners_are_lost: bool) -> Option<String> {
+    let what = match ((uid, gid) != (0, 0), owners_are_lost) {
+        _ if nix::unistd::geteuid().is_root() => return None,
+        (false, false) => return None,
+        (true, false) => format!("its user ({uid}:{gid}) is"),
+        (false, true) => "the owners of its files are".to_owned(),
+        (true, true) => format!("its user ({uid}:{gid}) and the owners of its files are"),
+    };
+    Some(format!("{what} not proven, since only root can have them here"))
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::config::{self, ConfigError, Place};
 use super::network;
-use super::pod::{Container, Pod, Protocol, UpdateOrder, Volume};
+use super::pod::{Backend, Container, Pod, Protocol, UpdateOrder, Volume};
 use super::preflight::Runtime;
 use super::revision::{Files, Placed, RECORD, Record, Revision, Update, digest};
-use super::{secret, unit};
+use super::{quadlet, secret, unit};
 
 /// Digits of a digest that tell a pod's revisions apart; a device's name has at most 15.
 const TAG: usize = 8;
@@ -77,8 +77,11 @@ fn files(
     machine: &Machine,
     tag: &str,
 ) -> Result<Files, RenderError> {
-    let by_systemd = Runtime::systemd();
-    let runtime = if pod.by_systemd { &by_systemd } else { &machine.runtime };
+    let runtime = &match pod.backend {
+        Backend::Container => machine.runtime.clone(),
+        Backend::Quadlet => Runtime::podman(),
+        Backend::Systemd => Runtime::systemd(),
+    };
     let mut files = Files::new();
     let mut containers = Vec::new();
     let mut dirs = Vec::new();
@@ -94,14 +97,17 @@ fn files(
         let network =
             (!pod.host_network).then(|| format!("/run/netns/{}", network::namespace(tag)));
         let place = Place { rootfs: &rootfs, cgroup, network, mounts: volumes.mounts };
-        let config = config::derive(&bundle.config, container, &place).map_err(|source| {
-            RenderError::Config {
-                bundle: container.bundle.clone(),
-                container: name.clone(),
-                source,
-            }
+        let config = config::derive(&bundle.config, container, &place);
+        let config = config.and_then(|config| config::kept(&config, runtime).map(|()| config));
+        let config = config.map_err(|source| RenderError::Config {
+            bundle: container.bundle.clone(),
+            container: name.clone(),
+            source,
         })?;
         files.insert(format!("{name}/config.json"), format!("{config:#}\n"));
+        if let Some(filter) = config.pointer(config::SECCOMP).filter(|_| runtime.by_podman()) {
+            files.insert(format!("{name}/{}", quadlet::SECCOMP), format!("{filter:#}\n"));
+        }
         let runs = unit::Runs {
             runtime,
             systemd: machine.systemd,
@@ -109,7 +115,7 @@ fn files(
             memory_dirs: &volumes.memory,
         };
         let text = unit::render(pod, container, tag, &runs);
-        files.insert(format!("units/{unit}"), text);
+        files.insert(format!("units/{}", unit::file(&unit, runtime)), text);
         containers.push(Placed {
             name: name.clone(),
             id: unit::id(&pod.name, name, tag),
@@ -151,6 +157,7 @@ fn files(
         update: update(pod),
         containers,
         dirs,
+        secrets: secret::names(pod).into_iter().cloned().collect(),
     };
     let text = serde_json::to_string_pretty(&record).unwrap_or_default();
     files.insert(RECORD.to_owned(), format!("{text}\n"));

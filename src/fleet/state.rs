@@ -53,8 +53,12 @@ pub enum Order {
         pod: String,
         /// They.
         secrets: Secrets,
-        /// Whether the next boot is to have them, too, encrypted on the disk.
-        at_rest: bool,
+        /// Whether the next boot is to have them, too, encrypted on the disk; as it was
+        /// where nothing is said.
+        at_rest: Option<bool>,
+        /// Whether all other keys of them go. Before a revision does its work, the one to
+        /// go back to may need those.
+        exact: bool,
     },
     /// Stop the pod and remove all that the node has of it but its volumes.
     Remove {
@@ -115,6 +119,8 @@ pub enum Answer {
     Secrets {
         /// Whether any was another one before.
         changed: bool,
+        /// Whether they have other keys.
+        surplus: bool,
     },
     /// To the others.
     Done,

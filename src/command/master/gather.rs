@@ -13,7 +13,7 @@ use crate::cli::master::{Args, Select};
 use crate::fleet::deployment::{Deployment, Host};
 use crate::fleet::plan::{Step, plan};
 use crate::fleet::pod::Pod;
-use crate::fleet::preflight::{Facts, Grade, Reason, judge};
+use crate::fleet::preflight::{Facts, Grade, Reason, cannot, judge};
 use crate::fleet::render::{Built, Machine, render};
 use crate::fleet::revision::Revision;
 use crate::fleet::state::State;
@@ -93,6 +93,13 @@ pub(super) fn machine(
         let name = &pod.name;
         return Err(anyhow!("the pod `{name}` cannot have a network of its own there"))
             .hint("install nftables and iproute2 on the node, or say hostNetwork: true");
+    }
+    for pod in host.pods.values() {
+        if let Some(reason) = cannot(&facts, pod.backend) {
+            let (name, what) = (&pod.name, reason.what);
+            return Err(anyhow!("the pod `{name}` cannot be run there as it asks: {what}"))
+                .hint(reason.fix);
+        }
     }
     let systemd = facts.number("systemd").unwrap_or(0);
     Ok((Machine { runtime, systemd, store: store.to_owned() }, verdict.reasons))

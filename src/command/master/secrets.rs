@@ -13,12 +13,22 @@ use crate::fleet::secret::{Sealed, Secrets, Source, Sources, names};
 use crate::fleet::state::{Answer, Order};
 use crate::process;
 use crate::push::fanout;
+use crate::push::target::Node;
 use crate::report;
 
 /// Most bytes of a pod's secrets together: one order has them all.
 const LIMIT: usize = 100_000;
 
-/// Brings their secrets to all hosts that answered; returns the hosts where that failed.
+/// Secrets on their way, and what became of them.
+#[derive(Default)]
+pub(super) struct Brought {
+    /// Hosts where that failed, and why.
+    pub(super) failed: BTreeMap<String, String>,
+    /// Those that have other keys, too: what the revision before may need.
+    surplus: Vec<(Node, String, Secrets)>,
+}
+
+/// Brings their secrets to all hosts that answered, and removes none there.
 ///
 /// # Errors
 /// When a secret cannot be had here; then nothing was brought.
@@ -27,14 +37,13 @@ pub(super) fn bring(
     wish: &Deploy,
     nodes: &Nodes,
     gathered: &Gathered,
-) -> anyhow::Result<BTreeMap<String, String>> {
+) -> anyhow::Result<Brought> {
     let fleet = directory::read_right(args, &wish.plan.select.limit)?;
     let mut found = BTreeMap::new();
     let mut orders = Vec::new();
     for (label, host) in &fleet.deployment.hosts {
-        let known = |(node, known): &(crate::push::target::Node, anyhow::Result<_>)| {
-            node.label == *label && known.is_ok()
-        };
+        let known =
+            |(node, known): &(Node, anyhow::Result<_>)| node.label == *label && known.is_ok();
         if !gathered.hosts.iter().any(known) {
             continue;
         }
@@ -53,33 +62,62 @@ pub(super) fn bring(
                     secrets
                 }
             };
-            let at_rest = wish.encrypt_at_rest;
-            orders.push((&host.node, Order::Secrets { pod: pod.clone(), secrets, at_rest }));
+            orders.push((host.node.clone(), pod.clone(), secrets));
         }
     }
-    let answers = fanout::each(&orders, PARALLEL, |(node, order)| {
-        match nodes.order(node, order, &mut |_| ())? {
-            Answer::Secrets { changed } => Ok(changed),
-            _ => bail!("the node answered something else"),
-        }
-    });
-    let mut failed = BTreeMap::new();
-    for ((node, order), answer) in orders.iter().zip(answers) {
-        let Order::Secrets { pod, .. } = order else { continue };
+    let mut brought = Brought::default();
+    let answers = send(nodes, &orders, wish.encrypt_at_rest, false);
+    for ((node, pod, secrets), answer) in orders.into_iter().zip(answers) {
         match answer {
-            Ok(true) => report::say(
-                "vzmaster",
-                format!(
-                    "{node}: {pod}: secrets are new; what reads them once needs `vzmaster restart {pod}`"
-                ),
-            ),
-            Ok(false) => {}
+            Ok((changed, surplus)) => {
+                if changed {
+                    let line = format!(
+                        "{node}: {pod}: secrets are new; what reads them once needs `vzmaster restart {pod}`"
+                    );
+                    report::say("vzmaster", line);
+                }
+                if surplus {
+                    brought.surplus.push((node, pod, secrets));
+                }
+            }
             Err(error) => {
-                failed.insert(node.label.clone(), format!("cannot bring secrets: {error:#}"));
+                let why = format!("cannot bring secrets: {error:#}");
+                brought.failed.insert(node.label, why);
             }
         }
     }
-    Ok(failed)
+    Ok(brought)
+}
+
+impl Brought {
+    /// Removes the other keys, once what was wished does its work.
+    pub(super) fn settle(&self, nodes: &Nodes) {
+        let answers = send(nodes, &self.surplus, None, true);
+        for ((node, pod, _), answer) in self.surplus.iter().zip(answers) {
+            if let Err(error) = answer {
+                let what =
+                    format_args!("{node}: {pod}: old keys of secrets are still there: {error:#}");
+                report::warn("vzmaster", what);
+            }
+        }
+    }
+}
+
+/// Sends each pod's secrets; returns whether any was new, and whether they have other keys.
+fn send(
+    nodes: &Nodes,
+    orders: &[(Node, String, Secrets)],
+    at_rest: Option<bool>,
+    exact: bool,
+) -> Vec<anyhow::Result<(bool, bool)>> {
+    fanout::each(orders, PARALLEL, |(node, pod, secrets)| {
+        let (pod, secrets) = (pod.clone(), secrets.clone());
+        let order = Order::Secrets { pod, secrets, at_rest, exact };
+        match nodes.order(node, &order, &mut |_| ())? {
+            Answer::Secrets { changed, surplus } => Ok((changed, surplus)),
+            _ => bail!("the node answered something else"),
+        }
+    })
 }
 
 fn resolve<'a>(

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::Site;
 use super::pods::{gone, list};
+use super::{Pods, Site};
 use crate::fleet::fields::is_label;
 use crate::fleet::secret::{Sealed, Secrets, is_key};
 use crate::process;
@@ -27,8 +27,9 @@ impl Site<'_> {
         self.places.pods.with_file_name("secrets").join(pod)
     }
 
-    /// Makes the secrets of `pod` these, and returns whether any was another before. With
-    /// `at_rest`, the next boot has them, too.
+    /// Gives `pod` these secrets, beside those that it has, and returns whether any was
+    /// another before. With `at_rest`, the next boot has them, too; where nothing is said of
+    /// that, it stays as it is.
     ///
     /// # Errors
     /// When they cannot be written or encrypted; what it says has nothing of them in it.
@@ -36,13 +37,17 @@ impl Site<'_> {
         &self,
         pod: &str,
         secrets: &Secrets,
-        at_rest: bool,
+        at_rest: Option<bool>,
     ) -> anyhow::Result<bool> {
+        let (now, kept) = (self.secrets(pod), self.kept(pod));
+        if at_rest == Some(false) {
+            sweep::delete(&kept)?;
+        }
+        let at_rest = at_rest.unwrap_or_else(|| kept.exists());
         if at_rest && process::find("systemd-creds").is_none() {
             return Err(anyhow::anyhow!("this node cannot encrypt: it has no systemd-creds"))
-                .hint("systemd has it from 250 on; without --encrypt-at-rest, deploy again after each boot");
+                .hint("systemd has it from 250 on; with --encrypt-at-rest=no, deploy again after each boot");
         }
-        let (now, kept) = (self.secrets(pod), self.kept(pod));
         let mut changed = false;
         for (name, keys) in secrets {
             if !is_label(name) || !keys.keys().all(|key| is_key(key)) {
@@ -60,13 +65,44 @@ impl Site<'_> {
                     keep(&kept.join(name), (pod, name, key), value, differs)?;
                 }
             }
-            let known = |key: &String| keys.contains_key(key);
-            changed |= forget(&now.join(name), &known)?;
-            forget(&kept.join(name), &|key| at_rest && known(key))?;
         }
-        changed |= forget(&now, &|name| secrets.contains_key(name))?;
-        forget(&kept, &|name| at_rest && secrets.contains_key(name))?;
         Ok(changed)
+    }
+
+    /// Whether these secrets of `pod` have other keys there, which go if they are to be
+    /// `exact`ly these.
+    ///
+    /// # Errors
+    /// When they cannot be listed or removed.
+    pub(super) fn surplus_keys(
+        &self,
+        pod: &str,
+        secrets: &Secrets,
+        exact: bool,
+    ) -> anyhow::Result<bool> {
+        let mut surplus = false;
+        for top in [self.secrets(pod), self.kept(pod)] {
+            for (name, keys) in secrets {
+                surplus |= forget(&top.join(name), &|key| keys.contains_key(key), exact)?;
+            }
+        }
+        Ok(surplus)
+    }
+
+    /// Removes the secrets of `pod` that neither its current nor its previous revision
+    /// names.
+    ///
+    /// # Errors
+    /// When they cannot be listed or removed.
+    pub(super) fn prune_secrets(&self, pods: &Pods, pod: &str) -> anyhow::Result<()> {
+        let mut named = Vec::new();
+        for id in ["current", "previous"].iter().filter_map(|which| pods.link(pod, which)) {
+            named.extend(pods.record(pod, &id)?.secrets);
+        }
+        for top in [self.secrets(pod), self.kept(pod)] {
+            forget(&top, &|name| named.contains(name), true)?;
+        }
+        Ok(())
     }
 
     /// Removes all secrets of `pod`.
@@ -126,17 +162,18 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Removes what is in a folder and not wished there; returns whether anything was.
-fn forget(dir: &Path, wished: &dyn Fn(&String) -> bool) -> anyhow::Result<bool> {
-    let mut removed = false;
-    for name in list(dir)?.iter().filter(|name| !wished(name)) {
+/// Whether anything is in a folder that is not wished there; if that is what it is
+/// `exact`ly to have, it goes.
+fn forget(dir: &Path, wished: &dyn Fn(&String) -> bool, exact: bool) -> anyhow::Result<bool> {
+    let mut others = list(dir)?;
+    others.retain(|name| !wished(name));
+    for name in others.iter().filter(|_| exact) {
         let path = dir.join(name);
         match path.is_dir() {
             true => sweep::delete(&path)?,
             false => gone(fs::remove_file(&path))
                 .with_context(|| format!("cannot remove `{}`", path.display()))?,
         }
-        removed = true;
     }
-    Ok(removed)
+    Ok(!others.is_empty())
 }

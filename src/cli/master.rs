@@ -257,11 +257,14 @@ pub struct Retire {
 #[derive(ArgGroup, Clone, Debug, PartialEq)]
 #[command(after_help = "\
 The nodes are asked what they are, and nothing is put onto them. Ansible needs python3 there.
-What the playbook leaves on a node is what `vzmaster deploy` leaves there.
+What the playbook leaves on a node is what `vzmaster deploy` leaves there. It names where
+secrets are found, as secrets.yaml does, and has none itself; what commands print has to be text.
 
-Example:
+Examples:
   vzmaster playbook site-playbook
-  ansible-playbook -i site-playbook/hosts.ini site-playbook/deploy.yaml")]
+  ansible-playbook -i site-playbook/hosts.ini site-playbook/deploy.yaml
+  ansible-playbook ... -e vz_prune=true              # as deploy --prune
+  ansible-playbook ... -e vz_encrypt_at_rest=true    # as deploy --encrypt-at-rest")]
 pub struct Playbook {
     /// Directory to write; an earlier playbook there is replaced
     #[arg(value_name = "DIR")]

@@ -6,6 +6,8 @@
 use std::fs;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::sandbox::{Finished, Need, Sandbox, reduced, require};
 
@@ -114,12 +116,39 @@ impl Nodes {
 
     /// The unit of the pod's only container.
     fn unit(&self, node: &str) -> String {
-        let unit = self.on(node, "cd /etc/systemd/system && echo vz-vz-test.httpd.*.service");
-        unit.success().stdout().trim().to_owned()
+        let unit = self.on(node, "systemctl list-units --plain --no-legend 'vz-vz-test.httpd.*'");
+        unit.success().stdout().split_whitespace().next().unwrap_or_default().to_owned()
+    }
+
+    /// Reboots a node, or cuts its power where VZ_TEST_CONTROL can, and waits for ssh.
+    pub fn reboot(&self, node: &str) {
+        let booted = || {
+            let line = "cat /proc/sys/kernel/random/boot_id; systemctl show -p UserspaceTimestamp";
+            self.on(node, line).stdout()
+        };
+        let before = booted();
+        match std::env::var("VZ_TEST_CONTROL") {
+            Ok(control) => {
+                for verb in ["kill", "up"] {
+                    Finished::of(self.sandbox.command(&control).args([verb, node])).success();
+                }
+            }
+            // The connection ends with it.
+            Err(_) => drop(self.on(node, "systemctl reboot")),
+        }
+        let started = Instant::now();
+        loop {
+            let now = booted();
+            if !now.is_empty() && now != before {
+                return;
+            }
+            assert!(started.elapsed() < Duration::from_secs(120), "{node} does not come back");
+            thread::sleep(Duration::from_millis(300));
+        }
     }
 
     fn forget(&self) {
-        let line = "systemctl stop 'vz-vz-test.*' 2>/dev/null; rm -rf /etc/vz/pods/vz-test /run/vz/*/vz-test /run/vz/try/vz-vz-test.* /etc/systemd/system/vz-vz-test.* /etc/systemd/system/*/vz-vz-test.*; nft 'add table ip vz-vz-test; delete table ip vz-vz-test'; systemctl daemon-reload";
+        let line = "systemctl stop 'vz-vz-test.*' 2>/dev/null; rm -rf /etc/vz/pods/vz-test /run/vz/*/vz-test /run/vz/try/vz-vz-test.* /etc/systemd/system/vz-vz-test.* /etc/systemd/system/*/vz-vz-test.* /etc/containers/systemd/vz-vz-test.*; nft 'add table ip vz-vz-test; delete table ip vz-vz-test'; systemctl daemon-reload";
         for node in &self.names {
             self.on(node, line).success();
         }

@@ -280,7 +280,7 @@ table inet vz_node {
     meta l4proto { icmp, ipv6-icmp } accept
     ip6 saddr fe80::/10 udp dport 546 accept
     # From pods with a network of their own.
-    ip saddr 198.18.0.0/16 accept
+    iifname "vz*" ip saddr 198.18.0.0/16 accept
     tcp dport @fixed_tcp accept
     udp dport @fixed_udp accept
     tcp dport @open_tcp accept

@@ -73,6 +73,10 @@ pub(super) fn apply(
     let pods = Pods::new(&site.places);
     let (pod, id) = (wished.pod.as_str(), wished.id.as_str());
     let record = check(&pods, wished)?;
+    if site.lost_secrets(&record) {
+        return Err(anyhow::anyhow!("the secrets of this revision are not on the node any more"))
+            .hint("deploy from the fleet's directory, which brings them");
+    }
     if let Err(error) = abandon(site, &pods, pod, say) {
         // What is damaged there must not keep a good revision out.
         say(format!("the deployment before cannot be ended: {error:#}"));
@@ -173,8 +177,11 @@ pub(super) fn confirm(
                 site.guard.disarm(pod);
                 return Ok(applied);
             }
-            finish(site, &pods, pod, &pending, say);
-            site.guard.disarm(pod);
+            match finish(site, &pods, pod, &pending, say) {
+                Ok(()) => site.guard.disarm(pod),
+                // It is the current one all the same; the guard tries again.
+                Err(error) => say(format!("the one before is not stopped yet: {error:#}")),
+            }
             Ok(applied)
         }
         None if pods.link(pod, "current").as_deref() == Some(id) => Ok(Applied::good(id)),
@@ -196,8 +203,7 @@ pub(super) fn abandon(
     let Some(pending) = pods.pending(pod) else { return Ok(()) };
     let current = pods.link(pod, "current");
     if pending.judged.is_some() && current.as_ref() == Some(&pending.id) {
-        finish(site, pods, pod, &pending, say);
-        return Ok(());
+        return finish(site, pods, pod, &pending, say);
     }
     let why = match pending.judged {
         Some(_) => "the connection that was to confirm it did not come",
@@ -206,21 +212,9 @@ pub(super) fn abandon(
     take_back(site, pods, pod, &pending, why.to_owned(), say).map(drop)
 }
 
-/// Stops what is not the current revision, and forgets what was begun. The deployment is
-/// done whatever fails here, so that is said; what is left over is seen by `diff`, and ended
-/// by the next deployment.
-fn finish(site: &Site<'_>, pods: &Pods, pod: &str, pending: &Pending, say: &mut dyn FnMut(String)) {
-    let ended = end(site, pods, pod, pending, say);
-    told(ended, say);
-    told(pods.note(pod, entry(&pending.id, &pending.by, "runs")), say);
-    told(pods.allow(pod, None), say);
-    // Until here, whoever dies leaves the rest to the guard.
-    told(pods.set_pending(pod, None), say);
-    told(pods.prune(pod), say);
-    told(site.prune_secrets(pods, pod), say);
-}
-
-fn end(
+/// Stops what is not the current revision, and forgets what was begun: last, so that
+/// the guard ends it where this is broken off, or fails.
+fn finish(
     site: &Site<'_>,
     pods: &Pods,
     pod: &str,
@@ -228,7 +222,7 @@ fn end(
     say: &mut dyn FnMut(String),
 ) -> anyhow::Result<()> {
     let record = pods.record(pod, &pending.id)?;
-    told(site.point(pods, &record), say);
+    site.point(pods, &record)?;
     let old = pending.back.as_deref().and_then(|back| pods.record(pod, back).ok());
     let mut others = pods.linked(pod)?;
     others.retain(|unit| !record.all_units().contains(unit));
@@ -240,7 +234,12 @@ fn end(
         site.systemd.stop(&others)?;
     }
     pods.link_units(pod, &[&record])?;
-    site.systemd.reload()
+    pods.allow(pod, None)?;
+    site.systemd.reload()?;
+    pods.set_pending(pod, None)?;
+    told(pods.note(pod, entry(&pending.id, &pending.by, "runs")), say);
+    told(pods.prune(pod), say);
+    Ok(())
 }
 
 /// What fails here must not undo or hide what was done.
@@ -276,7 +275,6 @@ fn take_back(
     pods.set_pending(pod, None)?;
     told(pods.note(pod, entry(&pending.id, &pending.by, &outcome)), say);
     told(pods.prune(pod), say);
-    told(site.prune_secrets(pods, pod), say);
     Ok(applied)
 }
 

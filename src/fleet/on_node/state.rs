@@ -53,6 +53,7 @@ pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
                     names.filter(|name| opened.as_ref().is_none_or(|o| o.contains(name))).collect();
                 nobodys_open.retain(|name| !names.contains(name));
                 state.rules.extend(names);
+                state.lacks_secrets = site.lacks_secrets(&record);
                 state.deaf = deaf(site, &record, &state.containers);
             }
         }
@@ -78,10 +79,10 @@ pub(super) fn containers(
     pods: &Pods,
     record: &Record,
 ) -> anyhow::Result<Vec<ContainerState>> {
-    let units = site.systemd.show(&record.units())?;
+    let units = site.show(record)?;
     let now = monotonic();
     let state = |(placed, unit): (&Placed, super::UnitState)| {
-        let (linked, enabled) = pods.unit_links(record, &placed.unit);
+        let (linked, enabled) = pods.unit_links(record, placed);
         let since = Duration::from_micros(unit.since);
         ContainerState {
             name: placed.name.clone(),
@@ -132,6 +133,7 @@ fn facts(site: &Site<'_>) -> anyhow::Result<String> {
         };
         let facts = Facts::parse(&text).ok()?;
         let same = RUNTIMES.iter().all(|name| runtime(name, &facts));
+        let same = same && facts.get("podman").is_empty() == process::find("podman").is_none();
         (age < holds(&facts) && same).then_some(text)
     };
     if let Some(text) = fresh() {

@@ -1,7 +1,7 @@
 //! A node whose service manager does what the program's name says: `good` runs, `crash`
 //! ends at once, `deaf` runs and answers no probe, `stuck` cannot be started.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
@@ -17,6 +17,8 @@ pub(super) struct Node {
     pub(super) restarts: RefCell<u64>,
     /// Whether probes find nobody, and networks cannot be made.
     pub(super) ill: RefCell<bool>,
+    /// Whether nothing can be stopped.
+    pub(super) stuck: Cell<bool>,
     /// To what the node's ports lead.
     pub(super) published: RefCell<Option<String>>,
     /// What happened to units and ports, in order.
@@ -31,14 +33,14 @@ impl Node {
             fs::create_dir_all(dir.path().join(format!("store/revs/{name}/{id}/rootfs"))).unwrap();
         }
         let (running, restarts) = (RefCell::default(), RefCell::default());
-        let (ill, published, events) = Default::default();
-        Node { dir, running, restarts, ill, published, events }
+        let (ill, stuck, published, events) = Default::default();
+        Node { dir, running, restarts, ill, stuck, published, events }
     }
 
     pub(super) fn places(&self) -> Places {
-        let [pods, units, run, store] =
-            ["pods", "units", "run", "store"].map(|name| self.dir.path().join(name));
-        Places { pods, units, run, store }
+        let [pods, units, quadlets, run, store] =
+            ["pods", "units", "quadlets", "run", "store"].map(|name| self.dir.path().join(name));
+        Places { pods, units, quadlets, run, store }
     }
 
     /// What the unit that systemd's folder has would run.
@@ -183,6 +185,7 @@ impl Systemd for Node {
     }
 
     fn stop(&self, units: &[String]) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.stuck.get(), "it does not stop");
         for unit in units {
             if let Some(program) = self.running.borrow_mut().remove(unit) {
                 self.events.borrow_mut().push(format!("stop {program}"));

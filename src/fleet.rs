@@ -15,6 +15,7 @@ pub mod plan;
 pub mod playbook;
 pub mod pod;
 pub mod preflight;
+pub mod quadlet;
 pub mod quantity;
 pub mod render;
 pub mod revision;

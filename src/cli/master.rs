@@ -58,6 +58,8 @@ pub enum Verb {
     Newnode(Newnode),
     /// Say what a deployment would do, and change nothing
     Plan(Plan),
+    /// Push the bundles of all pods ahead of a deployment, and start nothing
+    Push(Push),
     /// Push bundles, start what is wished, and go back where that fails
     Deploy(Deploy),
     /// Say where nodes differ from what is wished; status 1 where they do
@@ -162,10 +164,23 @@ pub struct Deploy {
     #[arg(short, long)]
     pub yes: bool,
     /// Keep secrets on nodes encrypted by systemd-creds, so that pods come back after a
-    /// reboot; to be given each time
-    #[arg(long)]
-    pub encrypt_at_rest: bool,
+    /// reboot, or no longer [default: as before]
+    #[arg(long, value_name = "yes|no", num_args = 0..=1, require_equals = true,
+          default_missing_value = "yes", value_parser = clap::builder::BoolishValueParser::new())]
+    pub encrypt_at_rest: Option<bool>,
     /// How many nodes at a time, after the first one
+    #[arg(short = 'P', long, value_name = "N", default_value_t = 5,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    pub parallel: usize,
+}
+
+/// `push`.
+#[derive(ArgGroup, Clone, Debug, PartialEq)]
+pub struct Push {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub select: Select,
+    /// How many nodes at a time
     #[arg(short = 'P', long, value_name = "N", default_value_t = 5,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub parallel: usize,

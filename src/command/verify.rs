@@ -25,7 +25,7 @@ pub(super) use self::fix::ROUNDS;
 pub(super) use self::narrow::{Narrowed, Narrowing, narrow};
 pub(super) use self::output::{Expected, last_line};
 pub(super) use self::show::end_in_words;
-pub(super) use self::subject::private_directory;
+pub(super) use self::subject::{private_directory, temporary_directory};
 pub(super) use self::trial::{Trial, Verdict};
 use super::source;
 use crate::cli::build;
@@ -75,12 +75,9 @@ struct Prepared {
 
 impl Prepared {
     fn new(args: &build::Verify, stop: &AtomicBool) -> anyhow::Result<Self> {
-        let (documents, bundle) = subject::open(args)?;
+        let (documents, bundle) = subject::open(args, stop)?;
         let mut first = first_run(args, &documents)?;
-        // A name of its own: another one that begins at this moment must not take
-        // it for what a killed one left.
-        let name = format!("vz-verify-{}", std::process::id());
-        let work = private_directory(&std::env::temp_dir().join(name))?;
+        let work = temporary_directory("vz-verify")?;
         let is_image = bundle.is_none();
         let mut bundle = match (bundle, &documents) {
             (None, Documents::Image(opened, name)) => {
@@ -175,10 +172,30 @@ fn scenarios(
             .hint("--run CMD says what to run")
             .status(Status::Usage as u8);
     }
+    if given.is_none() && args.spec.is_empty() && !args.trust_exercise {
+        refuse_exercise(&scenarios)?;
+    }
     if given.is_some() {
         scenarios.iter_mut().for_each(|scenario| scenario.until.clone_from(&given));
     }
     Ok(scenarios)
+}
+
+/// Refuses to run on this machine what only the evidence says: a stranger may have
+/// written it.
+fn refuse_exercise(scenarios: &[Scenario]) -> anyhow::Result<()> {
+    let exercised = |scenario: &&Scenario| {
+        scenario.until.as_ref().is_some_and(|until| !until.command.is_empty())
+    };
+    let Some(scenario) = scenarios.iter().find(exercised) else { return Ok(()) };
+    let command = scenario.until.as_ref().map(|until| until.command.escape_debug().to_string());
+    Err(anyhow::anyhow!("the first run was exercised by a command on the machine"))
+        .with_context(|| format!("`{}` is not run", scenario.name))
+        .hint(format!(
+            "the evidence says `{}`: --trust-exercise runs that outside of the container, as this \
+             user; --until CMD runs another one",
+            command.unwrap_or_default()
+        ))
 }
 
 impl build::Exercise {

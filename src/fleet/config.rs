@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::pod::Container;
+use super::preflight::Runtime;
 
 /// Why a bundle's `config.json` cannot serve.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +15,9 @@ pub enum ConfigError {
     /// Containers could write into the revision.
     #[error("its root file system can be written to")]
     Writable,
+    /// What keeps a container in would be left out.
+    #[error("its config.json has {0}, which {1} does not take from it")]
+    NotKept(&'static str, String),
     /// Neither the bundle nor the pod says what to run.
     #[error("neither its config.json nor the pod says what to run")]
     NoCommand,
@@ -76,6 +80,35 @@ pub fn derive(
     mounts(&mut config, place);
     linux(&mut config, place);
     Ok(config)
+}
+
+/// What crun and runc alone take from a `config.json`; Podman has the first, too.
+const THEIRS: [(&str, &str); 4] = [
+    (SECCOMP, "linux.seccomp"),
+    ("/linux/uidMappings", "linux.uidMappings"),
+    ("/process/rlimits", "process.rlimits"),
+    ("/hooks", "hooks"),
+];
+/// Where the filter of system calls is.
+pub const SECCOMP: &str = "/linux/seccomp";
+
+/// Whether `runtime` does all that `config` says.
+///
+/// # Errors
+/// What it would leave out.
+pub fn kept(config: &Value, runtime: &Runtime) -> Result<(), ConfigError> {
+    let left_out = |(path, _): &&(&str, &str)| {
+        let takes = match runtime.name.as_str() {
+            "podman" => *path == SECCOMP,
+            "systemd" => false,
+            _ => true,
+        };
+        !takes && config.pointer(path).is_some_and(|value| !value.is_null())
+    };
+    match THEIRS.iter().find(left_out) {
+        Some((_, name)) => Err(ConfigError::NotKept(name, runtime.name.clone())),
+        None => Ok(()),
+    }
 }
 
 /// `command` replaces all; `args` alone follows the bundle's program.
@@ -245,5 +278,23 @@ mod tests {
         silent["process"]["args"] = json!([]);
         assert_eq!(derived(&silent, ""), Err(ConfigError::NoCommand));
         assert_eq!(derived(&json!({}), ""), Err(ConfigError::Lacks("root")));
+    }
+
+    #[test]
+    fn nothing_that_keeps_a_container_in_is_left_out() {
+        let mut filtered = bundle();
+        filtered["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ERRNO" });
+        let crun = Runtime { name: "crun".into(), path: "/usr/bin/crun".into() };
+        assert_eq!(kept(&filtered, &crun), Ok(()));
+        assert_eq!(kept(&filtered, &Runtime::podman()), Ok(()));
+        let expected = Err(ConfigError::NotKept("linux.seccomp", "systemd".into()));
+        assert_eq!(kept(&filtered, &Runtime::systemd()), expected);
+        let mut limited = bundle();
+        limited["process"]["rlimits"] = json!([]);
+        for runtime in [Runtime::podman(), Runtime::systemd()] {
+            assert_eq!(kept(&bundle(), &runtime), Ok(()));
+            let expected = Err(ConfigError::NotKept("process.rlimits", runtime.name.clone()));
+            assert_eq!(kept(&limited, &runtime), expected);
+        }
     }
 }

@@ -32,6 +32,7 @@ pub use systemd::{Systemctl, Systemd, UnitState};
 pub use watch::Patience;
 
 use super::fields::is_label;
+use super::revision::Record;
 use super::state::{Answer, Control, Order, Start, VERSION};
 use crate::push::link::{Link, LinkError};
 use crate::push::lock::{self, Lock};
@@ -49,6 +50,8 @@ pub struct Places {
     pub pods: PathBuf,
     /// The administrator's units.
     pub units: PathBuf,
+    /// What Quadlet makes units of.
+    pub quadlets: PathBuf,
     /// What a reboot may take.
     pub run: PathBuf,
     /// The store of bundles.
@@ -74,8 +77,10 @@ pub struct Site<'a> {
 impl Places {
     /// The usual ones, with this store.
     pub fn usual(store: PathBuf) -> Self {
-        let [pods, units, run] = [super::unit::PODS, "/etc/systemd/system", "/run/vz"];
-        Places { pods: pods.into(), units: units.into(), run: run.into(), store }
+        let [pods, units, quadlets, run] =
+            [super::unit::PODS, "/etc/systemd/system", "/etc/containers/systemd", "/run/vz"]
+                .map(PathBuf::from);
+        Places { pods, units, quadlets, run, store }
     }
 }
 
@@ -109,6 +114,7 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
         Order::Rollback { pod, .. }
         | Order::Confirm { pod, .. }
         | Order::Control { pod, .. }
+        | Order::Compare { pod, .. }
         | Order::Secrets { pod, .. }
         | Order::Remove { pod }
         | Order::History { pod } => Some(pod),
@@ -162,10 +168,13 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
             remove::remove(site, &pods, &pod)?;
             link.say(&Answer::Done)?;
         }
-        Order::Secrets { pod, secrets, at_rest } => {
+        Order::Compare { pod, secrets } => {
+            link.say(&Answer::Compared(site.compare_secrets(&pods, &pod, &secrets)?))?;
+        }
+        Order::Secrets { pod, number, secrets, at_rest } => {
             let _lock = site.lock()?;
-            let changed = site.put_secrets(&pod, &secrets, at_rest)?;
-            link.say(&Answer::Secrets { changed })?;
+            site.put_secrets(&pods, (&pod, &number), &secrets, at_rest)?;
+            link.say(&Answer::Done)?;
         }
         Order::History { pod } => {
             let entries = pods.history(&pod)?;
@@ -192,6 +201,22 @@ impl Site<'_> {
     fn busy(&self) -> bool {
         let held = lock::take(&self.places.run.join("lock"), Duration::ZERO);
         held.is_ok_and(|lock| lock.is_none())
+    }
+
+    /// How the containers of a revision are, each with the program's own process.
+    ///
+    /// # Errors
+    /// When systemd does not answer.
+    fn show(&self, record: &Record) -> anyhow::Result<Vec<UnitState>> {
+        let mut states = self.systemd.show(&record.units())?;
+        let podmans = record.containers.iter().zip(&mut states);
+        // To systemd it is conmon, which is in the node's own network.
+        for (placed, state) in podmans.filter(|(placed, _)| placed.runtime.by_podman()) {
+            let pid = std::fs::read_to_string(self.places.run.join(format!("{}.pid", placed.id)));
+            let pid = pid.ok().and_then(|pid| pid.trim().parse().ok());
+            state.pid = pid.filter(|_| state.pid != 0).unwrap_or(0);
+        }
+        Ok(states)
     }
 
     fn control(&self, pods: &Pods, pod: &str, verb: Control) -> anyhow::Result<()> {

@@ -69,6 +69,9 @@ pub enum PlaybookError {
     /// Its name would be another file's, or means something in an inventory.
     #[error("`{}` cannot be the name of a host in a playbook", .0.escape_debug())]
     Name(String),
+    /// Its units are not linked as those of the others.
+    #[error("the pod `{0}` is for Quadlet, which a playbook has no tasks for")]
+    Quadlet(String),
     /// A revision's record cannot be read.
     #[error("the record of the pod `{pod}` cannot be read")]
     Record {
@@ -133,7 +136,7 @@ fn quoted(word: &str) -> String {
 /// The variables of one host, as YAML; `secrets` are of [`secrets`].
 ///
 /// # Errors
-/// When a revision has no record.
+/// When a revision has no record, or is for Quadlet.
 pub fn host_vars(
     machine: &Machine,
     wished: &BTreeMap<String, Revision>,
@@ -145,6 +148,9 @@ pub fn host_vars(
         let text = revision.files.get(RECORD).map_or("", String::as_str);
         let record: Record = serde_json::from_str(text)
             .map_err(|source| PlaybookError::Record { pod: name.clone(), source })?;
+        if record.containers.iter().any(|placed| placed.runtime.by_podman()) {
+            return Err(PlaybookError::Quadlet(name.clone()));
+        }
         bundles.extend(record.containers.iter().map(|c| (c.bundle.clone(), c.bundle_id.clone())));
         pods.push(pod(revision, &record, machine));
     }
@@ -166,8 +172,14 @@ pub fn host_vars(
     Ok(format!("{head}{}", write::text(&vars, &mark)))
 }
 
-/// Where the secrets of `pods` are found; `dir` is the fleet's directory.
-pub fn secrets(pods: &BTreeMap<String, Pod>, sources: &Sources, dir: &Path) -> Vec<Value> {
+/// Where the secrets of `pods` are found, and the number that they have on `machine`; `dir`
+/// is the fleet's directory.
+pub fn secrets(
+    pods: &BTreeMap<String, Pod>,
+    sources: &Sources,
+    dir: &Path,
+    machine: &Machine,
+) -> Vec<Value> {
     let key = |(key, source): (&String, &Source)| match source {
         Source::File(file) => json!({ "key": key, "file": dir.join(file) }),
         Source::Command(words) => {
@@ -180,9 +192,10 @@ pub fn secrets(pods: &BTreeMap<String, Pod>, sources: &Sources, dir: &Path) -> V
     };
     let mut secrets = Vec::new();
     for (pod, wished) in pods {
+        let number = machine.secrets.get(pod).map_or(secret::FIRST, String::as_str);
         for name in secret::names(wished) {
             let keys: Vec<Value> = sources.get(name).into_iter().flatten().map(key).collect();
-            secrets.push(json!({ "pod": pod, "name": name, "keys": keys }));
+            secrets.push(json!({ "pod": pod, "number": number, "name": name, "keys": keys }));
         }
     }
     secrets

@@ -28,8 +28,8 @@ pub struct Pod {
     pub grace: u32,
     /// Whether it shares the node's network; else it has one of its own.
     pub host_network: bool,
-    /// `vz/backend: systemd`: whether units of systemd run it without crun or runc.
-    pub by_systemd: bool,
+    /// `vz/backend`: what runs its containers.
+    pub backend: Backend,
     /// `vz/update`: in which order an update stops and starts.
     pub order: UpdateOrder,
     /// Its containers, in order; at least one.
@@ -50,6 +50,18 @@ pub enum Restart {
     OnFailure,
     /// Not at all.
     Never,
+}
+
+/// What runs the containers of a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// crun or runc; systemd alone where neither works.
+    #[default]
+    Container,
+    /// Podman, by a Quadlet file.
+    Quadlet,
+    /// systemd alone.
+    Systemd,
 }
 
 /// In which order an update stops the old revision and starts the new one.

@@ -5,7 +5,7 @@ mod facts;
 mod verdict;
 
 pub use facts::{Facts, FactsError};
-pub use verdict::{Grade, Reason, Runtime, SYSTEMD_BACK_OFF, Verdict, judge};
+pub use verdict::{Grade, Reason, Runtime, SYSTEMD_BACK_OFF, Verdict, cannot, judge};
 
 /// One POSIX shell script that prints the facts and leaves nothing behind.
 pub const SCRIPT: &str = include_str!("preflight/facts.sh");

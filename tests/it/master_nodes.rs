@@ -1,10 +1,13 @@
 //! `vzmaster` on real nodes: run where VZ_TEST_NODES names an ssh_config and the
 //! nodes of it, as `VZ_TEST_NODES=/path/ssh_config:a,b,c`. Each needs systemd, crun or
 //! runc, root by key, and no pods: the tests remove what they put there, and all else.
+//! VZ_TEST_VZMASTER may name another vzmaster: that of `cargo static`, for old nodes.
 
 use std::fs;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::sandbox::{Finished, Need, Sandbox, reduced, require};
 
@@ -93,7 +96,8 @@ impl Nodes {
     }
 
     fn master(&self, args: &[&str]) -> Command {
-        let mut command = self.sandbox.command("vzmaster");
+        let program = std::env::var("VZ_TEST_VZMASTER").unwrap_or_else(|_| "vzmaster".to_owned());
+        let mut command = self.sandbox.command(program);
         command.args(["-F", &self.config, "--connect-timeout", "5"]).args(args);
         command.env("XDG_CACHE_HOME", self.sandbox.path("cache")).env_remove("SSH_AUTH_SOCK");
         command
@@ -112,12 +116,39 @@ impl Nodes {
 
     /// The unit of the pod's only container.
     fn unit(&self, node: &str) -> String {
-        let unit = self.on(node, "cd /etc/systemd/system && echo vz-vz-test.httpd.*.service");
-        unit.success().stdout().trim().to_owned()
+        let unit = self.on(node, "systemctl list-units --plain --no-legend 'vz-vz-test.httpd.*'");
+        unit.success().stdout().split_whitespace().next().unwrap_or_default().to_owned()
+    }
+
+    /// Reboots a node, or cuts its power where VZ_TEST_CONTROL can, and waits for ssh.
+    pub fn reboot(&self, node: &str) {
+        let booted = || {
+            let line = "cat /proc/sys/kernel/random/boot_id; systemctl show -p UserspaceTimestamp";
+            self.on(node, line).stdout()
+        };
+        let before = booted();
+        match std::env::var("VZ_TEST_CONTROL") {
+            Ok(control) => {
+                for verb in ["kill", "up"] {
+                    Finished::of(self.sandbox.command(&control).args([verb, node])).success();
+                }
+            }
+            // The connection ends with it.
+            Err(_) => drop(self.on(node, "systemctl reboot")),
+        }
+        let started = Instant::now();
+        loop {
+            let now = booted();
+            if !now.is_empty() && now != before {
+                return;
+            }
+            assert!(started.elapsed() < Duration::from_secs(120), "{node} does not come back");
+            thread::sleep(Duration::from_millis(300));
+        }
     }
 
     fn forget(&self) {
-        let line = "systemctl stop 'vz-vz-test.*' 2>/dev/null; rm -rf /etc/vz/pods/vz-test /run/vz/*/vz-test /run/vz/try/vz-vz-test.* /etc/systemd/system/vz-vz-test.* /etc/systemd/system/*/vz-vz-test.*; nft 'add table ip vz-vz-test; delete table ip vz-vz-test'; systemctl daemon-reload";
+        let line = "systemctl stop 'vz-vz-test.*' 2>/dev/null; rm -rf /etc/vz/pods/vz-test /run/vz/*/vz-test /run/vz/try/vz-vz-test.* /etc/systemd/system/vz-vz-test.* /etc/systemd/system/*/vz-vz-test.* /etc/containers/systemd/vz-vz-test.*; nft 'add table ip vz-vz-test; delete table ip vz-vz-test'; systemctl daemon-reload";
         for node in &self.names {
             self.on(node, line).success();
         }
@@ -177,6 +208,21 @@ fn a_pod_is_deployed_updated_and_taken_back_on_real_nodes() {
     assert_eq!(nodes.page(first), "one");
     let history = nodes.vzmaster(&["history", "vz-test", "-l", first]).success().stdout();
     assert_eq!(history.lines().count(), 6, "{history}");
+}
+
+#[test]
+fn bundles_are_pushed_ahead_and_nothing_starts() {
+    let Some(nodes) = nodes("bundles_are_pushed_ahead_and_nothing_starts") else { return };
+    nodes.serve("a page that no node had before", 8381);
+    nodes.vzmaster(&["push"]).success().says("push app: ");
+    let pods = nodes.vzmaster(&["ps", "--json"]).success().stdout();
+    assert!(!pods.contains("vz-test"), "{pods}");
+    let count = nodes.names.len();
+    let pushed = nodes.vzmaster(&["deploy", "-y"]).success().stderr();
+    assert_eq!(pushed.matches(", sent 0 B of").count(), count, "{pushed}");
+    let dead = format!("{}\ndead ansible_host=192.0.2.1\n", nodes.names.join("\n"));
+    nodes.sandbox.write("hosts.ini", format!("[web]\n{dead}"));
+    nodes.vzmaster(&["push"]).status(4).says("dead was left out");
 }
 
 #[test]

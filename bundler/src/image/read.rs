@@ -10,6 +10,7 @@ mod inside;
 mod late;
 mod layers;
 mod layout;
+mod losses;
 mod open;
 mod pipe;
 mod raw;
@@ -19,6 +20,6 @@ mod store;
 
 pub use apply::Unpacker;
 pub(super) use archive::Archive;
-pub use layers::{UnpackOptions, Unpacked};
+pub use layers::{Owners, UnpackOptions, Unpacked};
 pub use open::Image;
 pub use referrers::Referrer;

@@ -45,6 +45,15 @@ pub(super) fn reached(gathered: &Gathered) -> Status {
     }
 }
 
+/// Warns of each host that did not answer.
+pub(super) fn say_left_out(gathered: &Gathered) {
+    for (node, known) in &gathered.hosts {
+        if let Err(error) = known {
+            report::warn("vzmaster", format_args!("{node} was left out: {error:#}"));
+        }
+    }
+}
+
 /// A block of lines for each host; with `keep`, what is as wished is there, too.
 pub(super) fn text(gathered: &Gathered, keep: bool) -> String {
     let mut text = String::new();
@@ -57,9 +66,11 @@ pub(super) fn text(gathered: &Gathered, keep: bool) -> String {
                     .filter(|step| keep || step.action != Action::Keep)
                     .map(|step| format!("  {}\n", step.line()))
                     .collect();
-                if !steps.is_empty() {
-                    text.push_str(&format!("{node}\n{}", steps.concat()));
-                    text.extend(known.lost.iter().map(|what| format!("  note    {what}\n")));
+                let lost = known.lost.iter().filter(|_| !steps.is_empty());
+                let notes = lost.chain(&known.unseen).map(|what| format!("  note    {what}\n"));
+                let notes: String = notes.collect();
+                if !steps.is_empty() || !notes.is_empty() {
+                    text.push_str(&format!("{node}\n{}{notes}", steps.concat()));
                 }
             }
             Err(error) => {
@@ -73,8 +84,8 @@ pub(super) fn text(gathered: &Gathered, keep: bool) -> String {
 
 fn print_json(gathered: &Gathered) -> anyhow::Result<()> {
     let value = |(node, known): &(crate::push::target::Node, anyhow::Result<_>)| match known {
-        Ok(super::gather::Known { steps, lost, .. }) => {
-            json!({ "node": node.label, "steps": steps, "lost": lost })
+        Ok(super::gather::Known { steps, lost, unseen, .. }) => {
+            json!({ "node": node.label, "steps": steps, "lost": lost, "unseen": unseen })
         }
         Err(error) => {
             json!({ "node": node.label, "error": format!("{error:#}"), "hint": hint_of(error) })

@@ -1,6 +1,6 @@
 //! Secrets of a deployment: found here, brought to nodes over ssh's standard input.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
@@ -8,78 +8,99 @@ use anyhow::{Context, anyhow, bail};
 use super::directory;
 use super::gather::{Gathered, PARALLEL};
 use super::session::Nodes;
-use crate::cli::master::{Args, Deploy};
+use crate::cli::master::Deploy;
+use crate::fleet::deployment::Host;
+use crate::fleet::pod::Pod;
+use crate::fleet::revision::record;
 use crate::fleet::secret::{Sealed, Secrets, Source, Sources, names};
-use crate::fleet::state::{Answer, Order};
+use crate::fleet::state::{Answer, Order, State};
 use crate::process;
 use crate::push::fanout;
-use crate::report;
 
 /// Most bytes of a pod's secrets together: one order has them all.
 const LIMIT: usize = 100_000;
 
-/// Brings their secrets to all hosts that answered; returns the hosts where that failed.
+/// Finds the secrets of all pods that are to run somewhere.
+pub(super) fn find(
+    dir: &Path,
+    fleet: &directory::Fleet,
+) -> BTreeMap<String, anyhow::Result<Secrets>> {
+    let pods: BTreeMap<&String, &Pod> =
+        fleet.deployment.hosts.values().flat_map(|host| &host.pods).collect();
+    let having = pods.into_iter().map(|(name, pod)| (name, names(pod)));
+    let secrets = |(pod, names): (&String, BTreeSet<&String>)| {
+        let secrets = resolve(dir, &fleet.secrets, names.iter().map(|name| name.as_str()));
+        (pod.clone(), secrets.with_context(|| format!("cannot find the secrets of `{pod}`")))
+    };
+    having.filter(|(_, names)| !names.is_empty()).map(secrets).collect()
+}
+
+/// Has a host compare the secrets of its pods with those that it has, in its memory: they
+/// come back as numbers, which say nothing of them. Where a secret cannot be had here, the
+/// one that is there is taken for it, and that is said.
 ///
 /// # Errors
-/// When a secret cannot be had here; then nothing was brought.
-pub(super) fn bring(
-    args: &Args,
-    wish: &Deploy,
+/// When the host does not answer.
+pub(super) fn compare(
     nodes: &Nodes,
-    gathered: &Gathered,
-) -> anyhow::Result<BTreeMap<String, String>> {
-    let fleet = directory::read_right(args, &wish.plan.select.limit)?;
-    let mut found = BTreeMap::new();
-    let mut orders = Vec::new();
-    for (label, host) in &fleet.deployment.hosts {
-        let known = |(node, known): &(crate::push::target::Node, anyhow::Result<_>)| {
-            node.label == *label && known.is_ok()
-        };
-        if !gathered.hosts.iter().any(known) {
-            continue;
-        }
-        for (pod, wished) in &host.pods {
-            let names = names(wished);
-            if names.is_empty() {
-                continue;
-            }
-            let secrets = match found.get(pod) {
-                Some(secrets) => Secrets::clone(secrets),
-                None => {
-                    let wanted = names.iter().map(|name| name.as_str());
-                    let secrets = resolve(&args.directory, &fleet.secrets, wanted)
-                        .with_context(|| format!("cannot find the secrets of `{pod}`"))?;
-                    found.insert(pod.clone(), secrets.clone());
-                    secrets
+    host: &Host,
+    secrets: &BTreeMap<String, anyhow::Result<Secrets>>,
+    state: &State,
+) -> anyhow::Result<(BTreeMap<String, String>, Vec<String>)> {
+    let (mut numbers, mut unseen) = (BTreeMap::new(), Vec::new());
+    for (pod, secrets) in secrets.iter().filter(|(pod, _)| host.pods.contains_key(*pod)) {
+        let number = match secrets {
+            Ok(secrets) => {
+                let order = Order::Compare { pod: pod.clone(), secrets: secrets.clone() };
+                match nodes.order(&host.node, &order, &mut |_| ())? {
+                    Answer::Compared(number) => Some(number),
+                    _ => bail!("the node answered something else"),
                 }
-            };
+            }
+            Err(error) => {
+                unseen.push(format!("secrets were not compared: {error:#}"));
+                let there = state.pods.iter().find(|there| there.name == *pod);
+                there.and_then(|there| record(&there.files)?.secrets)
+            }
+        };
+        numbers.extend(number.map(|number| (pod.clone(), number)));
+    }
+    Ok((numbers, unseen))
+}
+
+/// Looks whether all secrets were found.
+///
+/// # Errors
+/// When one was not.
+pub(super) fn all_found(gathered: &Gathered) -> anyhow::Result<()> {
+    match gathered.secrets.iter().find_map(|(_, secrets)| secrets.as_ref().err()) {
+        Some(error) => Err(anyhow!("{error:#}")),
+        None => Ok(()),
+    }
+}
+
+/// Brings their secrets to all hosts that answered; returns the hosts where that failed.
+pub(super) fn bring(wish: &Deploy, nodes: &Nodes, gathered: &Gathered) -> BTreeMap<String, String> {
+    let mut orders = Vec::new();
+    for (node, known) in &gathered.hosts {
+        let Ok(known) = known else { continue };
+        for (pod, number) in &known.numbers {
+            let Some(Ok(secrets)) = gathered.secrets.get(pod) else { continue };
+            let (pod, number, secrets) = (pod.clone(), number.clone(), secrets.clone());
             let at_rest = wish.encrypt_at_rest;
-            orders.push((&host.node, Order::Secrets { pod: pod.clone(), secrets, at_rest }));
+            orders.push((node, Order::Secrets { pod, number, secrets, at_rest }));
         }
     }
     let answers = fanout::each(&orders, PARALLEL, |(node, order)| {
-        match nodes.order(node, order, &mut |_| ())? {
-            Answer::Secrets { changed } => Ok(changed),
-            _ => bail!("the node answered something else"),
-        }
+        nodes.order(node, order, &mut |_| ()).map(drop)
     });
     let mut failed = BTreeMap::new();
-    for ((node, order), answer) in orders.iter().zip(answers) {
-        let Order::Secrets { pod, .. } = order else { continue };
-        match answer {
-            Ok(true) => report::say(
-                "vzmaster",
-                format!(
-                    "{node}: {pod}: secrets are new; what reads them once needs `vzmaster restart {pod}`"
-                ),
-            ),
-            Ok(false) => {}
-            Err(error) => {
-                failed.insert(node.label.clone(), format!("cannot bring secrets: {error:#}"));
-            }
+    for ((node, _), answer) in orders.iter().zip(answers) {
+        if let Err(error) = answer {
+            failed.insert(node.label.clone(), format!("cannot bring secrets: {error:#}"));
         }
     }
-    Ok(failed)
+    failed
 }
 
 fn resolve<'a>(

@@ -3,10 +3,11 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use bundler::bundle::is_bundle;
-use bundler::image::Destination;
+use bundler::image::{Destination, look_at};
 use bundler::staging::Staging;
 
 use super::input::Input;
@@ -32,7 +33,11 @@ impl Output {
     /// A directory that is no bundle, or cannot be written.
     pub(super) fn begin(args: &build::Minify) -> anyhow::Result<Self> {
         let cannot = || format!("cannot write `{}`", args.output.to_string_lossy());
-        let path = match Destination::parse(&args.output) {
+        let destination = Destination::parse(&args.output);
+        if let Ok(destination) = &destination {
+            look_at(destination).map_err(image::explain).with_context(cannot)?;
+        }
+        let path = match destination {
             Ok(
                 Destination::Layout(path, _)
                 | Destination::OciArchive(path, _)
@@ -57,7 +62,7 @@ impl Output {
         }
     }
 
-    /// Brings the proven bundle there.
+    /// Brings the proven bundle there, and removes the directory `work` that it lies in.
     ///
     /// # Errors
     /// What cannot be written.
@@ -65,7 +70,9 @@ impl Output {
         self,
         args: &build::Minify,
         input: &Input,
+        work: Staging,
         bundle: &Path,
+        stop: &AtomicBool,
     ) -> anyhow::Result<()> {
         let cannot = || format!("cannot write `{}`", args.output.to_string_lossy());
         let staging = match self {
@@ -81,7 +88,7 @@ impl Output {
                 let command: Vec<String> = words.collect();
                 let carried_over = || input.settings.carried_over(args, &command);
                 let carried_over = input.is_image.then(carried_over);
-                return image::write(&build::Image::of(source, &args.output), carried_over);
+                return image::write(&build::Image::of(source, &args.output), carried_over, stop);
             }
         };
         for entry in fs::read_dir(bundle).with_context(cannot)? {
@@ -89,6 +96,8 @@ impl Output {
             let place = staging.dir().join(entry.file_name());
             fs::rename(entry.path(), place).with_context(cannot)?;
         }
+        // What is removed before it came to the disk never goes there: the whole image.
+        drop(work);
         let dir = fs::File::open(staging.dir()).with_context(cannot)?;
         rustix::fs::syncfs(dir).with_context(cannot)?;
         staging.commit().with_context(cannot)?;

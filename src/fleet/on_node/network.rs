@@ -123,7 +123,7 @@ impl Site<'_> {
         let started = Instant::now();
         let grace = Duration::from_secs(record.grace.into());
         loop {
-            let states = self.systemd.show(&record.units())?;
+            let states = self.show(record)?;
             let pid = states.iter().map(|state| state.pid).find(|pid| *pid != 0);
             let sockets = pid.map(|pid| self.network.sockets(pid)).unwrap_or_default();
             let busy = |socket: &super::Socket| {

@@ -1,20 +1,25 @@
-//! The units of a node's pods in systemd's folder, and what tells revisions apart.
+//! The units of a node's pods in the folders of systemd and Quadlet, and what tells revisions apart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
 use super::Pods;
 use super::pods::{gone, list, relink, write};
 use crate::fleet::network;
-use crate::fleet::revision::Record;
-use crate::fleet::unit;
+use crate::fleet::revision::{Placed, Record};
+use crate::fleet::unit::{self, QUADLET};
 use crate::push::store::sync_dir;
 
 /// What starts units at boot.
 const WANTS: &str = "multi-user.target.wants";
+
+/// Whether a unit of `pod` is made of a file.
+fn is_of(file: &str, pod: &str) -> bool {
+    unit::pod_of(&unit::of_file(file)) == Some(pod)
+}
 
 impl Pods {
     /// Gives a revision its tag, by which its units find it, and an address where it
@@ -42,7 +47,11 @@ impl Pods {
                 (Some(own), None) => own,
                 _ => self.free_address()?,
             };
-            write(&dir.join(format!("{}.address", record.tag)), &address).with_context(cannot)?;
+            // What is there already asks nothing of a full disk.
+            if self.address(record).as_ref() != Some(&address) {
+                let file = dir.join(format!("{}.address", record.tag));
+                write(&file, &address).with_context(cannot)?;
+            }
         }
         sync_dir(&dir)
     }
@@ -88,47 +97,77 @@ impl Pods {
     /// # Errors
     /// When a link cannot be made or removed.
     pub fn link_units(&self, pod: &str, records: &[&Record]) -> anyhow::Result<()> {
-        let units: BTreeSet<String> =
-            records.iter().flat_map(|record| record.all_units()).collect();
-        let folder = &self.places.units;
-        let wants = folder.join(WANTS);
-        let cannot = || format!("cannot link units in `{}`", folder.display());
+        let wished: BTreeMap<String, PathBuf> = records
+            .iter()
+            .flat_map(|record| record.unit_files().into_iter().map(|(_, file)| (*record, file)))
+            .map(|(record, file)| (file.clone(), self.unit_target(record, &file)))
+            .collect();
+        let wants = self.places.units.join(WANTS);
+        let cannot = || format!("cannot link the units of `{pod}`");
         fs::create_dir_all(&wants).with_context(cannot)?;
-        for unit in self.linked(pod)?.iter().filter(|unit| !units.contains(*unit)) {
-            gone(fs::remove_file(wants.join(unit))).with_context(cannot)?;
-            gone(fs::remove_file(folder.join(unit))).with_context(cannot)?;
-        }
-        for record in records {
-            for unit in record.all_units() {
-                let target = self.unit_target(record, &unit);
-                relink(&target, &folder.join(&unit)).with_context(cannot)?;
-                relink(&Path::new("..").join(&unit), &wants.join(&unit)).with_context(cannot)?;
+        for file in self.unit_files()?.iter().filter(|file| is_of(file, pod)) {
+            if !wished.contains_key(file) {
+                gone(fs::remove_file(wants.join(file))).with_context(cannot)?;
+                gone(fs::remove_file(self.unit_link(file))).with_context(cannot)?;
             }
         }
-        sync_dir(&wants)?;
-        sync_dir(folder)
+        for (file, target) in &wished {
+            let link = self.unit_link(file);
+            if let Some(folder) = link.parent() {
+                fs::create_dir_all(folder).with_context(cannot)?;
+            }
+            relink(target, &link).with_context(cannot)?;
+            // Quadlet does the same with the file's own [Install].
+            if !file.ends_with(QUADLET) {
+                relink(&Path::new("..").join(file), &wants.join(file)).with_context(cannot)?;
+            }
+        }
+        for folder in [&wants, &self.places.units, &self.places.quadlets] {
+            if folder.is_dir() {
+                sync_dir(folder)?;
+            }
+        }
+        Ok(())
     }
 
-    /// The units of `pod` in systemd's folder.
+    /// What systemd and Quadlet are given, of all pods.
+    fn unit_files(&self) -> anyhow::Result<Vec<String>> {
+        let mut files = list(&self.places.units)?;
+        files.retain(|file| !file.ends_with(QUADLET));
+        let mut quadlets = list(&self.places.quadlets)?;
+        quadlets.retain(|file| file.ends_with(QUADLET));
+        files.extend(quadlets);
+        files.retain(|file| unit::pod_of(&unit::of_file(file)).is_some());
+        Ok(files)
+    }
+
+    /// Where a file that a unit is made of is looked for.
+    fn unit_link(&self, file: &str) -> PathBuf {
+        let quadlet = file.ends_with(QUADLET);
+        if quadlet { &self.places.quadlets } else { &self.places.units }.join(file)
+    }
+
+    /// The units of `pod` in the folders of systemd and Quadlet.
     ///
     /// # Errors
-    /// When it cannot be listed.
+    /// When one cannot be listed.
     pub fn linked(&self, pod: &str) -> anyhow::Result<Vec<String>> {
-        let mut units = list(&self.places.units)?;
-        units.retain(|unit| unit::pod_of(unit) == Some(pod));
-        Ok(units)
+        let files = self.unit_files()?;
+        Ok(files.iter().filter(|file| is_of(file, pod)).map(|file| unit::of_file(file)).collect())
     }
 
-    fn unit_target(&self, record: &Record, unit: &str) -> std::path::PathBuf {
-        self.dir(&record.pod).join("tags").join(&record.tag).join("units").join(unit)
+    fn unit_target(&self, record: &Record, file: &str) -> PathBuf {
+        self.dir(&record.pod).join("tags").join(&record.tag).join("units").join(file)
     }
 
-    /// Whether systemd's folder has this unit, and whether it starts at boot.
-    pub fn unit_links(&self, record: &Record, unit: &str) -> (bool, bool) {
-        let folder = &self.places.units;
-        let linked =
-            fs::read_link(folder.join(unit)).is_ok_and(|to| to == self.unit_target(record, unit));
-        (linked, fs::symlink_metadata(folder.join(WANTS).join(unit)).is_ok())
+    /// Whether systemd or Quadlet is given the revision's own file of a unit, and whether
+    /// that starts at boot.
+    pub fn unit_links(&self, record: &Record, placed: &Placed) -> (bool, bool) {
+        let file = unit::file(&placed.unit, &placed.runtime);
+        let target = self.unit_target(record, &file);
+        let linked = fs::read_link(self.unit_link(&file)).is_ok_and(|to| to == target);
+        let wants = self.places.units.join(WANTS).join(&file);
+        (linked, file.ends_with(QUADLET) || fs::symlink_metadata(wants).is_ok())
     }
 
     /// Lets units start although their revision is not the current one; a reboot
@@ -149,12 +188,13 @@ impl Pods {
         Ok(())
     }
 
-    /// Units of ours in systemd's folder whose pod is not there.
+    /// Units of ours whose pod is not there.
     ///
     /// # Errors
     /// When they cannot be listed.
     pub fn stray(&self) -> anyhow::Result<Vec<String>> {
-        let mut units = list(&self.places.units)?;
+        let mut units: Vec<String> =
+            self.unit_files()?.iter().map(|file| unit::of_file(file)).collect();
         units.retain(|unit| {
             unit::pod_of(unit).is_some_and(|pod| {
                 self.link(pod, "current").is_none() && self.pending(pod).is_none()

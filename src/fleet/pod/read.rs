@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::container;
-use super::{Pod, Restart, UpdateOrder, Volume};
+use super::{Backend, Pod, Restart, UpdateOrder, Volume};
 use crate::fleet::fields::{At, Check, Fields, Violation};
 use crate::fleet::yaml::Node;
 
@@ -111,11 +111,12 @@ fn annotate(check: &mut Check, pod: &mut Pod, key: &str, value: &str, line: usiz
         return;
     }
     if ours == "backend" {
-        match value {
-            "systemd" => pod.by_systemd = true,
-            "container" => {}
-            _ => check.note(line, &path, "must be container or systemd"),
-        }
+        pod.backend = match value {
+            "container" => Backend::Container,
+            "quadlet" => Backend::Quadlet,
+            "systemd" => Backend::Systemd,
+            _ => return check.note(line, &path, "must be container, quadlet or systemd"),
+        };
         return;
     }
     let Some(name) = ours.strip_prefix("stop-signal.") else {
@@ -191,7 +192,7 @@ fn spec(check: &mut Check, at: &At<'_>) -> Option<Pod> {
         restart,
         grace,
         host_network,
-        by_systemd: false,
+        backend: Backend::default(),
         order: UpdateOrder::default(),
         containers,
         volumes,

@@ -378,6 +378,10 @@ fn annotations_of_vz_are_known_or_refused() {
         &["5: metadata.annotations[\"vz/stop-signal.db\"]: there is no container of this name"],
     );
     refused(
+        &with("vz/backend: docker"),
+        &["5: metadata.annotations[\"vz/backend\"]: must be container, quadlet or systemd"],
+    );
+    refused(
         &with("vz/nonsense: x"),
         &[
             "5: metadata.annotations[\"vz/nonsense\"]: not supported: of vz's own there are vz/update, vz/backend and vz/stop-signal.CONTAINER",

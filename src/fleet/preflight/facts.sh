@@ -65,6 +65,13 @@ missing=
 for tool in sh id uname head sha256sum chmod mkdir mv rm tr cut; do have "$tool" || missing="$missing $tool"; done
 fact tools.missing "$missing"
 
+# The numbers of the secrets that its pods have.
+for pod in /etc/vz/pods/*/current/pod.json; do
+  number=$(sed -n 's/^  "secrets": "\([0-9]*\)",$/\1/p' "$pod" 2>/dev/null)
+  pod=${pod#/etc/vz/pods/}
+  [ -z "$number" ] || fact "secrets.${pod%%/*}" "$number"
+done
+
 # Things that are tried, in namespaces of their own.
 t=$(mktemp -d "${TMPDIR:-/tmp}/vz-preflight.XXXXXX") || exit 1
 clean() { rm -rf "$t"; }
@@ -112,8 +119,17 @@ if have crun; then trial crun --cgroup-manager=disabled; fi
 if have runc; then trial runc; fi
 # What stands in for containers where they do not run.
 if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ]; then
-  fact try.rootdirectory "$(yes_no systemd-run --quiet --collect --wait -p RootDirectory=/ -p MountAPIVFS=yes -p PrivateDevices=yes -p ProtectSystem=strict -p TemporaryFileSystem=/tmp true)"
+  mkdir -p "$t/r/usr" "$t/r/proc" "$t/r/sys" "$t/r/dev" "$t/r/run" "$t/r/tmp"
+  for dir in bin sbin lib lib64; do [ ! -L "/$dir" ] || ln -s "$(readlink "/$dir")" "$t/r/$dir"; done
+  # Not `/` itself, which systemd 252 takes for a loop of links.
+  fact try.rootdirectory "$(yes_no systemd-run --quiet --collect --wait -p "RootDirectory=$t/r" -p BindReadOnlyPaths=/usr -p MountAPIVFS=yes -p PrivateDevices=yes -p ProtectSystem=strict -p TemporaryFileSystem=/tmp true)"
 fi
-if have podman; then fact podman "$(within podman --version 2>/dev/null | sed 's/.* //')"; fi
+if have podman; then
+  fact podman "$(within podman --version 2>/dev/null | sed 's/.* //')"
+  mkdir "$t/quadlet"
+  printf '[Container]\nRootfs=/:O\nReadOnly=yes\nLogDriver=passthrough\nExec=true\n' >"$t/quadlet/vz.container"
+  quadlet() { within env QUADLET_UNIT_DIRS="$t/quadlet" /usr/lib/systemd/system-generators/podman-system-generator --dryrun; }
+  fact try.quadlet "$(if quadlet 2>/dev/null | grep -q -- --rootfs; then echo yes; else echo no; fi)"
+fi
 clean
 fact end 1

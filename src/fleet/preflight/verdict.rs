@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Facts;
+use crate::fleet::pod::Backend;
 
 /// How well a machine serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -22,6 +23,16 @@ impl Runtime {
         Runtime { name: "systemd".to_owned(), path: String::new() }
     }
 
+    /// Podman, which Quadlet's generator calls by this path, too.
+    pub fn podman() -> Self {
+        Runtime { name: "podman".to_owned(), path: "/usr/bin/podman".to_owned() }
+    }
+
+    /// Whether it is Podman.
+    pub fn by_podman(&self) -> bool {
+        self.name == "podman"
+    }
+
     /// Whether it is systemd itself.
     pub fn by_systemd(&self) -> bool {
         self.name == "systemd"
@@ -31,7 +42,7 @@ impl Runtime {
 /// What runs a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runtime {
-    /// `crun`, `runc`, or `systemd` itself.
+    /// `crun`, `runc`, `podman`, or `systemd` itself.
     pub name: String,
     /// Where it lies on the node; nothing for systemd.
     pub path: String,
@@ -76,8 +87,7 @@ pub fn judge(facts: &Facts, now: Option<u64>) -> Verdict {
     });
     let mut reasons = Vec::new();
     machine(facts, &mut reasons);
-    let by_systemd =
-        ["try.rootdirectory", "try.overlay"].iter().all(|fact| facts.get(fact) == "yes");
+    let by_systemd = cannot(facts, Backend::Systemd).is_none();
     if runtime.is_none() {
         let mut reason = no_runtime(facts);
         if by_systemd {
@@ -93,6 +103,28 @@ pub fn judge(facts: &Facts, now: Option<u64>) -> Verdict {
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.grade));
     let grade = reasons.first().map_or(Grade::Usable, |reason| reason.grade);
     Verdict { grade, runtime, reasons }
+}
+
+/// Why a machine cannot run pods by what they ask for themselves, and what to do.
+pub fn cannot(facts: &Facts, backend: Backend) -> Option<Reason> {
+    let (tried, what, fix) = match backend {
+        Backend::Container => return None,
+        Backend::Systemd => (
+            &["try.rootdirectory", "try.overlay"][..],
+            "units with RootDirectory= over an overlay do not work".to_owned(),
+            "leave vz/backend out of the pod: crun or runc run it",
+        ),
+        Backend::Quadlet => (
+            &["try.quadlet"][..],
+            match facts.get("podman") {
+                "" => "podman is not installed".to_owned(),
+                version => format!("podman {version} has no Quadlet that knows Rootfs="),
+            },
+            "install podman 4.5 or later (Debian 12 has none, Debian 13 has), or leave vz/backend out of the pod: crun or runc run it",
+        ),
+    };
+    let works = tried.iter().all(|fact| facts.get(fact) == "yes");
+    (!works).then(|| Reason { grade: Grade::Unusable, what, fix: fix.to_owned() })
 }
 
 fn works(facts: &Facts, name: &str) -> bool {
@@ -232,14 +264,12 @@ fn surroundings(facts: &Facts, now: Option<u64>, reasons: &mut Vec<Reason>) {
         let what = "SELinux is enforcing, with which pods of vzmaster were never tried";
         add(reasons, Grade::Degraded, what, "try one pod; `ausearch -m avc` names what is denied");
     }
-    if facts.get("firewalld") == "active" {
-        let what = "firewalld is active, and vzmaster opens no ports in it";
-        add(
-            reasons,
-            Grade::Usable,
-            what,
-            "firewall-cmd --permanent --add-port=PORT/tcp && firewall-cmd --reload",
-        );
+    // Said where podman is there, so that somebody may think of it.
+    if facts.get("try.quadlet") == "no"
+        && let Some(reason) = cannot(facts, Backend::Quadlet)
+    {
+        let what = format!("{}: pods with `vz/backend: quadlet` are refused", reason.what);
+        add(reasons, Grade::Usable, what, &reason.fix);
     }
     if let (Some(now), Some(clock)) = (now, facts.number("clock"))
         && now.abs_diff(clock) > SKEW
@@ -336,7 +366,7 @@ mod tests {
         check(
             "el8-kvm",
             &[],
-            "Unusable\nfatal: neither crun nor runc is installed\nlost: SELinux is enforcing, with which pods of vzmaster were never tried\nnote: systemd 239 restarts after a constant time\nnote: it has 829 MB of memory and no swap\nnote: firewalld is active, and vzmaster opens no ports in it",
+            "Unusable\nfatal: neither crun nor runc is installed\nlost: SELinux is enforcing, with which pods of vzmaster were never tried\nnote: systemd 239 restarts after a constant time\nnote: it has 829 MB of memory and no swap",
         );
     }
 
@@ -346,6 +376,28 @@ mod tests {
             "lxc-no-nesting",
             &[ALL, ("try.rootdirectory", "yes"), ("try.overlay", "yes")],
             "Degraded \nlost: no container runs: crun says: mount `proc` to `proc`: Permission denied; units with RootDirectory= do, where processes see the node's\nnote: systemd 252 restarts after a constant time",
+        );
+    }
+
+    #[test]
+    fn a_backend_that_is_asked_for_has_to_work() {
+        let fix = |changes: &[(&str, &str)], backend| {
+            let facts: String =
+                changes.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+            let facts = Facts::parse(&format!("vz-facts=1\n{facts}end=1\n")).unwrap();
+            cannot(&facts, backend).map(|reason| format!("{}; {}", reason.what, reason.fix))
+        };
+        let none = fix(&[], Backend::Quadlet).unwrap();
+        assert!(none.starts_with("podman is not installed; install podman 4.5"), "{none}");
+        let old = fix(&[("podman", "4.3.1"), ("try.quadlet", "no")], Backend::Quadlet).unwrap();
+        assert!(old.starts_with("podman 4.3.1 has no Quadlet that knows Rootfs=;"), "{old}");
+        assert_eq!(fix(&[("podman", "5.4.2"), ("try.quadlet", "yes")], Backend::Quadlet), None);
+        assert!(fix(&[("try.rootdirectory", "yes")], Backend::Systemd).is_some());
+        assert_eq!(fix(&[], Backend::Container), None);
+        check(
+            "debian-12-namespaces",
+            &[ALL, ("try.quadlet", "no")],
+            "Usable /usr/bin/crun\nnote: systemd 252 restarts after a constant time\nnote: podman 4.3.1 has no Quadlet that knows Rootfs=: pods with `vz/backend: quadlet` are refused",
         );
     }
 

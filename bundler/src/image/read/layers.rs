@@ -1,5 +1,6 @@
 //! Unpacks the layers of an image one over the other.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -47,11 +48,22 @@ pub struct Unpacked {
     pub entries: u64,
     /// Bytes of the files of all layers.
     pub bytes: u64,
-    /// What the tree lacks of the image, since this user may not write it, sorted.
+    /// What the tree lacks of the image, since this user may not write it, sorted; of
+    /// devices and of all else the first thousand.
     /// An ordinary user stands for root: files of root belong to that user, and
     /// that is not listed.
     pub unkept: Vec<Unkept>,
+    /// How much it lacks in all.
+    pub unkept_count: u64,
+    /// How many owners of that.
+    pub unkept_owners: u64,
+    /// Whose the files are that the image does not give to root, where they were unpacked
+    /// by an ordinary user, to whom they may belong now.
+    pub owners: Option<Owners>,
 }
+
+/// User and group of files, by device and inode.
+pub type Owners = HashMap<(u64, u64), (u32, u32)>;
 
 impl Image {
     /// Unpacks all layers into the empty directory `dir`. What comes out was

@@ -1,5 +1,6 @@
 //! What a node has of ours.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::fleet::revision::{Placed, Record};
 use crate::fleet::state::{ContainerState, PodState, State};
 use crate::process;
 use crate::push::outcome::short;
+use crate::push::verify::Difference;
 
 /// So long facts are taken to hold; they lie where a reboot takes them.
 const FACTS_AGE: Duration = Duration::from_secs(3600);
@@ -22,16 +24,20 @@ const FACTS_AGE: Duration = Duration::from_secs(3600);
 const FAILED_AGE: Duration = Duration::from_secs(60);
 const RUNTIMES: [&str; 2] = ["crun", "runc"];
 
-/// Reads everything, and changes nothing.
+/// Of what is altered in a bundle, so many files are named.
+const NAMED: usize = 20;
+
+/// Reads everything, and changes nothing; with `verify`, all files of the pods' bundles.
 ///
 /// # Errors
 /// When systemd does not answer, or files cannot be read.
-pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
+pub(super) fn read(site: &Site<'_>, verify: bool) -> anyhow::Result<(State, Vec<PodState>)> {
     let pods = Pods::new(&site.places);
     let ruleset = site.network.ruleset();
     let (rules, opened) = (listed(&ruleset), opened(&ruleset));
     let mut nobodys_open: Vec<String> = opened.clone().unwrap_or_default();
     let mut states = Vec::new();
+    let mut verified = verify.then(BTreeMap::new);
     for name in pods.names()? {
         let current = pods.link(&name, "current");
         let mut state = PodState {
@@ -45,6 +51,9 @@ pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
             state.files = pods.files(&name, id).unwrap_or_default();
             if let Ok(record) = pods.record(&name, id) {
                 state.containers = containers(site, &pods, &record)?;
+                if let Some(verified) = &mut verified {
+                    verify_bundles(&pods, &record, &mut state.containers, verified);
+                }
                 state.address = pods.address(&record);
                 state.leftover = pods.linked(&name)?;
                 state.leftover.retain(|unit| !record.all_units().contains(unit));
@@ -70,6 +79,36 @@ pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
     Ok((state, states))
 }
 
+/// Hashes the bundles of a pod again; one that several containers have, once.
+fn verify_bundles(
+    pods: &Pods,
+    record: &Record,
+    containers: &mut [ContainerState],
+    verified: &mut BTreeMap<String, Vec<String>>,
+) {
+    for (placed, state) in record.containers.iter().zip(containers) {
+        if state.stored {
+            let altered = verified.entry(placed.bundle_id.clone());
+            state.altered = altered.or_insert_with(|| altered_files(pods, placed)).clone();
+        }
+    }
+}
+
+fn altered_files(pods: &Pods, placed: &Placed) -> Vec<String> {
+    let differences = match pods.verify_bundle(placed) {
+        Ok(differences) => differences,
+        Err(error) => return vec![format!("{error:#}")],
+    };
+    let line = |found: &Difference| {
+        format!("{} ({})", String::from_utf8_lossy(&found.path).escape_debug(), found.what.name())
+    };
+    let mut lines: Vec<String> = differences.iter().take(NAMED).map(line).collect();
+    if let Some(more) = differences.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
 /// How the containers of a revision are.
 ///
 /// # Errors
@@ -89,6 +128,7 @@ pub(super) fn containers(
             unit: placed.unit.clone(),
             bundle: placed.bundle_id.clone(),
             stored: pods.has_bundle(placed),
+            altered: Vec::new(),
             linked: linked && !unit.stale,
             enabled,
             uptime: (unit.active == "active").then(|| now.saturating_sub(since).as_secs()),

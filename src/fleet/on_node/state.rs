@@ -7,8 +7,9 @@ use anyhow::Context;
 use delta::Digest;
 
 use super::pending::monotonic;
+use super::pods::list;
 use super::{Pods, Site, Socket};
-use crate::fleet::network::{Published, listed, opened};
+use crate::fleet::network::{Opened, Published, listed, opened};
 use crate::fleet::preflight::{Facts, SCRIPT};
 use crate::fleet::revision::{Placed, Record};
 use crate::fleet::state::{ContainerState, PodState, State};
@@ -26,7 +27,11 @@ pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
     let pods = Pods::new(&site.places);
     let ruleset = site.network.ruleset();
     let (rules, opened) = (listed(&ruleset), opened(&ruleset));
-    let mut nobodys_open: Vec<String> = opened.clone().unwrap_or_default();
+    let opened = match opened {
+        None => firewalld(site)?,
+        some => some,
+    };
+    let mut nobodys_open = opened.as_ref().map(|o| o.ours().to_vec()).unwrap_or_default();
     let mut states = Vec::new();
     for name in pods.names()? {
         let current = pods.link(&name, "current");
@@ -46,7 +51,7 @@ pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
                 state.leftover.retain(|unit| !record.all_units().contains(unit));
                 let names = record.listens.iter().map(Published::name);
                 let names: Vec<String> =
-                    names.filter(|name| opened.as_ref().is_none_or(|o| o.contains(name))).collect();
+                    names.filter(|name| opened.as_ref().is_none_or(|o| o.has(name))).collect();
                 nobodys_open.retain(|name| !names.contains(name));
                 state.rules.extend(names);
                 state.lacks_secrets = site.lacks_secrets(&record);
@@ -64,6 +69,14 @@ pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
     stray.extend(nobodys_open.iter().map(|name| format!("port {name} of no pod")));
     let state = State { facts: facts(site)?, busy: site.busy(), pods: Vec::new(), stray };
     Ok((state, states))
+}
+
+/// The ports that firewalld has open, where it runs.
+fn firewalld(site: &Site<'_>) -> anyhow::Result<Option<Opened>> {
+    let Some(listed) = site.network.firewalld() else { return Ok(None) };
+    let noted = list(&site.places.run.join("firewalld"))?;
+    let ours = noted.iter().map(|name| name.replacen('-', "/", 1)).collect();
+    Ok(Some(Opened::new(&listed, ours)))
 }
 
 fn containers(

@@ -27,7 +27,7 @@ use crate::report;
 
 pub use census::{Census, Share, Tally};
 pub use documents::{Documents, MAX_DOCUMENT};
-pub use files::{File, FileList, KeptPackage, Reason};
+pub use files::{FOR_SCANNERS, File, FileList, KeptPackage, Reason};
 pub use left_out::{LeftDirectory, LeftOut, LeftPackage, Unread};
 pub use scanner::ScannerFile;
 use walk::Walk;

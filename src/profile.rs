@@ -54,6 +54,28 @@ struct Group {
 /// Returns the profile that allows `calls` and what they imply, as a file that podman
 /// and docker take: `config.json`'s form, and a comment in each rule.
 pub fn document(calls: &[Syscall], wanted: Use) -> Value {
+    let mut document = profile(calls, wanted);
+    let Some(rules) = document["syscalls"].as_array_mut() else { return document };
+    let names = rules.iter().flat_map(|rule| rule["names"].as_array()).flatten();
+    let allowed: BTreeSet<&str> = names.filter_map(Value::as_str).collect();
+    let refused: Vec<&str> =
+        unseen::REFUSED.into_iter().filter(|name| !allowed.contains(name)).collect();
+    if wanted.beyond == Beyond::Errno && !refused.is_empty() {
+        // Docker before 23.0 passes over `defaultErrnoRet`, and with EPERM libraries do not
+        // look for another way. The runtimes pass over a rule that says what the default is.
+        rules.push(json!({
+            "names": refused,
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": ENOSYS,
+            "comment": "refused as unknown, so that libraries go another way",
+        }));
+        document.sort_all_objects();
+    }
+    document
+}
+
+/// The profile with a comment in each rule.
+fn profile(calls: &[Syscall], wanted: Use) -> Value {
     let architectures = abis(calls).map(|abi| match abi {
         Abi::X86_64 => "SCMP_ARCH_X86_64",
         Abi::I386 => "SCMP_ARCH_X86",
@@ -85,9 +107,9 @@ fn abis(calls: &[Syscall]) -> impl Iterator<Item = Abi> {
 /// The same for `config.json`, which has no comments.
 ///
 /// # Errors
-/// None in practice: the document is of that form.
+/// None in practice: the profile is of that form.
 pub fn seccomp(calls: &[Syscall], wanted: Use) -> serde_json::Result<LinuxSeccomp> {
-    serde_json::from_value(document(calls, wanted))
+    serde_json::from_value(profile(calls, wanted))
 }
 
 /// Names of `calls` that `profile` does not allow at all; those that it leaves out

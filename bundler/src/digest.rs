@@ -1,6 +1,7 @@
 //! SHA-256 digests, a type for each thing they stand for.
 
 use std::fmt;
+use std::io;
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -22,6 +23,14 @@ impl DiffId {
             *byte = u8::from_str_radix(pair, 16).ok()?;
         }
         Some(DiffId(bytes))
+    }
+
+    /// The digest that stands for several layers, the first at the bottom: their ChainID
+    /// (image-spec, `config.md`); that of one layer is its own. Nothing where there is none.
+    pub fn chain(layers: impl IntoIterator<Item = DiffId>) -> Option<DiffId> {
+        layers
+            .into_iter()
+            .reduce(|below, layer| DiffId(Sha256::digest(format!("{below} {layer}")).into()))
     }
 
     /// The 32 bytes of the digest.
@@ -103,6 +112,24 @@ pub struct FileDigest {
 #[derive(Clone, Default)]
 pub(crate) struct FileHasher(Sha256, Sha1);
 
+impl FileDigest {
+    /// The digest of all that `content` gives.
+    ///
+    /// # Errors
+    /// As its `read`.
+    pub fn of(mut content: impl io::Read) -> io::Result<Self> {
+        let (mut hasher, mut buffer) = (FileHasher::default(), vec![0; 128 << 10]);
+        loop {
+            match content.read(&mut buffer) {
+                Ok(0) => return Ok(hasher.finish()),
+                Ok(count) => hasher.update(buffer.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
 impl FileHasher {
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
@@ -117,6 +144,16 @@ impl FileHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_layers_have_a_digest_of_their_own() {
+        let digest = DiffIdHasher::default().finish();
+        assert_eq!(DiffId::chain([]), None);
+        assert_eq!(DiffId::chain([digest]), Some(digest));
+        // printf '%s %s' sha256:e3b0… sha256:e3b0… | sha256sum
+        let two = "sha256:de9d9016b852e46e9f3973e20d3a6d17e120f7144931d50cd6e2a8ad53e81960";
+        assert_eq!(DiffId::chain([digest, digest]).map(|id| id.to_string()), Some(two.to_owned()));
+    }
 
     #[test]
     fn a_digest_is_written_as_oci_does() {

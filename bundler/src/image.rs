@@ -19,7 +19,7 @@ pub use config::{ConfigError, Execution, History, ImageConfig};
 pub use destination::Destination;
 pub use error::{EntryError, ImageError};
 pub use name::ImageName;
-pub use read::{Image, Referrer, UnpackOptions, Unpacked, Unpacker};
+pub use read::{Image, Owners, Referrer, UnpackOptions, Unpacked, Unpacker};
 pub use reference::{Foreign, Reference, ReferenceError};
 pub use write::{
     Artifact, Compression, Documents, NewImage, NewLayer, Watch, WriteError, Written, WrittenLayer,

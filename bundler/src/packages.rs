@@ -8,6 +8,7 @@
 //! |---|---|
 //! | deb | `/var/lib/dpkg/status`, `status.d/*`, `info/*.list`, `diversions` |
 //! | apk | `/lib/apk/db/installed`, `/usr/lib/apk/db/installed` |
+//! | rpm | `rpmdb.sqlite`, `Packages.db` or `Packages` in `/usr/lib/sysimage/rpm`, `/var/lib/rpm`, `/usr/share/rpm` |
 //! | pypi | `*.dist-info/METADATA` and `RECORD`, `*.egg-info` beside a file of the list |
 //! | npm | `package.json` with a name and a version, in or above the list |
 //! | gem | `specifications/*.gemspec` beside a file of the list |
@@ -22,7 +23,7 @@ mod npm;
 mod purl;
 mod python;
 mod reader;
-mod rpm;
+pub mod rpm;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -39,6 +40,7 @@ use reader::Reader;
 pub enum Ecosystem {
     Deb,
     Apk,
+    Rpm,
     PyPi,
     Npm,
     Gem,
@@ -57,14 +59,14 @@ pub struct Package {
     /// Processor that it is built for, in the manager's words.
     pub arch: Option<String>,
     /// What it is built from where that has another name or version, as
-    /// `NAME` or `NAME@VERSION`.
+    /// `NAME` or `NAME@VERSION`; of rpm the name of the source package's file.
     pub upstream: Option<String>,
     /// Its licence in its own words.
     pub license: Option<String>,
     /// The file that says that it is installed.
     pub declared: RootPath,
-    /// What that file says of it, where it speaks of several; dpkg's and apk's
-    /// stanza.
+    /// What that file says of it, where it speaks of several: dpkg's and apk's
+    /// stanza, rpm's header without what no scanner reads.
     pub stanza: Vec<u8>,
     /// The file with MD5 sums of its files (dpkg).
     pub md5sums: Option<RootPath>,
@@ -157,10 +159,7 @@ impl Packages {
         let distro = distro(&reader);
         dpkg::read(&mut reader);
         apk::read(&mut reader);
-        // Debian's own rpm has an empty database.
-        if !reader.has_packages() {
-            rpm::say_unread(&reader);
-        }
+        rpm::read(&mut reader);
         let mut seen = python::Seen::default();
         let mut modules = npm::Seen::default();
         let mut gems = gem::Seen::default();
@@ -228,6 +227,7 @@ impl Ecosystem {
         match self {
             Ecosystem::Deb => "deb",
             Ecosystem::Apk => "apk",
+            Ecosystem::Rpm => "rpm",
             Ecosystem::PyPi => "pypi",
             Ecosystem::Npm => "npm",
             Ecosystem::Gem => "gem",
@@ -237,7 +237,7 @@ impl Ecosystem {
 
     /// Whether its packages are those of the operating system.
     pub fn is_system(self) -> bool {
-        matches!(self, Ecosystem::Deb | Ecosystem::Apk)
+        matches!(self, Ecosystem::Deb | Ecosystem::Apk | Ecosystem::Rpm)
     }
 }
 

@@ -68,6 +68,10 @@ fn may_be_smaller(new: &[u8], cost: u64) -> bool {
     if cost.saturating_mul(CLEARLY_SMALLER) <= new.len() as u64 {
         return false;
     }
+    // No part is quicker to try than all of it.
+    if new.len() <= PART {
+        return true;
+    }
     let parts: Vec<&[u8]> = new.chunks(PART).step_by(TRIED).collect();
     let mut streams = Streams::new();
     for part in &parts {

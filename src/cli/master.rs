@@ -58,6 +58,8 @@ pub enum Verb {
     Newnode(Newnode),
     /// Say what a deployment would do, and change nothing
     Plan(Plan),
+    /// Push the bundles of all pods ahead of a deployment, and start nothing
+    Push(Push),
     /// Push bundles, start what is wished, and go back where that fails
     Deploy(Deploy),
     /// Say where nodes differ from what is wished; status 1 where they do
@@ -142,10 +144,23 @@ pub struct Deploy {
     #[arg(short, long)]
     pub yes: bool,
     /// Keep secrets on nodes encrypted by systemd-creds, so that pods come back after a
-    /// reboot; to be given each time
-    #[arg(long)]
-    pub encrypt_at_rest: bool,
+    /// reboot, or no longer [default: as before]
+    #[arg(long, value_name = "yes|no", num_args = 0..=1, require_equals = true,
+          default_missing_value = "yes", value_parser = clap::builder::BoolishValueParser::new())]
+    pub encrypt_at_rest: Option<bool>,
     /// How many nodes at a time, after the first one
+    #[arg(short = 'P', long, value_name = "N", default_value_t = 5,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    pub parallel: usize,
+}
+
+/// `push`.
+#[derive(ArgGroup, Clone, Debug, PartialEq)]
+pub struct Push {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub select: Select,
+    /// How many nodes at a time
     #[arg(short = 'P', long, value_name = "N", default_value_t = 5,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub parallel: usize,
@@ -242,11 +257,14 @@ pub struct Retire {
 #[derive(ArgGroup, Clone, Debug, PartialEq)]
 #[command(after_help = "\
 The nodes are asked what they are, and nothing is put onto them. Ansible needs python3 there.
-What the playbook leaves on a node is what `vzmaster deploy` leaves there.
+What the playbook leaves on a node is what `vzmaster deploy` leaves there. It names where
+secrets are found, as secrets.yaml does, and has none itself; what commands print has to be text.
 
-Example:
+Examples:
   vzmaster playbook site-playbook
-  ansible-playbook -i site-playbook/hosts.ini site-playbook/deploy.yaml")]
+  ansible-playbook -i site-playbook/hosts.ini site-playbook/deploy.yaml
+  ansible-playbook ... -e vz_prune=true              # as deploy --prune
+  ansible-playbook ... -e vz_encrypt_at_rest=true    # as deploy --encrypt-at-rest")]
 pub struct Playbook {
     /// Directory to write; an earlier playbook there is replaced
     #[arg(value_name = "DIR")]

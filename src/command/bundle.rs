@@ -14,12 +14,15 @@ use std::sync::Mutex;
 
 use anyhow::Context;
 use bundler::bundle::{self, BundleError};
+use bundler::layer::Node;
 use bundler::staging::StagingError;
-use bundler::{AssembleError, Assembled, Container, DiffId, Digests, Layer, RootPath, Sinks};
+use bundler::{
+    AssembleError, Assembled, Container, DiffId, Digests, FileDigest, Layer, RootPath, Sinks,
+};
 use oci_spec::runtime::Spec;
 
 use crate::cli::build;
-use crate::evidence::{self, Document, Inventory, Subject};
+use crate::evidence::{self, Document, Documents, FileList, Inventory, Subject};
 use crate::report::{Advice, Status};
 use crate::{interrupt, progress, report};
 
@@ -36,7 +39,8 @@ pub fn run(args: &build::Bundle) -> anyhow::Result<ExitCode> {
     Ok(Status::Done.into())
 }
 
-/// Makes a bundle anew from the same specs, with `tmpfs` more places in memory.
+/// Makes a bundle anew from the same specs, with `tmpfs` more places in memory. It keeps
+/// its profile, under which it was run, and what scanners need, where it has that.
 ///
 /// # Errors
 /// As [`run`].
@@ -44,7 +48,12 @@ pub(super) fn renew(args: &build::Verify, tmpfs: Vec<OsString>) -> anyhow::Resul
     let (specs, root) = (args.spec.clone(), args.root.clone().unwrap_or_else(|| "/".into()));
     let source = build::Source { specs, root, allow_missing: true, listed: false };
     let config = Some(args.bundle.join("config.json"));
-    let bundle = build::Bundle { config, tmpfs, ..build::Bundle::of(source, &args.bundle) };
+    let evidence = Documents::Folder(args.bundle.join(evidence::FOLDER));
+    let files = evidence.json::<FileList>(evidence::FILES);
+    let for_scanners = |file: &evidence::File| file.reason.kind == evidence::FOR_SCANNERS;
+    let scanner_files = files.is_ok_and(|list| list.files.iter().any(for_scanners));
+    let made = build::Bundle::of(source, &args.bundle);
+    let bundle = build::Bundle { config, tmpfs, scanner_files, ..made };
     make(&bundle, Report::Quiet)
 }
 
@@ -87,13 +96,16 @@ pub(super) fn make(args: &build::Bundle, report: Report) -> anyhow::Result<()> {
         Some(tar) => (None, write_tar(tar, gathered, layer, sinks)?),
         None => {
             let digests = Mutex::default();
+            let profile = args.config.as_deref().and_then(|config| profile_beside(config, &spec));
             let sinks = Sinks { digests: Some(&digests), ..sinks };
             let beside = |diff_id| {
                 let digests = std::mem::take(&mut *digests.lock().map_err(|_| poisoned())?);
                 let documents = prepared.documents(diff_id, &digests).map_err(io::Error::other)?;
                 let folder = Path::new(evidence::FOLDER);
-                let documents = documents.into_iter();
-                Ok(documents.map(|one| (folder.join(one.name), one.bytes)).collect())
+                let documents = documents.into_iter().map(|one| (folder.join(one.name), one.bytes));
+                let profile = profile.iter().cloned();
+                let profile = profile.map(|bytes| (folder.join(evidence::PROFILE), bytes));
+                Ok(documents.chain(profile).collect())
             };
             let (rootfs, sync) = (&gathered.rootfs, !args.no_sync);
             let written = bundle::write(&args.output, rootfs, layer, spec, sinks, &beside, sync);
@@ -127,6 +139,24 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
+    /// Adds to `digests` those of files that a layer below has already.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(super) fn add_digests(&self, digests: &mut Digests) -> io::Result<()> {
+        let rootfs = &self.gathered.rootfs;
+        for entry in &self.plan.layer.entries {
+            let digest = match &entry.node {
+                _ if digests.contains_key(&entry.path) => continue,
+                Node::File(_) => FileDigest::of(rootfs.open_file(&entry.path)?)?,
+                Node::Made(content) => FileDigest::of(content.as_slice())?,
+                _ => continue,
+            };
+            digests.insert(entry.path.clone(), digest);
+        }
+        Ok(())
+    }
+
     /// The documents about the layer that was planned, with this digest and these
     /// digests of its files; none where nobody asked for them.
     ///
@@ -191,6 +221,13 @@ pub(super) fn latest_time() -> anyhow::Result<Option<i64>> {
     seconds.map(Some).with_context(|| {
         format!("SOURCE_DATE_EPOCH is `{}`, no number of seconds", text.to_string_lossy())
     })
+}
+
+/// The file for podman and docker with the profile of the bundle that `config` belongs to,
+/// where `spec` has taken over that profile.
+fn profile_beside(config: &Path, spec: &Spec) -> Option<Vec<u8>> {
+    spec.linux().as_ref()?.seccomp().as_ref()?;
+    std::fs::read(config.with_file_name(evidence::FOLDER).join(evidence::PROFILE)).ok()
 }
 
 fn read_config(path: &Path) -> anyhow::Result<Spec> {

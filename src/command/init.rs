@@ -38,11 +38,9 @@ pub fn run(args: &build::Init) -> anyhow::Result<ExitCode> {
     if let Some(name) = spec.hostname() {
         nix::unistd::sethostname(name).context("cannot set the host name")?;
     }
-    close_inherited().context("cannot close the caller's files")?;
+    mounts::close_inherited().context("cannot close the caller's files")?;
     mounts::enter(&spec)?;
-    let cwd = process.cwd();
-    std::env::set_current_dir(cwd)
-        .with_context(|| format!("cannot enter the working directory `{}`", cwd.display()))?;
+    mounts::enter_directory(process.cwd())?;
     let seccomp = Seccomp::of(&spec)?;
     seccomp.begin()?;
     identity::assume(process)?;
@@ -50,20 +48,6 @@ pub fn run(args: &build::Init) -> anyhow::Result<ExitCode> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("cannot ask for the runner's death")?;
     execute(process, &seccomp)
-}
-
-/// Closes all but the standard streams, as runc does: a directory of the host's
-/// left open by the caller would be a way out.
-fn close_inherited() -> anyhow::Result<()> {
-    let names = fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
-    let names = names.collect::<std::io::Result<Vec<_>>>()?;
-    for fd in names.iter().filter_map(|name| name.to_str()?.parse::<i32>().ok()) {
-        if fd > 2 {
-            // The listing's own is closed by now.
-            let _ = nix::unistd::close(fd);
-        }
-    }
-    Ok(())
 }
 
 fn execute(process: &Process, seccomp: &Seccomp) -> anyhow::Result<ExitCode> {

@@ -13,6 +13,7 @@ mod plan;
 mod playbook;
 mod preflight;
 mod ps;
+mod push;
 mod retire;
 mod rollback;
 mod secrets;
@@ -36,6 +37,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Verb::Newnode(newnode) => newnode::run(args, newnode),
         Verb::Plan(plan) => plan::plan(args, plan),
         Verb::Diff(select) => plan::diff(args, select),
+        Verb::Push(push) => push::run(args, push),
         Verb::Deploy(deploy) => deploy::run(args, deploy),
         Verb::Playbook(playbook) => playbook::run(args, playbook),
         Verb::Export(export) => export::run(args, export),

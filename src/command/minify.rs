@@ -60,7 +60,7 @@ pub fn run(args: &build::Minify) -> anyhow::Result<ExitCode> {
     let is_proven = verdict.is_equal() && narrowed.as_ref().is_none_or(Narrowed::is_proven);
     if is_proven {
         narrowed.iter().try_for_each(|narrowed| narrowed.write(&bundle))?;
-        output.hand_over(args, &input, &bundle)?;
+        output.hand_over(args, &input, work, &bundle)?;
     }
     say(args, &input, after, round, &Outcome { verdict, narrowed, is_proven })?;
     Ok(if is_proven { Status::Done } else { Status::No }.into())

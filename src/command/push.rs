@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use delta::Digest;
 
 use crate::cli::push::{Args, SshArgs, Verb};
 use crate::push::protocol::Task;
@@ -52,9 +51,8 @@ pub(super) fn ssh(args: &SshArgs) -> Ssh {
     }
 }
 
-/// This very program, to run on nodes.
-pub(super) fn receiver() -> anyhow::Result<Receiver> {
+/// This very program, to run on nodes with `verb`.
+pub(super) fn receiver(verb: &'static str) -> anyhow::Result<Receiver> {
     let program = std::fs::read("/proc/self/exe").context("cannot read this program")?;
-    let digest = Digest::of(&program).to_string();
-    Ok(Receiver { program, digest, verb: "receive" })
+    Ok(Receiver::new(program, verb))
 }

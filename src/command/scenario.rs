@@ -25,6 +25,7 @@ use crate::cli::build;
 use crate::process;
 use crate::report::Status;
 use crate::runner::around::Around;
+use crate::runner::mounts;
 
 const REQUEST: &str = "request.json";
 const REPORT: &str = "report.json";
@@ -90,6 +91,7 @@ pub(super) fn perform(request: &Request, dir: &Path, stop: &AtomicBool) -> anyho
 /// As [`perform`].
 pub fn run(args: &build::Scenario) -> anyhow::Result<ExitCode> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    mounts::close_inherited().context("cannot close the caller's files")?;
     let text = fs::read(args.dir.join(REQUEST)).context("cannot read the request")?;
     let request: Request = serde_json::from_slice(&text).context("the request is none")?;
     let report = serde_json::to_vec(&trace(request, &args.dir)?)?;
@@ -103,7 +105,8 @@ fn trace(request: Request, dir: &Path) -> anyhow::Result<Report> {
     let command = command(&around, foreign)?;
     let run = describe(&around, until.clone());
     let timeout = until.as_ref().and_then(|until| until.timeout).map(Duration::from_millis);
-    let exercise = Exercise::new(plan(until, health));
+    let port = until.as_ref().and_then(|until| until.ready_port);
+    let exercise = Exercise::new(plan(until, health))?;
     let namespaces = around.namespaces()?;
     around.prepare()?;
     let options = Options {
@@ -136,6 +139,11 @@ fn trace(request: Request, dir: &Path) -> anyhow::Result<Report> {
         Err(error) => return Err(advise(error)),
     };
     match exercise.result() {
+        Ok(_) if port.is_some_and(|port| !has_bound(&report.record, port)) => {
+            report.exercise = port.map(|port| {
+                format!("port {port} answered, and nothing in the container listens on it")
+            });
+        }
         Ok(None) => {}
         Ok(Some(mut health)) => {
             health.runs.clear();
@@ -144,6 +152,13 @@ fn trace(request: Request, dir: &Path) -> anyhow::Result<Report> {
         Err(error) => report.exercise = Some(format!("{error:#}")),
     }
     Ok(report)
+}
+
+/// Whether it was a program of the run that answered on the port: it inherits no socket,
+/// so it has bound the port itself. What could not be seen may be that.
+fn has_bound(record: &Record, port: u16) -> bool {
+    let mut ports = record.ports.iter().filter(|bound| bound.protocol == "tcp");
+    ports.any(|bound| bound.port == port) || !record.unseen.is_empty()
 }
 
 fn plan(until: Option<Until>, health: Option<PathBuf>) -> Option<Plan> {
@@ -199,7 +214,6 @@ fn command(around: &Around, foreign: Vec<PathBuf>) -> anyhow::Result<Command> {
     Ok(Command {
         args: process.args().iter().flatten().map(OsString::from).collect(),
         search,
-        cwd: Some(process.cwd().clone()),
         env: Some(env),
         foreign,
         ..Command::default()

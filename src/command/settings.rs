@@ -5,7 +5,9 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use bundler::accounts;
-use bundler::image::{ConfigError, Execution, Image, ImageConfig, ImageError, UnpackOptions};
+use bundler::image::{
+    ConfigError, Execution, Image, ImageConfig, ImageError, UnpackOptions, Unpacked,
+};
 use bundler::{Bind, Container, Rootfs};
 use indicatif::HumanBytes;
 use oci_spec::runtime::{Capability, Spec};
@@ -174,7 +176,7 @@ pub(super) fn unpack(
     root: &Path,
     (program, name): (&str, &str),
     stop: &AtomicBool,
-) -> anyhow::Result<Settings> {
+) -> anyhow::Result<(Settings, Unpacked)> {
     let cannot = || format!("cannot unpack `{name}`");
     let settings = Settings::parse(&image.config_json).with_context(cannot)?;
     let bar = progress::bytes("unpack", image.layer_bytes());
@@ -193,7 +195,7 @@ pub(super) fn unpack(
     };
     let layers = if layers == 1 { "1 layer".to_owned() } else { format!("{layers} layers") };
     report::say(program, format_args!("{name}: {layers}, {bytes} unpacked{lost}"));
-    Ok(settings)
+    Ok((settings, unpacked))
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         env: None,
         foreign: foreign::stand_ins(args),
     };
-    let exercise = Exercise::new(Plan::of(args));
+    let exercise = Exercise::new(Plan::of(args)).status(FAILED)?;
     let options = Options {
         originals: Some(output.originals()),
         originals_limit: args.originals_limit,

@@ -175,10 +175,30 @@ fn scenarios(
             .hint("--run CMD says what to run")
             .status(Status::Usage as u8);
     }
+    if given.is_none() && args.spec.is_empty() && !args.trust_exercise {
+        refuse_exercise(&scenarios)?;
+    }
     if given.is_some() {
         scenarios.iter_mut().for_each(|scenario| scenario.until.clone_from(&given));
     }
     Ok(scenarios)
+}
+
+/// Refuses to run on this machine what only the evidence says: a stranger may have
+/// written it.
+fn refuse_exercise(scenarios: &[Scenario]) -> anyhow::Result<()> {
+    let exercised = |scenario: &&Scenario| {
+        scenario.until.as_ref().is_some_and(|until| !until.command.is_empty())
+    };
+    let Some(scenario) = scenarios.iter().find(exercised) else { return Ok(()) };
+    let command = scenario.until.as_ref().map(|until| until.command.escape_debug().to_string());
+    Err(anyhow::anyhow!("the first run was exercised by a command on the machine"))
+        .with_context(|| format!("`{}` is not run", scenario.name))
+        .hint(format!(
+            "the evidence says `{}`: --trust-exercise runs that outside of the container, as this \
+             user; --until CMD runs another one",
+            command.unwrap_or_default()
+        ))
 }
 
 impl build::Exercise {

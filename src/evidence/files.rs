@@ -13,6 +13,9 @@ use super::census::Kept;
 use super::{Census, Subject, Tally, capability, hex};
 use crate::command::closure;
 
+/// The [`Reason::kind`] of what is in a layer for scanners alone.
+pub const FOR_SCANNERS: &str = "scanner";
+
 /// A file of the layer with all that is known of it.
 pub(super) struct Row<'a> {
     pub(super) entry: &'a Entry,
@@ -187,7 +190,7 @@ fn reason(subject: &Subject<'_>, entry: &Entry) -> Reason {
         text: text.to_owned(),
     };
     if subject.for_scanners.contains(&entry.path) {
-        return plain("scanner", "by which scanners name the packages");
+        return plain(FOR_SCANNERS, "by which scanners name the packages");
     }
     match subject.gathered.closure.entries.get(&entry.path) {
         Some(Why { reason, .. }) => Reason {

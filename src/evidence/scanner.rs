@@ -1,15 +1,27 @@
 //! What scanners need in a layer to name its packages: the parts of package
 //! databases that speak of what is kept, in the form of distroless images.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bundler::packages::{Ecosystem, cut_apk, cut_md5sums, cut_stanza};
+use bundler::packages::{Ecosystem, cut_apk, cut_md5sums, cut_stanza, rpm};
 use bundler::resolve::Resolver;
 use bundler::{Package, Packages, RootPath, Rootfs};
 
 /// What says which system it is: syft reads the first two, trivy also the others.
-const RELEASE: [&str; 4] =
-    ["/etc/os-release", "/usr/lib/os-release", "/etc/debian_version", "/etc/alpine-release"];
+const RELEASE: [&str; 12] = [
+    "/etc/os-release",
+    "/usr/lib/os-release",
+    "/etc/debian_version",
+    "/etc/alpine-release",
+    "/etc/almalinux-release",
+    "/etc/centos-release",
+    "/etc/fedora-release",
+    "/etc/mariner-release",
+    "/etc/oracle-release",
+    "/etc/redhat-release",
+    "/etc/rocky-release",
+    "/etc/system-release",
+];
 /// Where distroless images have a file for each package.
 const STATUS_D: &str = "/var/lib/dpkg/status.d";
 /// dpkg's whole database; a layer that keeps it names all packages already.
@@ -50,6 +62,7 @@ pub(super) fn files(
     let of_kept: BTreeSet<u32> = owners.collect();
     let has_status = RootPath::new(STATUS.as_bytes()).is_ok_and(|path| kept.contains(&path));
     let mut apk: Option<ScannerFile> = None;
+    let mut headers: BTreeMap<RootPath, Vec<Vec<u8>>> = BTreeMap::new();
     for &place in &of_kept {
         let Some(package) = packages.get(place) else { continue };
         match package.ecosystem {
@@ -64,11 +77,23 @@ pub(super) fn files(
                     content.extend_from_slice(b"\n");
                 }
             }
+            Ecosystem::Rpm if kept.contains(&package.declared) => {}
+            Ecosystem::Rpm => {
+                let headers = headers.entry(package.declared.clone()).or_default();
+                headers.push(rpm::cut(&package.stanza, listed));
+            }
             Ecosystem::Golang => {}
             _ => files.push(own(package.declared.as_bytes())),
         }
     }
     files.extend(apk);
+    // Whatever format it was, each scanner reads this one.
+    let database = |(declared, headers): (RootPath, Vec<_>)| {
+        let directory = declared.parent().unwrap_or_else(RootPath::root);
+        let path = [directory.as_bytes(), b"/", rpm::SQLITE.as_bytes()].concat();
+        ScannerFile { path, content: Some(rpm::database(&headers)) }
+    };
+    files.extend(headers.into_iter().map(database));
     files
 }
 

@@ -95,22 +95,57 @@ pub fn render_unit(pod: &str, tag: &str) -> String {
     )
 }
 
+/// What pods and neighbours of the node cannot do, in a table that no revision without it
+/// empties: reach a pod but by a port of the node, once its packets are passed on; reach
+/// 127.0.0.1 of the node, once a pod's device takes such addresses (CVE-2020-8558); send in
+/// another's name. Pods reach one another.
+fn wall() -> String {
+    format!(
+        "\
+table ip vz_wall {{
+  chain prerouting {{ type filter hook prerouting priority -300; }}
+  chain forward {{ type filter hook forward priority 0; }}
+}}
+flush table ip vz_wall
+table ip vz_wall {{
+  chain prerouting {{
+    iifname \"vz*\" ip daddr 127.0.0.0/8 drop;
+    iifname \"vz*\" ip saddr != {SUBNET} drop;
+  }}
+  chain forward {{
+    iifname \"vz*\" accept;
+    ip daddr {SUBNET} ct state established,related accept;
+    ip daddr {SUBNET} ct status dnat accept;
+    ip daddr {SUBNET} drop;
+  }}
+}}
+"
+    )
+}
+
 /// Returns the script of that unit. `up` passes the node's ports on only where the
 /// revision is the pod's current one: that of a deployment that was not confirmed is
 /// passed on by the deployment itself.
 pub fn render_script(pod: &str, tag: &str) -> String {
-    let (namespace, unit) = (namespace(tag), unit(pod, tag));
+    let (namespace, unit, wall) = (namespace(tag), unit(pod, tag), wall());
     format!(
         "\
 # sh net.sh up|down|publish
 set -e
 dir={PODS}/{pod}/tags
 ADDRESS=$(cat $dir/{tag}.address)
+wall() {{
+  nft -f - <<'END'
+{wall}END
+}}
 publish() {{
   {{ echo \"define address = $ADDRESS\"; cat $dir/{tag}/{RULES}; }} | nft -f -
 }}
 case $1 in
-publish) publish ;;
+publish)
+  wall
+  publish
+  ;;
 down)
   ip link del vz{tag} 2>/dev/null || :
   ip netns del {namespace} 2>/dev/null || :
@@ -128,6 +163,7 @@ up)
   ip addr add {GATEWAY}/32 dev vz{tag}
   ip link set vz{tag} up
   ip route replace $ADDRESS/32 dev vz{tag}
+  wall
   # So that the node's own 127.0.0.1 reaches its ports, too.
   echo 1 >/proc/sys/net/ipv4/conf/vz{tag}/route_localnet
   echo 1 >/proc/sys/net/ipv4/ip_forward

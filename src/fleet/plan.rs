@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::network::Published;
-use super::revision::{Files, RECORD, Revision, Update, describe, digest, record};
+use super::pod::Restart;
+use super::revision::{Files, Placed, RECORD, Record, Revision, Update, describe, digest, record};
 use super::secret;
 use super::state::{ContainerState, PodState, State};
 use crate::push::outcome::short;
@@ -160,7 +161,10 @@ fn compare(wished: &Revision, there: &PodState) -> Vec<Drift> {
             drift.push(Drift::NoBundle { container: container.name.clone() });
         }
         let unit = container.unit.clone();
-        drift.extend(unit_fault(container).map(|what| Drift::Unit { unit, what }));
+        drift.extend(
+            unit_fault(container, may_end(there, &container.name))
+                .map(|what| Drift::Unit { unit, what }),
+        );
     }
     let leftover = |unit: &String| Drift::Unit {
         unit: unit.clone(),
@@ -176,16 +180,28 @@ fn ports(there: &PodState) -> Vec<String> {
     let Some(record) = record(&there.files) else { return Vec::new() };
     let address = there.address.as_deref().unwrap_or("?");
     let led = record.network.iter().flatten().map(|port| port.rule(address));
-    let wished: Vec<String> = led.chain(record.listens.iter().map(Published::name)).collect();
-    let absent = wished.iter().filter(|rule| !there.rules.contains(rule));
+    let listens = record.listens.iter().map(Published::name);
+    let wished: Vec<String> = led.chain(listens.clone()).collect();
+    // The ports of a pod that shares the node's network are closed when it has ended.
+    let ended = there.containers.iter().all(|container| container.active == "inactive");
+    let closed: Vec<String> = listens.filter(|_| ended).collect();
+    let absent = wished.iter().filter(|rule| !there.rules.contains(rule) && !closed.contains(rule));
     let stale = there.rules.iter().filter(|rule| !wished.contains(rule));
     let deaf = there.deaf.iter().map(|port| format!("nobody listens on {port}"));
     let absent = absent.map(|rule| format!("port {rule} is closed"));
     absent.chain(stale.map(|rule| format!("port {rule} is open"))).chain(deaf).collect()
 }
 
-/// What is wrong with a container's unit, if anything is.
-fn unit_fault(container: &ContainerState) -> Option<String> {
+/// Whether a container is done when it ended well.
+fn may_end(there: &PodState, container: &str) -> bool {
+    let containers = record(&there.files).map(|record| record.containers).unwrap_or_default();
+    let placed = containers.iter().find(|placed| placed.name == container);
+    placed.is_some_and(|placed| placed.restart != Restart::Always)
+}
+
+/// What is wrong with a container's unit, if anything is; one that `ends` is no more
+/// where all is well.
+fn unit_fault(container: &ContainerState, ends: bool) -> Option<String> {
     if !container.linked {
         return Some("is not the revision's own".to_owned());
     }
@@ -194,74 +210,101 @@ fn unit_fault(container: &ContainerState) -> Option<String> {
     }
     match (container.active.as_str(), container.result.as_str()) {
         ("active", _) => None,
+        ("inactive", "success") if ends => None,
         (active, "success" | "") => Some(format!("is {active}")),
         (active, result) => Some(format!("is {active}: {result}")),
     }
 }
 
-/// Which files differ, in words.
+/// What differs, in words.
 fn changes(wished: &Revision, there: &PodState) -> Vec<String> {
-    let bundle = |files: &Files, container: &str| -> Option<String> {
-        let containers = record(files)?.containers;
-        let placed = containers.into_iter().find(|placed| placed.name == container)?;
-        Some(placed.bundle_id)
+    let [new, old] = [&wished.files, &there.files].map(record);
+    let mut changes = match (&old, &new) {
+        (Some(old), Some(new)) => of_records(old, new),
+        _ => vec![describe(RECORD)],
     };
-    // Each revision has its tag in all of its names, and the number of its secrets in some.
-    let numbers = [&wished.files, &there.files].map(|files| record(files)?.secrets);
-    let untagged = |files: &Files| -> Files {
-        let Some(record) = record(files) else { return files.clone() };
-        let mut known = vec![(record.tag, "TAG".to_owned())];
-        if let [Some(new), Some(_)] = &numbers
-            && let Some(old) = record.secrets
-        {
-            let dirs = [&old, new].map(|number| format!("/{}/", secret::dir(&wished.pod, number)));
-            let [old, new] = [&old, new].map(|number| format!("\"secrets\": \"{number}\""));
-            let [from, to] = dirs;
-            known.extend([(old, new), (from, to)]);
-        }
-        let plain = |text: &String| {
-            known.iter().fold(text.clone(), |text, (from, to)| text.replace(from, to))
-        };
-        files.iter().map(|(path, text)| (plain(path), plain(text))).collect()
+    let has = |record: &Option<Record>, name: &str| {
+        record.iter().flat_map(|record| &record.containers).any(|placed| placed.name == name)
     };
-    let [wished_files, there_files] = [&wished.files, &there.files].map(untagged);
-    let names: BTreeSet<&String> = wished_files.keys().chain(there_files.keys()).collect();
-    let mut changes = Vec::new();
-    if let [Some(new), Some(old)] = &numbers
-        && new != old
-    {
-        changes.push("secrets".to_owned());
-    }
-    let mut pushed = false;
-    for path in &names {
-        let Some((container, "config.json")) = path.split_once('/') else { continue };
-        let [new, old] = [&wished_files, &there_files].map(|files| bundle(files, container));
-        match (old, new) {
-            (Some(old), Some(new)) if old != new => {
-                pushed = true;
-                changes.push(format!(
-                    "container {container}: bundle {} -> {}",
-                    short(&old),
-                    short(&new)
-                ));
-            }
-            (None, Some(_)) => changes.push(format!("container {container} is new")),
-            (Some(_), None) => changes.push(format!("container {container} is gone")),
-            _ => {}
+    let [wished, there] = [plain(&wished.files, new.as_ref()), plain(&there.files, old.as_ref())];
+    let paths: BTreeSet<&String> = wished.keys().chain(there.keys()).collect();
+    for path in paths.into_iter().filter(|path| *path != RECORD) {
+        let container = path.split_once('/').map_or("", |(container, _)| container);
+        match (there.get(path), wished.get(path)) {
+            (Some(old), Some(new)) if old == new => {}
+            (Some(_), Some(_)) => changes.push(describe(path)),
+            // Said already.
+            _ if has(&old, container) != has(&new, container) => {}
+            (None, _) => changes.push(format!("{} (new)", describe(path))),
+            (_, None) => changes.push(format!("{} (gone)", describe(path))),
         }
     }
-    for path in names {
-        let (new, old) = (wished_files.get(path), there_files.get(path));
-        // The bundle's path is in the config and in the record, too.
-        let follows = pushed && (path.ends_with("/config.json") || *path == RECORD);
-        if let (Some(new), Some(old)) = (new, old)
-            && new != old
-            && !follows
-        {
-            changes.push(describe(path));
-        }
+    if changes.is_empty() {
+        changes.push("how it is updated".to_owned());
     }
     changes
+}
+
+/// What differs of what the node itself has to know.
+fn of_records(old: &Record, new: &Record) -> Vec<String> {
+    let of = |record: &Record, name: &str| -> Option<Placed> {
+        record.containers.iter().find(|placed| placed.name == name).cloned()
+    };
+    let names: BTreeSet<&String> =
+        old.containers.iter().chain(&new.containers).map(|placed| &placed.name).collect();
+    let mut changes = Vec::new();
+    for name in names {
+        let mut note = |what: String| changes.push(format!("container {name}{what}"));
+        let (old, new) = match (of(old, name), of(new, name)) {
+            (Some(old), Some(new)) => (old, new),
+            (None, _) => {
+                note(" is new".to_owned());
+                continue;
+            }
+            (_, None) => {
+                note(" is gone".to_owned());
+                continue;
+            }
+        };
+        if old.bundle_id != new.bundle_id {
+            note(format!(": bundle {} -> {}", short(&old.bundle_id), short(&new.bundle_id)));
+        }
+        if old.runtime != new.runtime {
+            note(format!(": run by {}, no more by {}", new.runtime.name, old.runtime.name));
+        }
+        let probes = |placed: &Placed| {
+            (placed.startup.clone(), placed.readiness.clone(), placed.liveness.clone())
+        };
+        if probes(&old) != probes(&new) {
+            note(": probes".to_owned());
+        }
+    }
+    if old.secrets.is_some() && new.secrets.is_some() && old.secrets != new.secrets {
+        changes.push("secrets".to_owned());
+    }
+    if old.listens != new.listens {
+        changes.push("ports".to_owned());
+    }
+    if old.dirs != new.dirs {
+        changes.push("volumes".to_owned());
+    }
+    changes
+}
+
+/// The files without what all revisions, or those of another bundle or other secrets, have
+/// different in them: the tag in their names, and where bundles and secrets lie.
+fn plain(files: &Files, record: Option<&Record>) -> Files {
+    let Some(record) = record else { return files.clone() };
+    let secrets = record.secrets.as_ref().map(|n| format!("/{}/", secret::dir(&record.pod, n)));
+    let own = |text: &String| {
+        let mut tagless = text.replace(&record.tag, "TAG");
+        if let Some(dir) = &secrets {
+            tagless = tagless.replace(dir, "/SECRETS/");
+        }
+        let rootfs = |text: String, placed: &Placed| text.replace(&placed.rootfs, "ROOTFS");
+        record.containers.iter().fold(tagless, rootfs)
+    };
+    files.iter().map(|(path, text)| (path.replace(&record.tag, "TAG"), own(text))).collect()
 }
 
 /// Whether anything would be done or is wrong.

@@ -2,24 +2,27 @@
 //!
 //! ```text
 //! deploy.yaml, hosts.ini          what `ansible-playbook` is given
-//! host_vars/HOST.yaml             which bundles and pods the host has
-//! roles/vz_*/tasks/*.yml          how they get there; the same for all fleets
+//! host_vars/HOST.yaml             which bundles, pods and secrets the host has
+//! roles/vz_*/{tasks,files}/*      how they get there; the same for all fleets
 //! roles/vz_bundle/files/bundles   NAME-ID.tar
 //! roles/vz_pod/files/revisions    POD/ID/…, as [`super::revision`] has them
 //! ```
 //!
 //! What it leaves on a node is what `vzmaster deploy` leaves there, so either finds
-//! nothing to do after the other.
+//! nothing to do after the other. Of secrets it has where the master finds them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
+use delta::Digest;
 use serde_json::{Value, json};
 
-use super::pod::{Probe, Probing};
+use super::network::Published;
+use super::pod::{Pod, Probe, Probing};
 use super::preflight::SYSTEMD_BACK_OFF;
 use super::render::Machine;
-use super::revision::{Placed, RECORD, Record, Revision, Update};
-use super::secret;
+use super::revision::{Files, Placed, RECORD, Record, Revision, Update};
+use super::secret::{self, Source, Sources};
 use super::unit;
 use super::yaml::write;
 use crate::push::target::Node;
@@ -38,17 +41,19 @@ macro_rules! role {
 }
 
 /// The files that are the same for all fleets, by path.
-pub const FIXED: [(&str, &str); 10] = [
+pub const FIXED: [(&str, &str); 12] = [
     ("deploy.yaml", include_str!("playbook/deploy.yaml")),
     role!("vz_node/tasks/main.yml"),
+    role!("vz_node/files/look.sh"),
+    role!("vz_secret/tasks/main.yml"),
+    role!("vz_secret/files/secrets.sh"),
     role!("vz_bundle/tasks/main.yml"),
     role!("vz_bundle/tasks/bundle.yml"),
     role!("vz_pod/tasks/main.yml"),
     role!("vz_pod/tasks/pod.yml"),
-    role!("vz_pod/tasks/switch.yml"),
-    role!("vz_pod/tasks/units.yml"),
-    role!("vz_pod/tasks/note.yml"),
     role!("vz_pod/tasks/probes.yml"),
+    role!("vz_pod/files/pod.sh"),
+    role!("vz_pod/vars/main.yml"),
 ];
 
 /// What has to be there where systemd alone runs pods.
@@ -77,13 +82,14 @@ pub enum PlaybookError {
     },
 }
 
-/// The inventory; `ssh` are arguments for ssh beside those that Ansible has itself.
+/// The inventory: all nodes, and those that have secrets; `ssh` are arguments for ssh beside
+/// those that Ansible has itself.
 ///
 /// # Errors
 /// Where a host has a name that an inventory cannot have.
-pub fn inventory(nodes: &[&Node], ssh: &[String]) -> Result<String, PlaybookError> {
+pub fn inventory(nodes: &[(&Node, bool)], ssh: &[String]) -> Result<String, PlaybookError> {
     let mut text = "# Written by `vzmaster playbook`, which writes it anew.\n[vz]\n".to_owned();
-    for node in nodes {
+    for (node, _) in nodes {
         let plain = |c: char| c.is_alphanumeric() || "._-".contains(c);
         if !node.label.chars().all(plain) || node.label.starts_with(['.', '-']) {
             return Err(PlaybookError::Name(node.label.clone()));
@@ -96,12 +102,27 @@ pub fn inventory(nodes: &[&Node], ssh: &[String]) -> Result<String, PlaybookErro
         text.extend(node.port.iter().map(|port| format!(" ansible_port={port}")));
         text.push('\n');
     }
+    text.push_str("\n[vz_secret]\n");
+    let secret = nodes.iter().filter(|(_, secret)| *secret);
+    text.extend(secret.map(|(node, _)| format!("{}\n", node.label)));
+    text.push_str(INVENTORY);
     if !ssh.is_empty() {
         let words: Vec<String> = ssh.iter().map(|word| quoted(word)).collect();
-        text.push_str(&format!("\n[vz:vars]\nansible_ssh_common_args={}\n", words.join(" ")));
+        text.push_str(&format!("ansible_ssh_common_args={}\n", words.join(" ")));
     }
     Ok(text)
 }
+
+/// What all inventories have: without pipelining, modules and what they are given lie on
+/// the nodes' disks, and each task takes three times as long.
+const INVENTORY: &str = "
+# Nodes that are not as wished; deploy.yaml fills it.
+[vz_behind]
+
+[vz:vars]
+ansible_pipelining=true
+ansible_python_interpreter=/usr/bin/python3
+";
 
 /// A word as a shell and Python's shlex read it back.
 fn quoted(word: &str) -> String {
@@ -112,13 +133,14 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// The variables of one host, as YAML.
+/// The variables of one host, as YAML; `secrets` are of [`secrets`].
 ///
 /// # Errors
 /// When a revision has no record, or is for Quadlet.
 pub fn host_vars(
     machine: &Machine,
     wished: &BTreeMap<String, Revision>,
+    secrets: &[Value],
 ) -> Result<String, PlaybookError> {
     let mut pods = Vec::new();
     let mut bundles = BTreeSet::new();
@@ -139,6 +161,7 @@ pub fn host_vars(
         "vz_back_off": machine.systemd >= SYSTEMD_BACK_OFF,
         "vz_bundles": bundles.iter().map(bundle).collect::<Vec<_>>(),
         "vz_pods": pods,
+        "vz_secrets": secrets,
     });
     // What Ansible would take for a template is marked as none.
     let mark = |text: &str| match ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)) {
@@ -147,6 +170,42 @@ pub fn host_vars(
     };
     let head = "# Written by `vzmaster playbook`, which writes it anew.\n---\n";
     Ok(format!("{head}{}", write::text(&vars, &mark)))
+}
+
+/// Where the secrets of `pods` are found, and the number that they have on `machine`; `dir`
+/// is the fleet's directory.
+pub fn secrets(
+    pods: &BTreeMap<String, Pod>,
+    sources: &Sources,
+    dir: &Path,
+    machine: &Machine,
+) -> Vec<Value> {
+    let key = |(key, source): (&String, &Source)| match source {
+        Source::File(file) => json!({ "key": key, "file": dir.join(file) }),
+        Source::Command(words) => {
+            let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+            // Ansible strips what commands print; the last letter is taken off again.
+            let dir = quoted(&dir.display().to_string());
+            let line = format!("cd {dir} && {} && printf x", words.join(" "));
+            json!({ "key": key, "command": line })
+        }
+    };
+    let mut secrets = Vec::new();
+    for (pod, wished) in pods {
+        let number = machine.secrets.get(pod).map_or(secret::FIRST, String::as_str);
+        for name in secret::names(wished) {
+            let keys: Vec<Value> = sources.get(name).into_iter().flatten().map(key).collect();
+            secrets.push(json!({ "pod": pod, "number": number, "name": name, "keys": keys }));
+        }
+    }
+    secrets
+}
+
+/// What `sha256sum` says of what `sha256sum` says of the files.
+fn sum(files: &Files) -> String {
+    let line =
+        |(path, text): (&String, &String)| format!("{}  ./{path}\n", Digest::of(text.as_bytes()));
+    Digest::of(files.iter().map(line).collect::<String>().as_bytes()).to_string()
 }
 
 fn pod(revision: &Revision, record: &Record, machine: &Machine) -> Value {
@@ -167,13 +226,14 @@ fn pod(revision: &Revision, record: &Record, machine: &Machine) -> Value {
         };
         all.iter().filter_map(asked).collect()
     };
+    let led = |port: &Published| format!("{}:{}", port.name(), port.port);
     json!({
         "name": revision.pod,
         "id": revision.id,
         "tag": record.tag,
-        "secret": revision.files.contains_key(secret::SCRIPT),
-        "network": record.network.is_some(),
-        "published": record.network.as_ref().is_some_and(|ports| !ports.is_empty()),
+        "sum": sum(&revision.files),
+        "ports": record.network.iter().flatten().map(led).collect::<Vec<_>>(),
+        "listens": record.listens.iter().map(Published::name).collect::<Vec<_>>(),
         "update": if record.update == Update::StartFirst { "start-first" } else { "stop-first" },
         "restart": record.containers.first().map(|placed| placed.restart),
         "units": record.all_units(),

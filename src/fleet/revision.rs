@@ -103,10 +103,14 @@ impl Record {
         self.containers.iter().map(|placed| placed.unit.clone()).collect()
     }
 
+    /// The unit of its own network, if it has one.
+    pub fn network_unit(&self) -> Vec<String> {
+        self.network.iter().map(|_| network::unit(&self.pod, &self.tag)).collect()
+    }
+
     /// All its units, that of the network first.
     pub fn all_units(&self) -> Vec<String> {
-        let net = self.network.iter().map(|_| network::unit(&self.pod, &self.tag));
-        net.chain(self.units()).collect()
+        [self.network_unit(), self.units()].concat()
     }
 
     /// All its units, and the files of the revision that they are made of.

@@ -62,8 +62,9 @@ pub enum Order {
         number: String,
         /// They.
         secrets: Secrets,
-        /// Whether the next boot is to have them, too, encrypted on the disk.
-        at_rest: bool,
+        /// Whether the next boot is to have them, too, encrypted on the disk; as it was
+        /// where nothing is said.
+        at_rest: Option<bool>,
     },
     /// Stop the pod and remove all that the node has of it but its volumes.
     Remove {

@@ -23,6 +23,12 @@ pub const PODS: &str = "/etc/vz/pods";
 /// Seconds for making and starting a container.
 const START: u32 = 90;
 
+/// Seconds that each command of a stop may take at least: TimeoutStopSec= is for the
+/// program and for those, each by itself (systemd.service(5)).
+const CLEAN: u32 = 10;
+/// Shorter times of grace are waited for by a command, so that they are not those of the
+/// commands.
+const SHORT: u32 = 5;
 /// How the files end that Quadlet makes units of (podman-systemd.unit(5)).
 pub const QUADLET: &str = ".container";
 
@@ -161,16 +167,20 @@ pub fn render(pod: &Pod, container: &Container, tag: &str, runs: &Runs<'_>) -> S
         "podman" => quadlet::service(runs.config, &id),
         _ => contained(pod, container, tag, run),
     });
-    // Podman itself keeps to the time of grace, and has to be done by then.
-    let stop = pod.grace + if run.by_podman() { quadlet::STOP } else { 0 };
+    let stop = match run.by_podman() {
+        // It keeps to the time of grace itself, and has to be done by then.
+        true => {
+            let (signal, seconds) = (&container.stop_signal, pod.grace + quadlet::STOP);
+            format!("KillSignal={signal}\nTimeoutStopSec={seconds}\n")
+        }
+        false => stop(&container.stop_signal, pod.grace),
+    };
     let _ = write!(
         text,
         "KillMode=mixed\n\
-         KillSignal={}\n\
-         TimeoutStopSec={stop}\n\
+         {stop}\
          TimeoutStartSec={START}\n\
          Restart={restart}\n",
-        container.stop_signal,
     );
     // 1 s, and after six restarts a minute; older ones know a constant time only.
     text.push_str(match runs.systemd {
@@ -191,6 +201,24 @@ pub fn render(pod: &Pod, container: &Container, tag: &str, runs: &Runs<'_>) -> S
     }
     text.push_str("\n[Install]\nWantedBy=multi-user.target\n");
     text
+}
+
+/// The lines of a unit that end its program: `signal`, `grace` seconds, SIGKILL. A
+/// TimeoutStopSec= of 0 would be no end at all.
+fn stop(signal: &str, grace: u32) -> String {
+    if grace >= SHORT {
+        return format!("KillSignal={signal}\nTimeoutStopSec={grace}\n");
+    }
+    let ask = match grace {
+        0 => String::new(),
+        _ => format!(
+            "ExecStop=-+/bin/sh -c 'kill -s {} $MAINPID; n={}; \
+             while [ $n -gt 0 ] && kill -0 $MAINPID 2>/dev/null; do sleep 0.1; n=$((n - 1)); done'\n",
+            signal.trim_start_matches("SIG"),
+            grace * 10,
+        ),
+    };
+    format!("{ask}KillSignal=SIGKILL\nTimeoutStopSec={CLEAN}\n")
 }
 
 /// The lines of a unit that starts a container by crun or runc.
@@ -228,8 +256,12 @@ mod tests {
     use crate::fleet::pod;
 
     fn unit(more: &str, runtime: &str, systemd: u64) -> String {
+        graceful(7, more, runtime, systemd)
+    }
+
+    fn graceful(grace: u32, more: &str, runtime: &str, systemd: u64) -> String {
         let text = format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  hostNetwork: true\n  terminationGracePeriodSeconds: 7\n  containers:\n  - name: app\n    image: bundle:x\n{more}"
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  hostNetwork: true\n  terminationGracePeriodSeconds: {grace}\n  containers:\n  - name: app\n    image: bundle:x\n{more}"
         );
         let (pods, violations) = pod::read(&text);
         assert_eq!(violations, []);
@@ -288,6 +320,22 @@ mod tests {
             ],
         );
         assert!(!unit.contains("MemoryMax") && !unit.contains("Delegate"), "{unit}");
+    }
+
+    #[test]
+    fn a_short_time_of_grace_is_not_that_of_the_commands_and_none_is_a_kill() {
+        let kill = ["KillSignal=SIGKILL", "TimeoutStopSec=10"];
+        let at_once = graceful(0, "", "crun", 257);
+        has(&at_once, &kill);
+        assert!(!at_once.contains("ExecStop="), "{at_once}");
+        let soon = graceful(1, "", "crun", 257);
+        has(&soon, &kill);
+        has(
+            &soon,
+            &[
+                "ExecStop=-+/bin/sh -c 'kill -s TERM $MAINPID; n=10; while [ $n -gt 0 ] && kill -0 $MAINPID 2>/dev/null; do sleep 0.1; n=$((n - 1)); done'",
+            ],
+        );
     }
 
     #[test]

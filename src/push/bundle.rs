@@ -1,6 +1,6 @@
 //! A bundle directory as it is to be on every node.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -79,6 +79,18 @@ fn admit(entry: &Entry, own: Option<(u32, u32)>) -> Option<Entry> {
         }
     }
     Some(entry)
+}
+
+/// Bytes of a `config.json` that are read.
+const MAX_CONFIG: u64 = 4 << 20;
+
+/// Whether what runs the bundle of this `config.json` cannot write into its root; as the
+/// specification has it, it can unless it is said ([config.md, Root]).
+///
+/// [config.md, Root]: https://github.com/opencontainers/runtime-spec/blob/main/config.md#root
+pub(super) fn is_read_only(config: impl Read) -> bool {
+    let value: Option<Value> = serde_json::from_reader(config.take(MAX_CONFIG)).ok();
+    value.and_then(|value| value.pointer("/root/readonly")?.as_bool()).unwrap_or(false)
 }
 
 /// Looks whether there is a bundle before all of it is hashed.

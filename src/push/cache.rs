@@ -5,6 +5,7 @@
 //! listings/ID           the trees that they make
 //! deltas/BASE-TARGET    finished deltas
 //! last/NAME             the revision that was pushed last
+//! rates/DIGEST          bytes a second that the line to a node took
 //! ```
 //!
 //! Kept are the newest trees, at most 8 and 4 GB of contents, but always the last, and
@@ -130,6 +131,30 @@ impl Cache {
     pub fn note(&self, name: &str, id: &str) -> anyhow::Result<()> {
         let path = self.root.join("last").join(name);
         write(&path, |file| file.write_all(id.as_bytes()))
+            .with_context(|| format!("cannot write `{}`", path.display()))
+    }
+
+    /// Whether a delta is kept, unless it is damaged.
+    pub fn has_delta(&self, base: &str, target: &str) -> bool {
+        self.delta_path(base, target).exists()
+    }
+
+    fn rate_path(&self, node: &str) -> PathBuf {
+        self.root.join("rates").join(Digest::of(node.as_bytes()).to_string())
+    }
+
+    /// Bytes a second that the line to `node` took, if that is known.
+    pub fn rate(&self, node: &str) -> Option<f64> {
+        fs::read_to_string(self.rate_path(node)).ok()?.parse().ok()
+    }
+
+    /// Notes what the line to `node` took.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note_rate(&self, node: &str, rate: f64) -> anyhow::Result<()> {
+        let path = self.rate_path(node);
+        write(&path, |file| file.write_all(format!("{rate:.0}").as_bytes()))
             .with_context(|| format!("cannot write `{}`", path.display()))
     }
 

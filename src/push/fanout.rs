@@ -1,6 +1,6 @@
 //! Many nodes at once, and what each delta costs only once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -9,6 +9,7 @@ use delta::{Effort, Encoded};
 
 use super::bundle::Bundle;
 use super::cache::Cache;
+use super::contents;
 use super::outcome::Step;
 use super::plan;
 
@@ -73,6 +74,21 @@ impl<'a> Deltas<'a> {
     /// Whether the files of the revision `id` are here.
     pub fn knows(&self, id: &str) -> bool {
         id == self.bundle.id || self.cache.tree(id).is_some()
+    }
+
+    /// Whether the delta against the revision `base` is there, or is being made.
+    pub fn is_begun(&self, base: &str) -> bool {
+        let key = (base.to_owned(), Vec::new());
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.contains_key(&key) || self.cache.has_delta(base, &self.bundle.id)
+    }
+
+    /// Bytes of contents that the bundle has and the revision `base` has not.
+    pub fn changed(&self, base: &str) -> u64 {
+        let Some(tree) = self.cache.tree(base) else { return 0 };
+        let old: HashSet<_> = contents::of(&tree.manifest).iter().map(|c| c.digest).collect();
+        let new = contents::of(&self.bundle.manifest);
+        new.iter().filter(|content| !old.contains(&content.digest)).map(|c| c.size).sum()
     }
 
     /// The delta against the revision `base` without the files of these numbers.

@@ -26,6 +26,8 @@ pub struct Outcome {
     pub receiver: u64,
     /// From the start of ssh to the receipt.
     pub time: Duration,
+    /// Bytes a second that the line took, where so much was sent that it tells.
+    pub rate: Option<f64>,
     /// Revision that a delta was made against.
     pub base: Option<String>,
     /// Files of the node's revisions that were damaged and sent anew.

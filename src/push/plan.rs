@@ -7,7 +7,7 @@ use super::protocol::Have;
 /// Whether deltas are to be used.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// A delta where it is smaller than the files
+    /// A delta where it is smaller than the files, and not made seconds after they are sent
     Auto,
     /// A delta, or it is an error
     Always,
@@ -56,6 +56,23 @@ pub fn choose(
         (Mode::Always, None) => Err(PlanError::NoBase),
         (Mode::Auto | Mode::Never, _) => Ok(Way::Files { ask: !have.empty }),
     }
+}
+
+/// Bytes of changed contents for which a delta is made in a second: about as fast as the
+/// programs of benches/delta/run on two CPUs.
+const ENCODED: f64 = 4e6;
+/// What compression leaves of programs.
+const PACKED: f64 = 0.35;
+/// Seconds for which a delta may be waited, since it saves bytes.
+const WORTH: f64 = 3.0;
+
+/// Whether sending `changed` bytes of contents whole, over a line that takes `rate` bytes
+/// a second, ends seconds before a delta could be made. It does not where nothing is known of
+/// the line.
+pub fn files_are_sooner(changed: u64, rate: Option<f64>) -> bool {
+    let Some(rate) = rate.filter(|rate| *rate > 0.0) else { return false };
+    let changed = changed as f64;
+    changed / ENCODED > changed * PACKED / rate + WORTH
 }
 
 /// The base without the files of these numbers, and without hard links to them:
@@ -108,6 +125,19 @@ mod tests {
         check(&["a"], Mode::Auto, &[], &Ok(Way::Files { ask: true }));
         check(&["a"], Mode::Never, &["a"], &Ok(Way::Files { ask: true }));
         check(&["a"], Mode::Always, &[], &Err(PlanError::NoBase));
+    }
+
+    #[test]
+    fn a_delta_of_a_large_program_is_for_slow_lines() {
+        let (node, redis) = (125_000_000, 1_700_000);
+        for (changed, rate, expected) in [
+            (node, None, false),
+            (node, Some(1e6), false),
+            (node, Some(10e6), true),
+            (redis, Some(100e6), false),
+        ] {
+            assert_eq!(files_are_sooner(changed, rate), expected, "{changed} {rate:?}");
+        }
     }
 
     #[test]

@@ -23,6 +23,9 @@ const CHUNK: usize = 32 << 10;
 /// network, where compressing hard costs more time than it saves.
 const NEAR: Duration = Duration::from_millis(400);
 
+/// So many bytes tell how fast a line is: more than TCP has under way when it begins.
+const TELLING: u64 = 1 << 20;
+
 /// What is to be pushed, and how.
 pub struct Push<'a> {
     /// The bundle.
@@ -33,6 +36,8 @@ pub struct Push<'a> {
     pub deltas: &'a Deltas<'a>,
     /// Whether to use them.
     pub mode: Mode,
+    /// Bytes a second that the line to the node takes, if that is known.
+    pub rate: Option<f64>,
     /// How many revisions the node keeps.
     pub keep: u32,
     /// Whether only to say what would be sent.
@@ -110,7 +115,12 @@ impl Push<'_> {
                 Way::Files { ask } => {
                     (outcome.way, outcome.base) = ("files", None);
                     let level = if begun < NEAR { 3 } else { 9 };
-                    self.offer_files(link, *ask, level, &mut outcome)?
+                    let (at, before) = (Instant::now(), outcome.payload);
+                    let reply = self.offer_files(link, *ask, level, &mut outcome)?;
+                    let sent = outcome.payload - before;
+                    let rate = sent as f64 / at.elapsed().as_secs_f64();
+                    outcome.rate = (sent >= TELLING).then_some(rate);
+                    reply
                 }
             };
             match (reply, &way) {
@@ -137,8 +147,12 @@ impl Push<'_> {
         }
     }
 
-    /// A delta, unless files do as well.
+    /// A delta, unless files do as well, or sooner.
     fn delta(&self, base: &str, without: &[u32]) -> Option<anyhow::Result<std::sync::Arc<Delta>>> {
+        let sooner = || plan::files_are_sooner(self.deltas.changed(base), self.rate);
+        if self.mode == Mode::Auto && !self.deltas.is_begun(base) && sooner() {
+            return None;
+        }
         match self.deltas.get(base, without) {
             Ok(delta) if delta.full && self.mode == Mode::Auto => None,
             other => Some(other.context("cannot make a delta")),

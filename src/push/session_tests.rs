@@ -27,6 +27,8 @@ use super::store::Store;
 struct World {
     dir: tempfile::TempDir,
     store: Store,
+    /// Bytes a second that the line is known to take.
+    rate: Option<f64>,
 }
 
 fn identity() -> Identity {
@@ -75,6 +77,7 @@ fn push_of<'a>(bundle: &'a Bundle, deltas: &'a Deltas<'a>, mode: Mode) -> Push<'
         name: "web",
         deltas,
         mode,
+        rate: None,
         keep: 3,
         plan: false,
         receiver: "r",
@@ -87,7 +90,7 @@ impl World {
         // In memory where that can be: these tests make thousands of files.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let store = Store::new(dir.path().join("store"));
-        World { dir, store }
+        World { dir, store, rate: None }
     }
 
     /// Writes a bundle whose files have these contents.
@@ -101,7 +104,8 @@ impl World {
             let time = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
             file.set_modified(time).unwrap();
         }
-        fs::write(dir.join("config.json"), r#"{"root":{"path":"rootfs"}}"#).unwrap();
+        let config = r#"{"root":{"path":"rootfs","readonly":true}}"#;
+        fs::write(dir.join("config.json"), config).unwrap();
         dir
     }
 
@@ -114,7 +118,7 @@ impl World {
         let bundle = Bundle::open(dir)?;
         let cache = Cache::new(self.dir.path().join("cache"));
         let deltas = Deltas::new(&bundle, &cache);
-        let push = push_of(&bundle, &deltas, mode);
+        let push = Push { rate: self.rate, ..push_of(&bundle, &deltas, mode) };
         let (near, far) = UnixStream::pair()?;
         let store = self.store.clone();
         let node = thread::spawn(move || {
@@ -213,6 +217,42 @@ fn first_all_then_nothing_then_what_changed() {
     let inode = |dir: &Path| fs::metadata(dir.join("rootfs/bin/app")).unwrap().ino();
     assert_eq!(inode(&before), inode(&current));
     assert_same(&old, &before);
+}
+
+/// What writes into its root would change the revision to go back to, too.
+#[test]
+fn revisions_that_are_written_to_share_no_file() {
+    for (old_is, new_is) in [("readonly", "writable"), ("writable", "readonly")] {
+        let world = World::new();
+        let files = [("app", noise(50_000, 3))];
+        let bundles = ["old", "new"].map(|name| world.bundle(name, &files));
+        for (dir, is) in bundles.iter().zip([old_is, new_is]) {
+            if is == "writable" {
+                fs::write(dir.join("config.json"), r#"{"root":{"path":"rootfs"}}"#).unwrap();
+            }
+        }
+        world.push(&bundles[0], Mode::Auto).unwrap();
+        let before = world.current().unwrap();
+        for mode in [Mode::Always, Mode::Never] {
+            let outcome = world.push(&bundles[1], mode).unwrap();
+            // No byte of it travels again.
+            assert!(outcome.payload < 1000, "{outcome:?}");
+            let at = |dir: &Path| fs::metadata(dir.join("rootfs/app")).unwrap().ino();
+            assert_ne!(at(&before), at(&world.current().unwrap()), "{old_is}, {new_is}");
+            fs::remove_dir_all(world.store.revision("web", &outcome.target)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn over_a_fast_line_a_large_program_goes_whole() {
+    let mut world = World::new();
+    let [old, new] = ["old", "new"].map(|name| world.bundle(name, &[(name, vec![7; 14 << 20])]));
+    fs::write(new.join("rootfs/new"), vec![8; 14 << 20]).unwrap();
+    let first = world.push(&old, Mode::Auto).unwrap();
+    assert_eq!((first.way, first.rate), ("files", None));
+    world.rate = Some(100e6);
+    assert_eq!(world.push(&new, Mode::Auto).unwrap().way, "files");
 }
 
 #[test]

@@ -10,13 +10,15 @@ mod process;
 mod run;
 mod script;
 
-use std::io::{self, BufReader, Cursor, Read, Write};
+use std::io::{BufReader, Cursor, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use delta::Digest;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Serialize;
@@ -64,6 +66,26 @@ pub struct Receiver {
     pub digest: String,
     /// The verb with which it serves a session.
     pub verb: &'static str,
+    packed: OnceLock<Option<Vec<u8>>>,
+}
+
+impl Receiver {
+    /// The program of these bytes, which is to serve by `verb`.
+    pub fn new(program: Vec<u8>, verb: &'static str) -> Self {
+        let digest = Digest::of(&program).to_string();
+        Receiver { program, digest, verb, packed: OnceLock::new() }
+    }
+
+    /// A gzip file of it, made once for all nodes that lack it. The fastest level is
+    /// within a tenth of the smallest.
+    fn packed(&self) -> Option<&[u8]> {
+        let pack = || {
+            let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+            gzip.write_all(&self.program).ok()?;
+            gzip.finish().ok()
+        };
+        self.packed.get_or_init(pack).as_deref()
+    }
 }
 
 /// A session with a receiver that has the `Hello`.
@@ -177,7 +199,8 @@ impl Ssh {
             Err(error) => {
                 let error = self.diagnose(node, running, error, renew);
                 // The shared connection may be one to a machine that is no more.
-                let stale = shared && begun.is_zero() && self.control_command(node, "exit");
+                let may_be_stale = shared && begun.is_zero() && !error.is::<Mute>();
+                let stale = may_be_stale && self.control_command(node, "exit");
                 return Err(if stale { Stale.into() } else { error });
             }
         };
@@ -215,9 +238,9 @@ impl Ssh {
         (stdin, stdout): (&mut UnixStream, &mut BufReader<UnixStream>),
         progress: &dyn Fn(u64, u64),
     ) -> anyhow::Result<u64> {
-        let packed = if gzip { compress(&receiver.program)? } else { Vec::new() };
-        let program = if gzip { &packed } else { &receiver.program };
-        let install = script::install(&receiver.digest, program.len(), gzip);
+        let packed = Some(receiver).filter(|_| gzip).and_then(Receiver::packed);
+        let program = packed.unwrap_or(&receiver.program);
+        let install = script::install(&receiver.digest, program.len(), packed.is_some());
         for chunk in [install.as_bytes()].into_iter().chain(program.chunks(script::CHUNK)) {
             running.expect_within(self.silence);
             stdin.write_all(chunk).context("cannot send the receiver")?;
@@ -326,13 +349,6 @@ enum Answer {
     OtherVersion,
     /// The receiver is needed on a node of this architecture.
     Needs { arch: String, gzip: bool },
-}
-
-/// Returns a gzip file of it. The fastest level is within a tenth of the smallest.
-fn compress(program: &[u8]) -> io::Result<Vec<u8>> {
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-    gzip.write_all(program)?;
-    gzip.finish()
 }
 
 /// Reads up to the greeting or the line that asks for the receiver, whatever a

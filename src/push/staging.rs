@@ -13,6 +13,7 @@ use bundler::xattr;
 use delta::{Entry, Kind, Manifest, Sink};
 use rustix::fs::AtFlags;
 
+use super::bundle::is_read_only;
 use super::store::{self, Contents, Store};
 use super::sweep;
 use crate::tree::{FileAt, each_chunk, layer_entry};
@@ -28,6 +29,8 @@ type Stamp = (u64, u64, i64, i64, u64);
 pub struct Donor {
     contents: Contents,
     stamps: Vec<(Vec<u8>, Stamp)>,
+    /// Whether nothing that runs there changes them.
+    read_only: bool,
 }
 
 impl Donor {
@@ -51,7 +54,10 @@ impl Donor {
             }
         }
         stamps.sort();
-        (Donor { contents, stamps }, damaged)
+        let mut donor = Donor { contents, stamps, read_only: false };
+        let config = donor.stamp(CONFIG).and_then(|_| donor.contents.file(CONFIG).ok());
+        donor.read_only = config.is_some_and(is_read_only);
+        (donor, damaged)
     }
 
     /// The files, to be read.
@@ -64,15 +70,20 @@ impl Donor {
         self.open(entry, path).is_some()
     }
 
+    fn stamp(&self, path: &[u8]) -> Option<&Stamp> {
+        let at = self.stamps.binary_search_by(|(known, _)| known.as_slice().cmp(path)).ok()?;
+        self.stamps.get(at).map(|(_, stamp)| stamp)
+    }
+
     /// Opens the file at `path` if it can stand for `entry`: nothing but its name differs.
     fn open(&self, entry: &Entry, path: &[u8]) -> Option<File> {
-        let known = self.stamps.binary_search_by(|(known, _)| known.as_slice().cmp(path)).ok()?;
+        let known = self.stamp(path).filter(|_| self.read_only)?;
         let file = self.contents.file(path).ok()?;
         let meta = file.metadata().ok()?;
         let info = entry.file()?;
         let root = rustix::process::geteuid().is_root();
         let owner = if root { (entry.uid, entry.gid) } else { (own_uid(), meta.gid()) };
-        let same = stamp(&file).ok()? == self.stamps.get(known)?.1
+        let same = stamp(&file).ok()? == *known
             && (meta.uid(), meta.gid()) == owner
             && meta.mode() & 0o7777 == entry.mode
             && (meta.mtime(), meta.mtime_nsec()) == (info.mtime, 0)
@@ -81,6 +92,9 @@ impl Donor {
         same.then_some(file)
     }
 }
+
+/// What says whether a revision is written to; it comes before its root.
+const CONFIG: &[u8] = b"config.json";
 
 fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
@@ -98,6 +112,9 @@ pub struct Builder<'a> {
     donor: Option<&'a Donor>,
     directories: Vec<(layer::Entry, Vec<u8>)>,
     current: Option<File>,
+    /// Whether nothing that runs the revision will change it; not known before there is a
+    /// file of its root.
+    read_only: Option<bool>,
     unsynced: u64,
     /// Files that are hard links into the donor.
     pub linked: u64,
@@ -127,6 +144,7 @@ impl<'a> Builder<'a> {
             donor,
             directories,
             current,
+            read_only: None,
             unsynced: 0,
             linked: 0,
             written: 0,
@@ -146,6 +164,11 @@ impl<'a> Builder<'a> {
         }
         let file = File::open(&path)?;
         self.tree.finish(&file, &layer_entry(entry)?, &entry.xattrs)
+    }
+
+    fn is_read_only(&mut self) -> bool {
+        let look = || File::open(self.dir.join("config.json")).is_ok_and(is_read_only);
+        *self.read_only.get_or_insert_with(look)
     }
 
     fn path(&self, entry: &Entry) -> PathBuf {
@@ -202,6 +225,10 @@ impl Sink for Builder<'_> {
     }
 
     fn keep(&mut self, entry: &Entry, from: &Entry) -> io::Result<bool> {
+        // What writes into one revision must not change another.
+        if entry.path != CONFIG && !self.is_read_only() {
+            return Ok(false);
+        }
         let Some(file) = self.donor.and_then(|donor| donor.open(entry, &from.path)) else {
             return Ok(false);
         };

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -151,8 +151,14 @@ impl Store {
         let path = self.root.join(PINNED);
         let aside = self.root.join(format!("{PINNED}.new"));
         let text: String = needed.iter().map(|(name, id)| format!("{name} {id}\n")).collect();
-        let written = fs::write(&aside, text).and_then(|()| fs::rename(&aside, &path));
-        written.with_context(|| format!("cannot write `{}`", path.display()))
+        let write = || {
+            let mut file = File::create(&aside)?;
+            file.write_all(text.as_bytes())?;
+            // A power cut must not leave it empty, and all of them to be swept.
+            file.sync_all()?;
+            fs::rename(&aside, &path)
+        };
+        write().with_context(|| format!("cannot write `{}`", path.display()))
     }
 
     /// Whether [`Store::pin`] noted this revision.

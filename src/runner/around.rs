@@ -117,7 +117,12 @@ impl Around {
 
 impl tracer::Surroundings for Around {
     fn enter(&self) -> Result<Vec<String>, (String, io::Error)> {
-        self.set_up().map(|()| Vec::new()).map_err(|error| failure(&error))
+        let cwd = self.spec.process().as_ref().map(|process| process.cwd().as_path());
+        let enter = || {
+            self.set_up()?;
+            cwd.map_or(Ok(()), mounts::enter_directory)
+        };
+        enter().map(|()| Vec::new()).map_err(|error| failure(&error))
     }
 
     fn assume(&self) -> Result<(), (String, io::Error)> {

@@ -40,6 +40,9 @@ pub fn enter(spec: &Spec) -> anyhow::Result<()> {
     // pivot_root(2) wants a mount.
     mount::mount_bind_recursive(root.path(), root.path())
         .with_context(|| format!("cannot bind `{}`", root.path().display()))?;
+    // There are no device rules, so that a node of a disk, unpacked or made by the program
+    // itself, would be the disk. What of the machine's is bound has a mount of its own.
+    remount(root.path(), MountFlags::NODEV).context("cannot bar devices from the root")?;
     let dir = open(CWD, root.path(), OFlags::DIRECTORY)?;
     for mount in spec.mounts().iter().flatten() {
         make(&dir, mount)
@@ -64,6 +67,40 @@ pub fn enter(spec: &Spec) -> anyhow::Result<()> {
     }
     if root.readonly() == Some(true) {
         remount(Path::new("/"), MountFlags::RDONLY).context("cannot make the root read-only")?;
+    }
+    Ok(())
+}
+
+/// Changes into `cwd` of the container that this process has entered.
+///
+/// # Errors
+/// A directory that is not there, or that a descriptor from outside leads to.
+pub fn enter_directory(cwd: &Path) -> anyhow::Result<()> {
+    std::env::set_current_dir(cwd)
+        .with_context(|| format!("cannot enter the working directory `{}`", cwd.display()))?;
+    // getcwd(2) says so by a path without a slash, and the C library by an error.
+    if !std::env::current_dir().is_ok_and(|path| path.is_absolute()) {
+        let cwd = cwd.display();
+        return Err(Errno::NOENT).with_context(|| {
+            format!("the working directory `{cwd}` is refused: it lies outside of the container")
+        });
+    }
+    Ok(())
+}
+
+/// Closes all but the standard streams, as runc does: a directory of the host's
+/// left open by the caller would be a way out.
+///
+/// # Errors
+/// A /proc that cannot be read.
+pub fn close_inherited() -> anyhow::Result<()> {
+    let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
+    let names = names.collect::<std::io::Result<Vec<_>>>()?;
+    for fd in names.iter().filter_map(|name| name.to_str()?.parse::<i32>().ok()) {
+        if fd > 2 {
+            // The listing's own is closed by now.
+            let _ = nix::unistd::close(fd);
+        }
     }
     Ok(())
 }
@@ -166,6 +203,9 @@ fn make(root: &OwnedFd, mount: &Mount) -> anyhow::Result<()> {
     // The copy is made before the mount becomes read-only.
     let flags =
         options.flags - if options.copy_up { MountFlags::RDONLY } else { MountFlags::empty() };
+    let is_dev = kind == "tmpfs" && mount.destination() == Path::new("/dev");
+    // config.json cannot say it: runc and crun make nodes there.
+    let flags = flags | if is_dev { MountFlags::NODEV } else { MountFlags::empty() };
     mount::mount(&source, by_fd(&below), kind, flags, Some(data.as_c_str()))?;
     let made = place(root, mount.destination(), false)?;
     if options.copy_up {
@@ -174,7 +214,7 @@ fn make(root: &OwnedFd, mount: &Mount) -> anyhow::Result<()> {
             remount(&by_fd(&made), options.flags)?;
         }
     }
-    if kind == "tmpfs" && mount.destination() == Path::new("/dev") {
+    if is_dev {
         fill_dev(&made).context("cannot fill /dev")?;
     }
     Ok(())

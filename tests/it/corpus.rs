@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+#[path = "../../fuzz/src/databases.rs"]
+mod databases;
 #[path = "../../fuzz/src/entries.rs"]
 mod entries;
 #[path = "../../fuzz/src/images.rs"]
@@ -55,4 +57,9 @@ fn tars() {
 #[test]
 fn layers() {
     check("layer", images::layer);
+}
+
+#[test]
+fn databases_of_rpm_s() {
+    check("rpm", databases::rpm);
 }

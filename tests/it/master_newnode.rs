@@ -50,6 +50,48 @@ fn first_boot_data_is_printed_and_nobody_is_logged_in_to() {
     bad.status(2).says("`no key` is no public key of ssh");
 }
 
+/// The unit of the firewall, as the script writes it.
+fn firewall_unit() -> String {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/fleet/newnode/setup.sh");
+    let script = std::fs::read_to_string(source).unwrap();
+    let (_, unit) = script.split_once("vz-firewall.service 644 <<END; then new=yes; fi\n").unwrap();
+    unit.split_once("\nEND\n").unwrap().0.replace("$nft", "/bin/true")
+}
+
+/// The network is up before cloud-init goes on, and that is before sysinit.target: what
+/// is early has to be as early as that. systemd drops a job where it cannot be.
+#[test]
+fn the_firewall_starts_before_the_network_where_cloud_init_waits_for_it() {
+    let test = "the_firewall_starts_before_the_network_where_cloud_init_waits_for_it";
+    if !require(test, &[Need::Program("systemd-analyze", "systemd")]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let unit = firewall_unit();
+    sandbox.write("vz-firewall.service", &unit);
+    // The order of Debian's networking.service and cloud-init.service.
+    for (name, order) in [
+        ("networking", "After=local-fs.target network-pre.target\nBefore=network.target"),
+        ("cloud-init", "After=networking.service\nBefore=network-online.target sysinit.target"),
+    ] {
+        let service = "[Service]\nType=oneshot\nExecStart=/bin/true\n";
+        let text = format!("[Unit]\nDefaultDependencies=no\n{order}\n{service}");
+        sandbox.write(&format!("{name}.service"), text);
+        let link = sandbox.path(format!("multi-user.target.wants/{name}.service"));
+        std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(format!("../{name}.service"), link).unwrap();
+    }
+    let wanted = unit.lines().find_map(|line| line.strip_prefix("WantedBy=")).unwrap();
+    let link = sandbox.path(format!("{wanted}.wants/vz-firewall.service"));
+    std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink("../vz-firewall.service", link).unwrap();
+    let mut verify = sandbox.command("systemd-analyze");
+    verify.args(["verify", "--man=no", "multi-user.target"]);
+    verify.env("SYSTEMD_UNIT_PATH", format!("{}:", sandbox.path("").display()));
+    let said = Finished::of(&mut verify).stderr();
+    assert!(!said.contains("ordering cycle"), "{said}");
+}
+
 #[test]
 fn a_bare_machine_becomes_a_node_once() {
     let test = "a_bare_machine_becomes_a_node_once";

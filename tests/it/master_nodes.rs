@@ -1,6 +1,7 @@
 //! `vzmaster` on real nodes: run where VZ_TEST_NODES names an ssh_config and the
 //! nodes of it, as `VZ_TEST_NODES=/path/ssh_config:a,b,c`. Each needs systemd, crun or
 //! runc, root by key, and no pods: the tests remove what they put there, and all else.
+//! VZ_TEST_VZMASTER may name another vzmaster: that of `cargo static`, for old nodes.
 
 use std::fs;
 use std::process::Command;
@@ -96,7 +97,8 @@ impl Nodes {
     }
 
     fn master(&self, args: &[&str]) -> Command {
-        let mut command = self.sandbox.command("vzmaster");
+        let program = std::env::var("VZ_TEST_VZMASTER").unwrap_or_else(|_| "vzmaster".to_owned());
+        let mut command = self.sandbox.command(program);
         command.args(["-F", &self.config, "--connect-timeout", "5"]).args(args);
         command.env("XDG_CACHE_HOME", self.sandbox.path("cache")).env_remove("SSH_AUTH_SOCK");
         command
@@ -207,6 +209,21 @@ fn a_pod_is_deployed_updated_and_taken_back_on_real_nodes() {
     assert_eq!(nodes.page(first), "one");
     let history = nodes.vzmaster(&["history", "vz-test", "-l", first]).success().stdout();
     assert_eq!(history.lines().count(), 6, "{history}");
+}
+
+#[test]
+fn bundles_are_pushed_ahead_and_nothing_starts() {
+    let Some(nodes) = nodes("bundles_are_pushed_ahead_and_nothing_starts") else { return };
+    nodes.serve("a page that no node had before", 8381);
+    nodes.vzmaster(&["push"]).success().says("push app: ");
+    let pods = nodes.vzmaster(&["ps", "--json"]).success().stdout();
+    assert!(!pods.contains("vz-test"), "{pods}");
+    let count = nodes.names.len();
+    let pushed = nodes.vzmaster(&["deploy", "-y"]).success().stderr();
+    assert_eq!(pushed.matches(", sent 0 B of").count(), count, "{pushed}");
+    let dead = format!("{}\ndead ansible_host=192.0.2.1\n", nodes.names.join("\n"));
+    nodes.sandbox.write("hosts.ini", format!("[web]\n{dead}"));
+    nodes.vzmaster(&["push"]).status(4).says("dead was left out");
 }
 
 #[test]

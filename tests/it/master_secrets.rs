@@ -38,42 +38,42 @@ fn a_secret_is_in_the_nodes_memory_and_nowhere_else() {
     assert!(pod.contains(volume), "{pod}");
     nodes.sandbox.write("pods/test.yaml", pod);
     nodes.sandbox.write("secrets.yaml", "vz-secret:\n  word: {command: [cat, word]}\n");
-    nodes.sandbox.write("word", "sesame-1\n");
+    nodes.sandbox.write("word", "vz-kohlrabi-1\n");
     let first = nodes.names[0].clone();
     let one = |args: &[&str]| nodes.vzmaster(&[args, &["-l", &first]].concat());
     let said = one(&["deploy", "-y"]).success();
-    assert!(!format!("{}{}", said.stdout(), said.stderr()).contains("sesame"));
+    assert!(!format!("{}{}", said.stdout(), said.stderr()).contains("vz-kohlrabi"));
     let read = ["exec", &first, "vz-test", "--", "/bin/busybox", "cat", "/data/word"];
-    assert_eq!(nodes.vzmaster(&read).success().stdout(), "sesame-1");
-    let elsewhere = "grep -rlF sesame /etc /var/lib/vz /var/log 2>/dev/null; journalctl -o cat | grep -cF sesame || :";
+    assert_eq!(nodes.vzmaster(&read).success().stdout(), "vz-kohlrabi-1");
+    let elsewhere = "grep -rlF vz-kohlrabi /etc /var/lib/vz /var/log 2>/dev/null; journalctl -o cat | grep -cF vz-kohlrabi || :";
     assert_eq!(nodes.on(&first, elsewhere).success().stdout(), "0\n");
     one(&["diff"]).success();
 
     // Another one is another revision, which the plan says, and no more.
-    nodes.sandbox.write("word", "sesame-2\n");
+    nodes.sandbox.write("word", "vz-kohlrabi-2\n");
     let plan = one(&["plan"]).success().stdout();
     assert!(plan.contains("(stop first: it shares the node's network): secrets\n"), "{plan}");
-    assert!(!plan.contains("sesame"), "{plan}");
+    assert!(!plan.contains("vz-kohlrabi"), "{plan}");
     one(&["deploy", "-y", "--encrypt-at-rest"]).success();
-    assert_eq!(nodes.vzmaster(&read).success().stdout(), "sesame-2");
+    assert_eq!(nodes.vzmaster(&read).success().stdout(), "vz-kohlrabi-2");
     one(&["diff"]).success();
     // The one before has its own.
     one(&["rollback", "vz-test"]).success();
-    assert_eq!(nodes.vzmaster(&read).success().stdout(), "sesame-1");
+    assert_eq!(nodes.vzmaster(&read).success().stdout(), "vz-kohlrabi-1");
     one(&["deploy", "-y", "--encrypt-at-rest"]).success();
-    assert_eq!(nodes.vzmaster(&read).success().stdout(), "sesame-2");
+    assert_eq!(nodes.vzmaster(&read).success().stdout(), "vz-kohlrabi-2");
     // With a network of its own it starts first; a bad one goes back with its secret.
     let pod = fs::read_to_string(nodes.sandbox.path("pods/test.yaml")).unwrap();
     let apart = pod.replacen("hostNetwork: true", "hostNetwork: false", 1);
     nodes.sandbox.write("pods/test.yaml", &apart);
     one(&["deploy", "-y", "--encrypt-at-rest"]).success();
-    nodes.sandbox.write("word", "sesame-3\n");
+    nodes.sandbox.write("word", "vz-kohlrabi-3\n");
     nodes.sandbox.write("pods/test.yaml", apart.replacen("port: 8381", "port: 8382", 1));
     one(&["deploy", "-y", "--encrypt-at-rest"]).status(3).says("runs again");
-    assert_eq!(nodes.vzmaster(&read).success().stdout(), "sesame-2");
+    assert_eq!(nodes.vzmaster(&read).success().stdout(), "vz-kohlrabi-2");
     nodes.sandbox.write("pods/test.yaml", &apart);
     one(&["deploy", "-y", "--encrypt-at-rest"]).success().says("without a gap");
-    assert_eq!(nodes.vzmaster(&read).success().stdout(), "sesame-3");
+    assert_eq!(nodes.vzmaster(&read).success().stdout(), "vz-kohlrabi-3");
     // What cannot be had here is not compared.
     fs::rename(nodes.sandbox.path("word"), nodes.sandbox.path("away")).unwrap();
     let diff = one(&["diff"]).success().stdout();
@@ -83,9 +83,16 @@ fn a_secret_is_in_the_nodes_memory_and_nowhere_else() {
     // What a reboot takes comes back where it was kept, and else the unit says what it lacks.
     nodes.on(&first, "rm -r /run/vz/secrets").success();
     one(&["restart", "vz-test"]).success();
-    assert_eq!(nodes.vzmaster(&read).success().stdout(), "sesame-3");
+    assert_eq!(nodes.vzmaster(&read).success().stdout(), "vz-kohlrabi-3");
     assert_eq!(nodes.on(&first, elsewhere).success().stdout(), "0\n");
-    nodes.on(&first, "rm -r /run/vz/secrets /etc/vz/secrets").success();
+    // Another deployment keeps them for the next boot, and new ones with them.
+    nodes.sandbox.write("word", "vz-kohlrabi-4\n");
+    one(&["deploy", "-y"]).success();
+    nodes.on(&first, "rm -r /run/vz/secrets").success();
+    one(&["restart", "vz-test"]).success();
+    assert_eq!(nodes.vzmaster(&read).success().stdout(), "vz-kohlrabi-4");
+    one(&["deploy", "-y", "--encrypt-at-rest=no"]).success();
+    nodes.on(&first, "! test -e /etc/vz/secrets/vz-test && rm -r /run/vz/secrets").success();
     one(&["restart", "vz-test"]).status(3);
     let drift = one(&["diff"]).status(1).stdout();
     assert!(drift.contains("its secrets are not on the node"), "{drift}");

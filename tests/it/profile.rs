@@ -200,6 +200,75 @@ fn a_profile_that_is_not_proven_is_not_written() {
 }
 
 #[test]
+fn a_bundle_that_is_mended_keeps_its_profile_and_what_scanners_need() {
+    if require("verify --fix under a profile", &[Need::Root]) {
+        let sandbox = Sandbox::new();
+        let data = sandbox.write("data", "hello\n");
+        sandbox.run("smith-strace", ["-q", "--outcomes", "--", "cat", "data"]).success();
+        sandbox.run("vzbuild", ["bundle", "spec", "--scanner-files"]).success();
+        narrow(&sandbox, &["--seccomp"]);
+        let kept =
+            ["bundle/config.json", "bundle/evidence/seccomp.json", "bundle/evidence/files.json"];
+        let read = || kept.map(|file| fs::read_to_string(sandbox.path(file)).unwrap());
+        let before = read();
+        assert!(before[0].contains("SCMP_ACT_ERRNO") && before[2].contains("\"scanner\""));
+        fs::remove_file(sandbox.path(format!("bundle/rootfs{}", data.display()))).unwrap();
+        let said = verify(&sandbox, &["--fix"]).success().stderr();
+        assert!(said.contains("round 1: adds "), "{said}");
+        assert_eq!(read(), before);
+        // Without one there is none afterwards either.
+        sandbox.run("vzbuild", ["bundle", "spec"]).success();
+        fs::remove_file(sandbox.path(format!("bundle/rootfs{}", data.display()))).unwrap();
+        verify(&sandbox, &["--fix"]).success();
+        assert!(!sandbox.path(kept[1]).exists());
+    }
+}
+
+#[test]
+fn what_is_minified_under_a_profile_runs_under_it() {
+    let needs =
+        [&crate::minify::NEEDS[..], &[RUNC, CRUN, Need::Program("podman", "podman")]].concat();
+    if !require("minify --seccomp --least-caps", &needs) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    crate::minify::root(&sandbox);
+    let command = json!(["sh", "-c", "cat one; id -u"]);
+    let config = json!({ "Cmd": command, "Env": ["PATH=/bin"], "WorkingDir": "/var/lib/app" });
+    crate::minify::image(&sandbox, &config);
+    let minify = |more: &[&str]| {
+        let args = ["minify", "image.tar", "--seccomp", "--least-caps"];
+        sandbox.run("vzbuild", args.iter().chain(more))
+    };
+    let told: Value = serde_json::from_str(&minify(&["--json"]).success().stdout()).unwrap();
+    let found = &told["narrowed"];
+    assert_eq!((&found["proven"], &found["capabilities"]["kept"]), (&json!(true), &json!([])));
+    let written = json_of(&sandbox, "bundle/config.json");
+    assert_eq!(written["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
+    assert_eq!(written["process"]["capabilities"]["bounding"], json!([]));
+    for done in everywhere(&sandbox, &["sh", "-c", "cat one; id -u"]) {
+        assert_eq!(done.success().stdout(), "one\n0\n");
+    }
+    let beyond = ["busybox", "mkdir", "/dev/shm/x"];
+    let refused = "mkdir: can't create directory '/dev/shm/x': Function not implemented";
+    for done in everywhere(&sandbox, &beyond) {
+        done.status(1).says(refused);
+    }
+    // An image has no place for the profile: it goes along as a file.
+    minify(&["-o", "docker-archive:small.tar:small:1"]).success();
+    sandbox.run("tar", ["-xf", "small.tar", "evidence/seccomp.json"]).success();
+    podman(&sandbox, &["load", "-i", "small.tar"]).success();
+    let profile = "seccomp=evidence/seccomp.json";
+    let run = |more: &[&str]| {
+        let begin = ["run", "--rm", "--network", "none", "--cap-drop", "all"];
+        let image = ["--security-opt", profile, "small:1"];
+        podman(&sandbox, &[&begin[..], &image, more].concat())
+    };
+    assert_eq!(run(&[]).success().stdout(), "one\n0\n");
+    run(&beyond).status(1).says(refused);
+}
+
+#[test]
 fn a_capability_is_kept_where_the_kernel_refuses_something_without_it() {
     if require("a refusal that the program ignores", &[Need::Root, PERL]) {
         // It asks for another group, and does not mind whether it gets it.

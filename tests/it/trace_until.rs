@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::sandbox::{Finished, require};
+use crate::sandbox::{Finished, Need, Sandbox, require};
 use crate::tracee::{Build, Traced};
 
 /// A server that is to listen on a port that nobody has.
@@ -54,7 +54,7 @@ fn a_failed_exercise_fails_the_run() {
 
 #[test]
 fn a_command_that_ends_too_early_fails_the_run() {
-    let sandbox = crate::sandbox::Sandbox::new();
+    let sandbox = Sandbox::new();
     let options = ["--until", "true", "--ready-file", "never", "--", "true"];
     sandbox.run("smith-strace", options).status(125).says("ended before");
 }
@@ -82,4 +82,38 @@ fn time_out_ends_a_stubborn_server_too() {
         assert_eq!(output.status.signal(), Some(9), "{output:?}");
         assert!(traced.sandbox.path("spec").exists(), "what was seen is written");
     }
+}
+
+#[test]
+fn a_port_counts_where_it_could_be_bound() {
+    if require("a port of another", &[Need::Program("perl", "perl-base")]) {
+        let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let script = format!(
+            "use Socket; socket(S, PF_INET, SOCK_STREAM, 0); bind(S, sockaddr_in({port}, INADDR_LOOPBACK))"
+        );
+        let sandbox = Sandbox::new();
+        let ports = || {
+            sandbox.run("smith-strace", ["-q", "--", "perl", "-e", &script]).success();
+            let text = std::fs::read(sandbox.path("spec.json")).unwrap();
+            let record = tracer::Record::parse(&text).unwrap();
+            record.ports.iter().map(|port| port.port).collect::<Vec<_>>()
+        };
+        assert_eq!(ports(), [0u16; 0]);
+        drop(taken);
+        assert_eq!(ports(), [port]);
+    }
+}
+
+#[test]
+fn a_port_that_answers_before_the_command_is_there_is_refused() {
+    let sandbox = Sandbox::new();
+    let other = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = other.local_addr().unwrap().port();
+    let options = ["-q", "--until", "true", "--ready-port", &port.to_string(), "--", "sleep", "9"];
+    sandbox.run("smith-strace", options).status(125).says("something else listens on port");
+    // But where the command inherits the socket, it is the command's.
+    let mut command = sandbox.command("smith-strace");
+    command.args(options).stdin(std::os::fd::OwnedFd::from(other));
+    Finished::of(&mut command).success();
 }

@@ -6,7 +6,7 @@ use rustix::fs::{FileType, Stat};
 use crate::mounts::join;
 use crate::observer::{Given, Observer, Who};
 use crate::originals::Kept;
-use crate::record::Use;
+use crate::record::{Port, Use};
 use crate::resolve::{Resolved, Target};
 
 /// What is to be done when a call has ended.
@@ -24,6 +24,8 @@ pub(crate) struct Pending {
     pub(crate) mounts: bool,
     /// The result is a descriptor of a file that no path told of.
     pub(crate) opened: bool,
+    /// Listened on if the call succeeds.
+    pub(crate) bound: Option<Port>,
     /// With outcomes: what the call was about, and whose it is.
     pub(crate) asked: Vec<(Vec<u8>, Who)>,
 }
@@ -35,6 +37,7 @@ impl Pending {
             && self.gone.is_empty()
             && self.changed.is_empty()
             && self.asked.is_empty()
+            && self.bound.is_none()
             && !self.settle
             && !self.mounts
             && !self.opened
@@ -280,6 +283,9 @@ impl Observer {
                 self.uses.deleted.remove(&path);
                 self.uses.changed.insert(path);
             }
+        }
+        if result == Some(0) {
+            self.uses.ports.extend(pending.bound);
         }
         if let (true, Some(result)) = (failed, result) {
             let name = nix::errno::Errno::from_raw(i32::try_from(-result).unwrap_or(0));

@@ -101,6 +101,16 @@ pub struct Until {
     pub timeout: Option<u64>,
 }
 
+impl Until {
+    /// Whether anything but time ends the run.
+    pub fn is_exercise(&self) -> bool {
+        !self.command.is_empty()
+            || !self.health.is_empty()
+            || self.ready_port.is_some()
+            || self.ready_file.is_some()
+    }
+}
+
 /// How a traced command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -123,7 +123,7 @@ impl Observer {
                         _ => "tcp",
                     };
                     let protocol = protocol.to_owned();
-                    self.uses.ports.insert(Port { protocol, address, port });
+                    pending.bound = Some(Port { protocol, address, port });
                 }
             }
             Name::Path(path) => {

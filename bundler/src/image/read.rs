@@ -19,6 +19,6 @@ mod store;
 
 pub use apply::Unpacker;
 pub(super) use archive::Archive;
-pub use layers::{UnpackOptions, Unpacked};
+pub use layers::{Owners, UnpackOptions, Unpacked};
 pub use open::Image;
 pub use referrers::Referrer;

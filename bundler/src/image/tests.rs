@@ -176,6 +176,12 @@ fn archives_are_read_in_place() {
     assert_eq!(reference, Reference::OciArchive { file: file.clone(), name: None });
     let image = Image::open(&reference).unwrap();
     assert_eq!(unpack(&image).unwrap().1, ["a = 1"]);
+    let other = Image::open(&Reference::DockerArchive { file: file.clone(), name: None });
+    let error = other.unwrap_err().to_string();
+    assert!(
+        error.ends_with("`manifest.json`, but `index.json`: give it as `oci-archive:`"),
+        "{error}"
+    );
 
     let packed = layout.dir.path().join("image.tar.gz");
     std::fs::write(&packed, gzip(&std::fs::read(&file).unwrap())).unwrap();

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::io::Read;
 
 use super::{Owners, Package, Packages, Unread};
@@ -91,9 +92,16 @@ impl<'a> Reader<'a> {
         (found.meta.kind == Kind::File).then_some(found.path)
     }
 
-    /// Whether any package was found so far.
-    pub(super) fn has_packages(&self) -> bool {
-        !self.list.is_empty()
+    /// Opens the file at `path`, through links: where it lies, and its length.
+    pub(super) fn open(&self, path: &[u8]) -> Option<(RootPath, File, u64)> {
+        let found = self.resolver.resolve(path).ok().filter(|it| it.meta.kind == Kind::File)?;
+        match self.rootfs().open_file(&found.path) {
+            Ok(file) => Some((found.path, file, found.meta.size)),
+            Err(error) => {
+                self.say(&found.path, error.to_string());
+                None
+            }
+        }
     }
 
     /// The names in a directory, sorted; none where it is absent.

@@ -227,18 +227,3 @@ proptest::proptest! {
         cut_stanza(&text, |path| path.len() % 2 == 0);
     }
 }
-
-#[test]
-fn rpm_s_database_is_said_to_be_unread() {
-    let unread = |files: &str| {
-        let dir = tree(files);
-        let packages = Packages::read(&Rootfs::open(dir.path()).unwrap(), []);
-        packages.unread.iter().map(|unread| unread.path.to_string()).collect::<Vec<_>>()
-    };
-    let sqlite = "/usr/lib/sysimage/rpm/rpmdb.sqlite";
-    assert_eq!(unread(sqlite), [sqlite]);
-    let linked = format!("{sqlite}\n/var/lib/rpm -> ../../usr/lib/sysimage/rpm");
-    assert_eq!(unread(&linked), [sqlite]);
-    assert_eq!(unread("/var/lib/rpm/Packages"), ["/var/lib/rpm/Packages"]);
-    assert!(unread(&format!("{DEBIAN}\n/var/lib/rpm/Packages")).is_empty());
-}

@@ -30,7 +30,7 @@ the container unless --volume names them.
 --base-layer makes two layers: first the whole of that spec or bundle, byte for byte
 the same in every image on it, so that registries and nodes store it once; then what
 this image has beyond it. The layers of an image as base stay as they are. The image then
-also has what only the base has, which is said.
+also has what only the base has, which is said, and is in no evidence.
 
 The evidence (what is in it and why, SBOMs, the traced run) goes along: in oci:
 directories as artifacts that refer to the image, in archives as files (`tar -xf WHERE

@@ -14,6 +14,7 @@ use crate::cli::quantity::duration;
   vzbuild verify bundle --spec spec --run 'perl -MHTTP::Date -e 1'
   vzbuild verify bundle --spec spec --fix   # adds what is missing, until nothing is
   vzbuild verify oci:images:web             # an image, as podman would run it
+  vzbuild verify oci:images:web --trust-exercise
   vzbuild verify bundle --output expected   # and it must print this
   vzbuild verify bundle --seccomp --least-caps
 
@@ -25,6 +26,10 @@ the way out. A trace with `smith-strace --outcomes` tells more than one without.
 An image is unpacked (below TMPDIR) and run in the container that docker would make of
 it. What `vzbuild image` and `vzbuild minify` write has the first run with it; an image
 that went through a registry, podman or docker has not: give its --spec.
+
+Where a command exercised the first run (--until), it runs on this machine, outside the
+container. One that comes from the evidence is shown and not run, unless --trust-exercise
+says so: whoever made the image or bundle has written it. --until CMD takes its place.
 
 --seccomp and --least-caps write into config.json what the runs need and nothing else,
 after the runs were made under just that, with the kernel's filter, and did the same.
@@ -59,6 +64,9 @@ pub struct Verify {
     #[command(flatten)]
     #[expect(missing_docs, reason = "its fields have the help")]
     pub exercise: Exercise,
+    /// Run the shell command on this machine that exercised the first run, as the evidence has it: only where you trust who made the evidence
+    #[arg(long)]
+    pub trust_exercise: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "its fields have the help")]
     pub narrow: Narrow,

@@ -62,8 +62,17 @@ impl Base {
         std::fs::create_dir(&root).context("cannot make a directory")?;
         let stop = interrupt::flag()?;
         let name = base.to_string_lossy();
-        settings::unpack(&opened.image, &root, ("vzbuild", &name), &stop)?;
-        let (rootfs, layer) = super::content::plan_tree(&root, latest)?;
+        let (_, unpacked) = settings::unpack(&opened.image, &root, ("vzbuild", &name), &stop)?;
+        let (rootfs, mut layer) = super::content::plan_tree(&root, latest)?;
+        // What an ordinary user has unpacked still is whose the image says.
+        if let Some(owners) = &unpacked.owners {
+            for entry in &mut layer.entries {
+                let meta = rootfs.lstat(&entry.path);
+                let inode =
+                    meta.with_context(|| format!("cannot read `{}`", root.display()))?.inode;
+                (entry.uid, entry.gid) = owners.get(&inode).copied().unwrap_or_default();
+            }
+        }
         Ok(Base { rootfs, layer, image: Some((opened, work)) })
     }
 

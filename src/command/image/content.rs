@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use bundler::image::base::Content;
 use bundler::image::runtime::{self, NotInImage};
 use bundler::image::{Artifact, Execution, WrittenLayer};
-use bundler::{Digests, Kind, Layer, Planner, RootPath, Rootfs};
+use bundler::{DiffId, Digests, Kind, Layer, Planner, RootPath, Rootfs};
 use oci_spec::runtime::Spec;
 
 use super::flags;
@@ -52,9 +52,11 @@ impl Files {
     ) -> Option<impl Fn(&[WrittenLayer], &Digests) -> io::Result<Vec<Artifact>>> {
         let Files::Specs(prepared) = self else { return None };
         Some(move |layers: &[WrittenLayer], digests: &Digests| {
-            // The one that is this image's own.
-            let Some(layer) = layers.last() else { return Ok(Vec::new()) };
-            let documents = prepared.documents(layer.diff_id, digests).map_err(io::Error::other)?;
+            let all = DiffId::chain(layers.iter().map(|layer| layer.diff_id));
+            let Some(all) = all else { return Ok(Vec::new()) };
+            let mut digests = digests.clone();
+            prepared.add_digests(&mut digests)?;
+            let documents = prepared.documents(all, &digests).map_err(io::Error::other)?;
             let mut artifacts: Vec<Artifact> = documents.into_iter().map(artifact).collect();
             artifacts.sort_by(|a, b| a.title.cmp(&b.title));
             Ok(artifacts)
@@ -120,16 +122,7 @@ pub(super) fn open_tree(dir: &Path, latest: Option<i64>) -> anyhow::Result<(Root
             .hint("give a spec, or a directory with config.json and rootfs/ that `vzbuild bundle` made")
             .status(Status::Usage as u8);
     }
-    plan_tree(&dir.join("rootfs"), latest)
-}
-
-/// All that lies below `tree`.
-pub(super) fn plan_tree(tree: &Path, latest: Option<i64>) -> anyhow::Result<(Rootfs, Layer)> {
-    let cannot = || format!("cannot read `{}`", tree.display());
-    let rootfs = Rootfs::open(tree).with_context(cannot)?;
-    let mut planner = Planner::new(&rootfs, latest);
-    planner.add_below(&RootPath::root(), &|_| true).with_context(cannot)?;
-    let mut layer = planner.finish().with_context(cannot)?;
+    let (rootfs, mut layer) = plan_tree(&dir.join("rootfs"), latest)?;
     // An ordinary user cannot make files of root's, so in a bundle theirs are meant.
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     if !uid.is_root() {
@@ -138,6 +131,16 @@ pub(super) fn plan_tree(tree: &Path, latest: Option<i64>) -> anyhow::Result<(Roo
             entry.gid = if entry.gid == gid.as_raw() { 0 } else { entry.gid };
         }
     }
+    Ok((rootfs, layer))
+}
+
+/// All that lies below `tree`.
+pub(super) fn plan_tree(tree: &Path, latest: Option<i64>) -> anyhow::Result<(Rootfs, Layer)> {
+    let cannot = || format!("cannot read `{}`", tree.display());
+    let rootfs = Rootfs::open(tree).with_context(cannot)?;
+    let mut planner = Planner::new(&rootfs, latest);
+    planner.add_below(&RootPath::root(), &|_| true).with_context(cannot)?;
+    let layer = planner.finish().with_context(cannot)?;
     Ok((rootfs, layer))
 }
 

@@ -39,8 +39,11 @@ impl Summary<'_> {
         let size = self.written.layers.iter().map(|layer| layer.size).sum();
         match self.only_base {
             0 => {}
-            1 => report::say("vzbuild", "1 file is the base layer's alone"),
-            more => report::say("vzbuild", format_args!("{more} files are the base layer's alone")),
+            1 => report::say("vzbuild", "1 file is the base layer's alone, and in no evidence"),
+            more => report::say(
+                "vzbuild",
+                format_args!("{more} files are the base layer's alone, and in no evidence"),
+            ),
         }
         let (bytes, size) = (HumanBytes(self.bytes), HumanBytes(size));
         let output = shell_word(Path::new(&self.args.output));

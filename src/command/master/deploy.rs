@@ -9,20 +9,18 @@ use anyhow::{Context, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::gather::{Gathered, Known, gather};
-use super::plan::{reached, text};
+use super::plan::{reached, say_left_out, text};
+use super::push;
 use super::secrets;
 use super::session::{Nodes, Unconfirmed};
 use crate::cli::master::{Args, Deploy};
-use crate::cli::push::{Push, Require};
-use crate::command::push::deploy;
 use crate::fleet::missing::inferred;
 use crate::fleet::plan::{Action, Step};
 use crate::fleet::revision::{RECORD, Record, Revision, Update};
 use crate::fleet::state::{Answer, Applied, Apply, Order};
 use crate::push::bundle::Bundle;
 use crate::push::fanout;
-use crate::push::outcome::{bytes, short};
-use crate::push::plan::Mode;
+use crate::push::outcome::short;
 use crate::push::target::Node;
 use crate::report::{self, Advice, Status, hint_of};
 
@@ -78,7 +76,9 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
     if !wish.yes && !confirmed(tasks.len())? {
         bail!("nothing was done");
     }
-    let mut unpushed = push(args, wish, &gathered, &tasks)?;
+    let needed =
+        tasks.iter().filter_map(|(node, known, step)| Some((*node, known.wished.get(&step.pod)?)));
+    let mut unpushed = push::bundles((args, wish.parallel), &gathered, needed)?;
     unpushed.extend(secrets::bring(wish, &nodes, &gathered));
     let bundles = &gathered.bundles;
     let job = Job { nodes: &nodes, bundles, parallel: wish.parallel, by: by() };
@@ -125,59 +125,6 @@ pub(super) fn by() -> String {
     let user = user.unwrap_or_else(|| nix::unistd::geteuid().to_string());
     let host = nix::unistd::gethostname().unwrap_or_default();
     format!("{user}@{}", host.to_string_lossy())
-}
-
-/// Pushes each bundle to the hosts that need it; returns the hosts where that failed.
-fn push(
-    args: &Args,
-    wish: &Deploy,
-    gathered: &Gathered,
-    tasks: &[Task<'_>],
-) -> anyhow::Result<BTreeMap<String, String>> {
-    let mut needed: BTreeMap<String, Vec<Node>> = BTreeMap::new();
-    for (node, known, step) in tasks {
-        let Some(revision) = known.wished.get(&step.pod) else { continue };
-        let record = revision.files.get(RECORD).map(|text| serde_json::from_str::<Record>(text));
-        for placed in record.context("a revision has no record")??.containers {
-            let hosts = needed.entry(placed.bundle_id).or_default();
-            if !hosts.contains(node) {
-                hosts.push((*node).clone());
-            }
-        }
-    }
-    let options = Push {
-        bundle: None,
-        targets: Vec::new(),
-        delta: Mode::Auto,
-        plan: false,
-        inventory: None,
-        parallel: wish.parallel,
-        bwlimit: None,
-        keep: 3,
-        require: Require::All,
-        name: None,
-    };
-    let mut failed = BTreeMap::new();
-    for bundle in gathered.bundles.values() {
-        let Some(hosts) = needed.get(&bundle.id) else { continue };
-        let name = bundle.name().context("a bundle's directory has no name")?;
-        let told = |node: &Node, result: &anyhow::Result<_>| {
-            let line = match result {
-                Ok(crate::push::outcome::Outcome { way, payload, full, .. }) => {
-                    format!("{way}, sent {} of {}", bytes(*payload), bytes(*full))
-                }
-                Err(error) => format!("FAILED: {error:#}"),
-            };
-            report::say("vzmaster", format!("{node}: push {name}: {line}"));
-        };
-        let results = deploy::each_node((&options, &args.ssh), bundle, &name, hosts, &told)?;
-        for (node, result) in hosts.iter().zip(results) {
-            if let Err(error) = result {
-                failed.insert(node.label.clone(), format!("cannot push `{name}`: {error:#}"));
-            }
-        }
-    }
-    Ok(failed)
 }
 
 impl Job<'_> {
@@ -301,7 +248,8 @@ impl Job<'_> {
                 let order = Order::Rollback { pod, revision: Some(from.clone()), by };
                 self.apply(node, &step.pod, &order).map(|applied| applied.failure)
             }
-            Some(_) => Ok(None),
+            // It was repaired, and is what it was.
+            Some(_) => return Outcome::TakenBack(None),
             None => self.nodes.order(node, &Order::Remove { pod }, &mut |_| ()).map(|_| None),
         };
         let failure = result.unwrap_or_else(|error| Some(format!("{error:#}")));
@@ -338,18 +286,16 @@ fn finish(
     outcomes: &[(String, String, Outcome)],
     failed: bool,
 ) -> anyhow::Result<ExitCode> {
-    let down =
-        gathered.hosts.iter().filter_map(|(node, known)| Some((node, known.as_ref().err()?)));
     if args.ssh.json {
+        let down =
+            gathered.hosts.iter().filter_map(|(node, known)| Some((node, known.as_ref().err()?)));
         let mut values: Vec<Value> = outcomes.iter().map(value).collect();
         values.extend(down.map(|(node, error)| {
             json!({ "node": node.label, "done": false, "error": format!("{error:#}"), "hint": hint_of(error) })
         }));
         report::data(format!("{:#}\n", Value::Array(values)).as_bytes())?;
     } else {
-        for (node, error) in down {
-            report::warn("vzmaster", format_args!("{node} was left out: {error:#}"));
-        }
+        say_left_out(gathered);
     }
     let lost =
         outcomes.iter().filter(|(_, _, outcome)| matches!(outcome, Outcome::Lost(_))).count();

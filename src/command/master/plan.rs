@@ -45,6 +45,15 @@ pub(super) fn reached(gathered: &Gathered) -> Status {
     }
 }
 
+/// Warns of each host that did not answer.
+pub(super) fn say_left_out(gathered: &Gathered) {
+    for (node, known) in &gathered.hosts {
+        if let Err(error) = known {
+            report::warn("vzmaster", format_args!("{node} was left out: {error:#}"));
+        }
+    }
+}
+
 /// A block of lines for each host; with `keep`, what is as wished is there, too.
 pub(super) fn text(gathered: &Gathered, keep: bool) -> String {
     let mut text = String::new();

@@ -17,7 +17,7 @@ use super::preflight::PATIENCE;
 use crate::cli::master::{Args, Playbook};
 use crate::command::push::ssh;
 use crate::fleet::deployment::Host;
-use crate::fleet::playbook::{BUNDLES, FIXED, MARK, REVISIONS, host_vars, inventory};
+use crate::fleet::playbook::{BUNDLES, FIXED, MARK, REVISIONS, host_vars, inventory, secrets};
 use crate::fleet::preflight::SCRIPT;
 use crate::fleet::render::{Built, Machine};
 use crate::fleet::revision::Revision;
@@ -27,7 +27,8 @@ use crate::push::target::Node;
 use crate::report::{self, Advice, Status, hint_of};
 use crate::tree::{self, ArchiveSink};
 
-type Known = (Machine, BTreeMap<String, Revision>);
+/// A host that answered: what it is, what is wished there, and where its secrets are.
+type Known = (Machine, BTreeMap<String, Revision>, Vec<Value>);
 
 pub(super) fn run(args: &Args, playbook: &Playbook) -> anyhow::Result<ExitCode> {
     let fleet = directory::read_right(args, &playbook.select.limit)?;
@@ -35,11 +36,14 @@ pub(super) fn run(args: &Args, playbook: &Playbook) -> anyhow::Result<ExitCode> 
     let built: BTreeMap<String, Built> =
         bundles.iter().map(|(dir, (_, built))| (dir.clone(), built.clone())).collect();
     let hosts: Vec<&Host> = fleet.deployment.hosts.values().collect();
+    let dir = args.directory.canonicalize();
+    let dir = dir.with_context(|| format!("cannot read `{}`", args.directory.display()))?;
     let (ssh, store) = (ssh(&args.ssh), args.ssh.store.as_deref().unwrap_or(STORE));
     let known = fanout::each(&hosts, PARALLEL, |host| {
         let (machine, _) = machine(host, &ssh.run(&host.node, SCRIPT, PATIENCE)?, store)?;
         let wished = wished(host, &built, &machine)?;
-        Ok((machine, wished))
+        let secrets = secrets(&host.pods, &fleet.secrets, &dir, &machine);
+        Ok((machine, wished, secrets))
     });
     let mut reached: Vec<(&Node, Known)> = Vec::new();
     let mut values: Vec<Value> = Vec::new();
@@ -90,14 +94,16 @@ fn write(
     let dir = staging.dir();
     // Environments may have what is nobody else's business.
     fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-    let nodes: Vec<&Node> = hosts.iter().map(|(node, _)| *node).collect();
+    let nodes: Vec<(&Node, bool)> =
+        hosts.iter().map(|(node, (_, _, secrets))| (*node, !secrets.is_empty())).collect();
     put(dir, "hosts.ini", &inventory(&nodes, &ssh_words(args)?)?)?;
     for (path, text) in FIXED {
         put(dir, path, text)?;
     }
     let mut needed = BTreeSet::new();
-    for (node, (machine, wished)) in hosts {
-        put(dir, &format!("host_vars/{}.yaml", node.label), &host_vars(machine, wished)?)?;
+    for (node, (machine, wished, secrets)) in hosts {
+        let vars = host_vars(machine, wished, secrets)?;
+        put(dir, &format!("host_vars/{}.yaml", node.label), &vars)?;
         for (name, revision) in wished {
             for (path, text) in &revision.files {
                 put(dir, &format!("{REVISIONS}/{name}/{}/{path}", revision.id), text)?;

@@ -1,5 +1,6 @@
 //! Orders to nodes, over ssh.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
@@ -7,6 +8,7 @@ use anyhow::{Context, anyhow, bail};
 use crate::cli::master::Args;
 use crate::command::push;
 use crate::fleet::state::{Answer, Applied, Order, Start, State, VERSION};
+use crate::push::link::Link;
 use crate::push::ssh::{Receiver, Ssh};
 use crate::push::target::Node;
 use crate::report::Advice;
@@ -16,6 +18,25 @@ use crate::report::Advice;
 const CONFIRM: Duration = Duration::from_secs(60);
 /// Between tries.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// So much a node may answer to one order: a thousand pods, with all their files.
+const ANSWERS: u64 = 32 << 20;
+
+/// Hears what a node answers, to the last of it; `told` hears of the others.
+///
+/// # Errors
+/// When it ends before, or goes on for too long.
+fn last_answer(link: &mut Link, told: &mut dyn FnMut(Answer)) -> anyhow::Result<Answer> {
+    loop {
+        match link.hear::<Answer>().context("the node ended before it answered")? {
+            more @ (Answer::Progress(_) | Answer::Pod(_)) => told(more),
+            last => return Ok(last),
+        }
+        if link.counters.received.load(Ordering::Relaxed) > ANSWERS {
+            bail!("the node answers without an end: {} MiB so far", ANSWERS >> 20);
+        }
+    }
+}
 
 /// What the node itself says against an order.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +61,7 @@ impl Nodes {
     /// # Errors
     /// When this program cannot be read.
     pub(super) fn new(args: &Args) -> anyhow::Result<Self> {
-        let receiver = Receiver { verb: "node", ..push::receiver()? };
+        let receiver = push::receiver("node")?;
         Ok(Nodes { ssh: push::ssh(&args.ssh), receiver })
     }
 
@@ -57,15 +78,9 @@ impl Nodes {
         let start = Start { version: VERSION };
         let mut session = self.ssh.connect(node, &self.receiver, &start, false, &|_, _| ())?;
         session.link.say(order).with_context(|| format!("cannot give `{node}` its order"))?;
-        let answer = loop {
-            match session.link.hear::<Answer>() {
-                Ok(more @ (Answer::Progress(_) | Answer::Pod(_))) => told(more),
-                Ok(last) => break Ok(last),
-                Err(error) => break Err(error),
-            }
-        };
+        let answer = last_answer(&mut session.link, told);
         let said = session.end();
-        match answer.context("the node ended before it answered") {
+        match answer {
             Ok(Answer::Refused { why, hint }) => match hint {
                 Some(hint) => Err(Refusal(why)).hint(hint),
                 None => Err(Refusal(why).into()),
@@ -151,5 +166,33 @@ impl Nodes {
             Answer::State(state) => Ok(State { pods, ..state }),
             _ => bail!("the node answered something else"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::push::frame::{self, Type};
+
+    fn heard(pods: usize) -> anyhow::Result<Answer> {
+        let mut stream = frame::MAGIC.to_vec();
+        let mut say = |answer: &Answer| {
+            let text = serde_json::to_vec(answer).unwrap();
+            frame::write(&mut stream, Type::Message, &text).unwrap();
+        };
+        let more = Answer::Progress("x".repeat(1 << 18));
+        (0..pods).for_each(|_| say(&more));
+        say(&Answer::Done);
+        let input = std::io::Cursor::new(stream);
+        let silence = Duration::from_secs(20);
+        let mut link = Link::resume(input, std::io::sink(), 0, silence, || ());
+        last_answer(&mut link, &mut drop)
+    }
+
+    #[test]
+    fn a_node_that_answers_without_an_end_is_left() {
+        assert_eq!(heard(3).unwrap(), Answer::Done);
+        let error = heard(200).unwrap_err();
+        assert_eq!(error.to_string(), "the node answers without an end: 32 MiB so far");
     }
 }

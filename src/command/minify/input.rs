@@ -53,7 +53,7 @@ pub(super) fn open(args: &build::Minify, work: &Path, stop: &AtomicBool) -> anyh
         Source::Image(opened) => {
             let root = work.join("image");
             fs::DirBuilder::new().mode(0o755).create(&root)?;
-            (root.clone(), unpack(&opened.image, &root, ("vzbuild", &name), stop)?)
+            (root.clone(), unpack(&opened.image, &root, ("vzbuild", &name), stop)?.0)
         }
     };
     let root = root.canonicalize().with_context(|| format!("cannot find `{}`", root.display()))?;

@@ -57,7 +57,7 @@ impl Output {
         }
     }
 
-    /// Brings the proven bundle there.
+    /// Brings the proven bundle there, and removes the directory `work` that it lies in.
     ///
     /// # Errors
     /// What cannot be written.
@@ -65,6 +65,7 @@ impl Output {
         self,
         args: &build::Minify,
         input: &Input,
+        work: Staging,
         bundle: &Path,
     ) -> anyhow::Result<()> {
         let cannot = || format!("cannot write `{}`", args.output.to_string_lossy());
@@ -89,6 +90,8 @@ impl Output {
             let place = staging.dir().join(entry.file_name());
             fs::rename(entry.path(), place).with_context(cannot)?;
         }
+        // What is removed before it came to the disk never goes there: the whole image.
+        drop(work);
         let dir = fs::File::open(staging.dir()).with_context(cannot)?;
         rustix::fs::syncfs(dir).with_context(cannot)?;
         staging.commit().with_context(cannot)?;

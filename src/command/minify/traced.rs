@@ -157,9 +157,7 @@ fn say(record: &Record, name: &str, index: usize, count: usize) {
     if run.end != tracer::record::End::Exited(0) && !run.ended {
         report::warn("vzbuild", "it fails in the image itself: is that the test that you mean?");
     }
-    let is_idle = run.until.as_ref().is_some_and(|until| {
-        until.command.is_empty() && until.health.is_empty() && until.ready_port.is_none()
-    });
+    let is_idle = run.until.as_ref().is_some_and(|until| !until.is_exercise());
     if run.ended && is_idle {
         report::warn(
             "vzbuild",

@@ -14,7 +14,7 @@ use crate::push::bundle::Bundle;
 use crate::push::cache::Cache;
 use crate::push::fanout::{self, Deltas};
 use crate::push::outcome::{Outcome, bytes, short};
-use crate::push::plan::Mode;
+use crate::push::plan::{Mode, files_are_sooner};
 use crate::push::protocol::valid_name;
 use crate::push::sender::{self, Push, Stage, WrongReceiver};
 use crate::push::ssh::{Receiver, Ssh};
@@ -28,8 +28,11 @@ struct Job<'a> {
     receiver: Receiver,
     bundle: &'a Bundle,
     name: String,
+    cache: &'a Cache,
     deltas: Deltas<'a>,
     bars: Bars,
+    /// How many nodes share the line from here.
+    share: usize,
 }
 
 pub(super) fn run(args: &PushArgs, ssh_args: &SshArgs) -> anyhow::Result<ExitCode> {
@@ -77,17 +80,19 @@ pub(in crate::command) fn each_node(
     told: &(dyn Fn(&Node, &anyhow::Result<Outcome>) + Sync),
 ) -> anyhow::Result<Vec<anyhow::Result<Outcome>>> {
     let cache = Cache::new(cache_dir()?);
-    let receiver = receiver()?;
+    let receiver = receiver("receive")?;
     let deltas = Deltas::new(bundle, &cache);
     let bars = Bars::new(nodes.iter().map(|node| node.label.chars().count()).max().unwrap_or(0));
     let name = name.to_owned();
-    let job = Job { args, ssh: ssh(ssh_args), receiver, bundle, name, deltas, bars };
+    let share = nodes.len().min(args.parallel).max(1);
+    let ssh = ssh(ssh_args);
+    let job = Job { args, ssh, receiver, bundle, name, cache: &cache, deltas, bars, share };
     Ok(std::thread::scope(|scope| {
         // While nodes are reached: the likely delta, where it is another one no harm, and
         // then what the next push needs. In one thread, since ssh computes meanwhile too.
         let kept = scope.spawn(|| {
-            let wanted = |id: &String| *id != bundle.id && args.delta != Mode::Never;
-            let likely = cache.last(&job.name).filter(wanted).filter(|id| job.deltas.knows(id));
+            let wanted = |id: &String| *id != bundle.id && job.wants_delta(id, nodes);
+            let likely = cache.last(&job.name).filter(|id| job.deltas.knows(id)).filter(wanted);
             if let Some(base) = likely {
                 drop(job.deltas.get(&base, &[]));
             }
@@ -98,6 +103,10 @@ pub(in crate::command) fn each_node(
         });
         let results = fanout::each(nodes, args.parallel, |node| {
             let result = job.push(node);
+            if let Ok(Outcome { rate: Some(rate), .. }) = &result {
+                // A guess where it is not kept.
+                let _ = cache.note_rate(&node.label, *rate);
+            }
             job.bars.suspend(|| told(node, &result));
             result
         });
@@ -139,6 +148,23 @@ fn cache_dir() -> anyhow::Result<PathBuf> {
 }
 
 impl Job<'_> {
+    /// Bytes a second that a node gets, if that is known.
+    fn rate(&self, node: &Node) -> Option<f64> {
+        let rate = self.cache.rate(&node.label)?;
+        let limit = self.args.bwlimit.map_or(f64::INFINITY, |limit| limit as f64);
+        Some(rate.min(limit) / self.share as f64)
+    }
+
+    /// Whether any node is the better for a delta against `base`.
+    fn wants_delta(&self, base: &str, nodes: &[Node]) -> bool {
+        let slow = |node| !files_are_sooner(self.deltas.changed(base), self.rate(node));
+        match self.args.delta {
+            Mode::Always => true,
+            Mode::Auto => self.deltas.is_begun(base) || nodes.iter().any(slow),
+            Mode::Never => false,
+        }
+    }
+
     fn push(&self, node: &Node) -> anyhow::Result<Outcome> {
         let bar = self.bars.add(&node.label);
         let progress = |stage| match stage {
@@ -151,6 +177,7 @@ impl Job<'_> {
             name: &self.name,
             deltas: &self.deltas,
             mode: self.args.delta,
+            rate: self.rate(node),
             keep: self.args.keep,
             plan: self.args.plan,
             receiver: &self.receiver.digest,

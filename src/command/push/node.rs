@@ -19,7 +19,7 @@ const MAX_ANSWER: u64 = 64 << 20;
 pub(super) fn run(text: &str, task: &Task, args: &SshArgs) -> anyhow::Result<ExitCode> {
     let node = targets::one(text)?;
     let hello = Hello { version: VERSION, task: task.clone() };
-    let mut session = ssh(args).connect(&node, &receiver()?, &hello, false, &|_, _| ())?;
+    let mut session = ssh(args).connect(&node, &receiver("receive")?, &hello, false, &|_, _| ())?;
     let mut values = Vec::new();
     loop {
         let Reply::Answer { value, more } = answer(&mut session.link)? else {

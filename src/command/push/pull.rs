@@ -24,7 +24,7 @@ pub(super) fn run(
     let output = output.map_or_else(|| PathBuf::from(name), Path::to_owned);
     let task = Task::Pull { name: name.to_owned() };
     let hello = Hello { version: VERSION, task };
-    let mut session = ssh(args).connect(&node, &receiver()?, &hello, false, &|_, _| ())?;
+    let mut session = ssh(args).connect(&node, &receiver("receive")?, &hello, false, &|_, _| ())?;
     let Reply::Listing { target, bytes: packed, listing } = answer(&mut session.link)? else {
         bail!("the node answered something else");
     };

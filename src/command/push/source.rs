@@ -63,7 +63,7 @@ fn unpack(image: &bundler::image::Image, name: &str, dir: &Path) -> anyhow::Resu
     let root = dir.join("rootfs");
     fs::DirBuilder::new().mode(0o755).create(&root).context("cannot make a directory")?;
     let never = AtomicBool::new(false);
-    let settings = settings::unpack(image, &root, ("vzpush", name), &never)?;
+    let (settings, _) = settings::unpack(image, &root, ("vzpush", name), &never)?;
     let rootfs = Rootfs::open(&root).context("cannot open the unpacked image")?;
     let mut container = settings.container(None, &[], &rootfs)?;
     container.args = settings.command(&[]);

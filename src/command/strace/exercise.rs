@@ -1,16 +1,21 @@
 //! `--until`: what exercises the command once it is ready.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustix::io::Errno;
+use rustix::net::{getsockname, sockopt};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use tracer::{Control, Record};
 
 use crate::cli::strace::Args;
 use crate::command::scenario::check_health;
 use crate::process;
+use crate::report::Advice;
 
 /// How often it is looked whether the command is ready.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -45,9 +50,18 @@ pub(in crate::command) struct Plan {
 }
 
 impl Exercise {
-    pub(in crate::command) fn new(plan: Option<Plan>) -> Self {
+    /// What `plan` says, if anything.
+    ///
+    /// # Errors
+    /// Something else answers already in the place of the command.
+    pub(in crate::command) fn new(plan: Option<Plan>) -> anyhow::Result<Self> {
+        let port = plan.as_ref().and_then(|plan| plan.port);
+        if let Some(port) = port.filter(|&port| answers(port) && !is_inherited(port)) {
+            return Err(anyhow::anyhow!("something else listens on port {port}"))
+                .hint("stop it, or let the program listen elsewhere");
+        }
         let (report, outcome) = channel();
-        Exercise { plan, outcome, report }
+        Ok(Exercise { plan, outcome, report })
     }
 
     /// What the tracer calls when the command is on its way.
@@ -130,13 +144,35 @@ impl Plan {
     }
 
     fn is_ready(&self, main: i32) -> bool {
-        let port = self.port.is_none_or(|port| TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let port = self.port.is_none_or(answers);
         let place = |file: &PathBuf| match file.strip_prefix("/") {
             Ok(inside) if self.inside => PathBuf::from(format!("/proc/{main}/root")).join(inside),
             _ => file.clone(),
         };
         port && self.file.as_ref().is_none_or(|file| place(file).exists())
     }
+}
+
+/// Whether somebody accepts connections to this port of 127.0.0.1.
+fn answers(port: u16) -> bool {
+    // Where nobody listens, the kernel may choose that very port for our end, and connect
+    // the socket to itself.
+    let is_other = |stream: TcpStream| stream.local_addr().ok() != stream.peer_addr().ok();
+    TcpStream::connect(("127.0.0.1", port)).is_ok_and(is_other)
+}
+
+/// Whether this process has a socket that listens on `port`, and hands it on to the
+/// command, as inetd and systemd do (Linux 5.6).
+fn is_inherited(port: u16) -> bool {
+    let listens = |this: &OwnedFd, fd: i32| {
+        let socket = pidfd_getfd(this, fd, PidfdGetfdFlags::empty())?;
+        let address = SocketAddr::try_from(getsockname(&socket)?)?;
+        Ok::<_, Errno>(address.port() == port && sockopt::socket_acceptconn(&socket)?)
+    };
+    let Ok(this) = pidfd_open(getpid(), PidfdFlags::empty()) else { return false };
+    let names = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let mut fds = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    fds.any(|fd| listens(&this, fd).unwrap_or(false))
 }
 
 fn wait_until_healthy(dir: &Path, main: i32) -> anyhow::Result<Record> {

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tracer::Record;
-use tracer::record::{BytePath, End, FileUse, Port};
+use tracer::record::{self, BytePath, End, FileUse, Port, Until};
 
 /// Errors that say that nothing is there.
 const ABSENT: [&str; 5] = ["ELOOP", "ENODEV", "ENOENT", "ENOTDIR", "ENXIO"];
@@ -69,13 +69,31 @@ pub(super) struct Finding {
     pub(super) process: BytePath,
 }
 
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ending {
+    pub(super) end: End,
+    /// Whether it would have gone on, had its time not been up; nothing where an
+    /// exercise ends it, which it may forestall by a moment.
+    pub(super) still_ran: Option<bool>,
+}
+
+/// How the two runs ended.
+pub(super) fn endings(first: &record::Run, second: &record::Run) -> (Ending, Ending) {
+    let is_exercised = |run: &record::Run| run.until.as_ref().is_some_and(Until::is_exercise);
+    let is_known = !is_exercised(first) && !is_exercised(second);
+    let ending =
+        |run: &record::Run| Ending { end: run.end, still_ran: is_known.then_some(run.ended) };
+    (ending(first), ending(second))
+}
+
 /// All that differs.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
     /// Sorted by path.
     pub(super) findings: Vec<Finding>,
     /// Runs that ended otherwise: which, as in the first, as in the second.
-    pub(super) ends: Vec<(usize, End, End)>,
+    pub(super) ends: Vec<(usize, Ending, Ending)>,
     /// What only the second run asked for and did not find, and the original
     /// has: it took another course. The cause, where an end differs and nothing
     /// else is found; else no difference yet, but worth to have.
@@ -150,7 +168,7 @@ pub(super) fn compare(first: &Record, second: &Record, places: &impl Places) -> 
             found.findings.push(finding);
         }
     }
-    let ends = first.runs.iter().zip(&second.runs).map(|(one, two)| (one.end, two.end));
+    let ends = first.runs.iter().zip(&second.runs).map(|(one, two)| endings(one, two));
     let ends = ends.enumerate().filter(|(_, (one, two))| one != two);
     found.ends = ends.map(|(index, (one, two))| (index, one, two)).collect();
     let heard = |port: &&Port| {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tracer::record::End;
 
-use super::compare::{Finding, Reason};
+use super::compare::{Ending, Finding, Reason};
 use super::narrow::Narrowed;
 use super::trial::{Done, Verdict};
 use crate::cli::build;
@@ -126,11 +126,17 @@ impl Done {
 fn scenario(done: &Done) -> String {
     let Done { name, first, second, paths, trouble, last_words, .. } = done;
     let mut line = if done.is_as_before() {
-        format!("as before: {name}: {}, {paths} paths\n", end_in_words(*second))
+        format!("as before: {name}: {}, {paths} paths\n", end_in_words(second.end))
     } else if first == second {
         format!("different: {name}\n")
     } else {
-        format!("different: {name}: {}, was {}\n", end_in_words(*second), end_in_words(*first))
+        let is_told = first.still_ran != second.still_ran;
+        let words = |ending: &Ending| match ending.still_ran.filter(|_| is_told) {
+            Some(true) => format!("still running when it was ended ({})", end_in_words(ending.end)),
+            Some(false) => format!("{} by itself", end_in_words(ending.end)),
+            None => end_in_words(ending.end),
+        };
+        format!("different: {name}: {}, was {}\n", words(second), words(first))
     };
     if let Some(trouble) = trouble {
         line.push_str(&format!("  {trouble}\n"));
@@ -203,8 +209,9 @@ fn json(verdict: &Verdict) -> Value {
         json!({
             "command": done.name,
             "equal": done.is_as_before(),
-            "first": done.first,
-            "second": done.second,
+            "first": done.first.end,
+            "second": done.second.end,
+            "stillRan": [done.first.still_ran, done.second.still_ran],
             "paths": done.paths,
             "trouble": done.trouble,
             "lastWords": done.last_words,

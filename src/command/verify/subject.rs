@@ -58,7 +58,7 @@ pub(super) fn unpack(
     let dir = work.canonicalize().context("cannot find the directory for the work")?;
     let root = dir.join("rootfs");
     DirBuilder::new().mode(0o755).create(&root).context("cannot make a directory")?;
-    let settings = settings::unpack(image, &root, ("vzbuild", name), stop)?;
+    let (settings, _) = settings::unpack(image, &root, ("vzbuild", name), stop)?;
     let rootfs = Rootfs::open(&root).context("cannot open the unpacked image")?;
     let mut container = settings.container(None, &[], &rootfs)?;
     container.args = settings.command(&[]);

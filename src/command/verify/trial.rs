@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use bundler::Rootfs;
 use tracer::Record;
-use tracer::record::End;
 
 use super::again::{self, Bundle, Scenario};
-use super::compare::{self, Comparison};
+use super::compare::{self, Comparison, Ending};
 use super::narrow::Narrowing;
 use super::output::{self, Expected, last_line};
 use super::places;
@@ -24,8 +23,8 @@ use crate::runner::around::{Around, Overlay};
 pub(super) struct Done {
     pub(super) name: String,
     /// How it ended before.
-    pub(super) first: End,
-    pub(super) second: End,
+    pub(super) first: Ending,
+    pub(super) second: Ending,
     pub(super) time: Duration,
     /// How many paths it used.
     pub(super) paths: usize,
@@ -115,10 +114,12 @@ impl Trial<'_> {
             let expected = self.outputs.get(index);
             let other_output = expected.map(|before| output::differs(before, &dir)).transpose()?;
             let other_output = other_output.flatten();
+            let run = report.record.runs.first().cloned().unwrap_or_default();
+            let ends = compare::endings(before, &run);
             done.push(Done {
                 name: scenario.name.clone(),
-                first: before.end,
-                second: report.record.runs.first().map(|run| run.end).unwrap_or_default(),
+                first: ends.0,
+                second: ends.1,
                 time: begin.elapsed(),
                 paths: report.record.files.len(),
                 trouble: report.not_started.or(report.exercise).or(other_output),

@@ -280,7 +280,7 @@ table inet vz_node {
     meta l4proto { icmp, ipv6-icmp } accept
     ip6 saddr fe80::/10 udp dport 546 accept
     # From pods with a network of their own.
-    ip saddr 198.18.0.0/16 accept
+    iifname "vz*" ip saddr 198.18.0.0/16 accept
     tcp dport @fixed_tcp accept
     udp dport @fixed_udp accept
     tcp dport @open_tcp accept
@@ -319,13 +319,16 @@ fire_wall() {
   new=no
   if put /etc/vz/firewall.nft 644 </run/vz-filter; then new=yes; fi
   rm -f /run/vz-filter
+  # Early, as cloud-init waits for the network, and sysinit.target waits for cloud-init.
   if put /etc/systemd/system/vz-firewall.service 644 <<END; then new=yes; fi
 # Written by vzmaster newnode.
 [Unit]
 Description=Firewall of vz
+DefaultDependencies=no
+Conflicts=shutdown.target
 Wants=network-pre.target
-Before=network-pre.target
-After=nftables.service
+Before=network-pre.target shutdown.target
+After=local-fs.target nftables.service
 
 [Service]
 Type=oneshot
@@ -335,14 +338,14 @@ ExecReload=$nft -f /etc/vz/firewall.nft
 ExecStop=$nft delete table inet vz_node
 
 [Install]
-WantedBy=multi-user.target
+WantedBy=sysinit.target
 END
   if [ $new = no ] && systemctl -q is-active vz-firewall && "$nft" list table inet vz_node >/dev/null 2>&1; then
     kept "firewall"
     return
   fi
   watch_over "systemctl disable --now vz-firewall"
-  systemctl daemon-reload && systemctl -q enable vz-firewall >&2 && systemctl reload-or-restart vz-firewall >&2 ||
+  systemctl daemon-reload && systemctl -q reenable vz-firewall >&2 && systemctl reload-or-restart vz-firewall >&2 ||
     fail "the firewall does not start"
   changed "firewall: open are $(ports tcp | sed 's|$|/tcp|' | tr '\n' ' ')$(ports udp | sed 's|$|/udp|' | tr '\n' ' ')"
 }

@@ -10,15 +10,19 @@ use anyhow::{Context, bail};
 
 use super::pending::{Pending, monotonic};
 use super::watch::judge;
-use super::{Pods, Site};
+use super::{Pods, Site, state};
 use crate::fleet::network;
 use crate::fleet::revision::{RECORD, Record, Update, digest};
-use crate::fleet::state::{Applied, Apply, Entry};
+use crate::fleet::state::{Applied, Apply, ContainerState, Entry};
 use crate::push::outcome::short;
 use crate::report::Advice;
 
 /// So many of the last lines of a container that failed are told.
 const LOG: usize = 15;
+/// So many characters of each; the journal has lines of 48 KiB.
+const LINE: usize = 1000;
+/// Bytes of them all: they travel in one frame.
+const LOGS: usize = 32 << 10;
 
 /// Makes an earlier revision the wished one: the previous, or the one whose digest
 /// begins so.
@@ -33,7 +37,11 @@ pub(super) fn earlier(
         bail!("there is no pod `{pod}` on this node");
     }
     let id = match revision {
-        None => pods.link(&pod, "previous").context("there is no previous revision")?,
+        None => {
+            // Where a switch was broken off they are the same.
+            let previous = pods.link(&pod, "previous").filter(|id| current.as_ref() != Some(id));
+            previous.context("there is no previous revision")?
+        }
         Some(start) => {
             let ids = pods.ids(&pod)?;
             let mut found = ids.iter().filter(|id| !start.is_empty() && id.starts_with(start));
@@ -69,32 +77,37 @@ pub(super) fn apply(
         return Err(anyhow::anyhow!("the secrets of this revision are not on the node any more"))
             .hint("deploy from the fleet's directory, which brings them");
     }
-    abandon(site, &pods, pod, say)?;
+    if let Err(error) = abandon(site, &pods, pod, say) {
+        // What is damaged there must not keep a good revision out.
+        say(format!("the deployment before cannot be ended: {error:#}"));
+    }
     let current = pods.link(pod, "current");
     if current != wished.expected {
         return Err(anyhow::anyhow!("`{pod}` was changed on this node since it was planned"))
             .hint("plan again");
     }
-    let back = match &current {
-        Some(now) if now == id => pods.link(pod, "previous").filter(|back| back != id),
-        now => now.clone(),
-    };
+    // A repair that fails leaves what is wished: what ails it may be something else.
+    let back = current.clone();
     // Environments may have what is nobody else's business.
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&site.places.pods);
     made.and_then(|()| fs::create_dir_all(site.places.pods.join(pod).join("revs")))
         .with_context(|| format!("cannot make the folder of `{pod}`"))?;
     // What cannot be read cannot be stopped by its record; its units are, below.
     let old = pods.current(pod).unwrap_or_default();
-    let start_first = old.as_ref().is_some_and(|old| record.replaces(old) == Update::StartFirst);
+    let is_same = current.as_deref() == Some(id);
+    let start_first = old.as_ref().is_some_and(|old| record.replaces(old) == Update::StartFirst)
+        || is_same && is_whole(site, &pods, &record, wished)?;
     pods.write(pod, id, &wished.files)?;
     pods.pin()?;
     pods.tag(&record, id, old.as_ref(), start_first)?;
     let mut pending =
         Pending { id: id.to_owned(), back, by: wished.by.clone(), judged: None, until: 0 };
-    pods.set_pending(pod, Some(&pending))?;
-    if let Err(error) = site.guard.arm(pod) {
-        pods.set_pending(pod, None)?;
-        return Err(error.context("cannot start what would take a failed deployment back"));
+    // It finds nothing to do where this is broken off before the next line, and waits
+    // for the lock after it.
+    site.guard.arm(pod).context("cannot start what would take a failed deployment back")?;
+    if let Err(error) = pods.set_pending(pod, Some(&pending)) {
+        site.guard.disarm(pod);
+        return Err(error);
     }
     let tried = attempt(site, &pods, old.as_ref(), &record, start_first, say);
     let (gap, why) = match tried {
@@ -115,6 +128,21 @@ pub(super) fn apply(
     site.guard.disarm(pod);
     applied.gap = gap;
     Ok(applied)
+}
+
+/// Whether the revision runs as it is, so that nothing has to be stopped; its ports may
+/// lead elsewhere.
+fn is_whole(site: &Site<'_>, pods: &Pods, record: &Record, wished: &Apply) -> anyhow::Result<bool> {
+    let containers = state::containers(site, pods, record)?;
+    let runs = |container: &ContainerState| {
+        container.active == "active" && container.linked && container.enabled
+    };
+    let nets = site.systemd.show(&record.network_unit())?;
+    let files = pods.files(&record.pod, &wished.id);
+    Ok(files.is_ok_and(|files| files == wished.files)
+        && containers.iter().all(runs)
+        && nets.iter().all(|net| net.active == "active")
+        && state::deaf(site, record, &containers).is_empty())
 }
 
 /// Makes a revision that was tried the current one, and stops the one before; the
@@ -149,8 +177,11 @@ pub(super) fn confirm(
                 site.guard.disarm(pod);
                 return Ok(applied);
             }
-            finish(site, &pods, pod, &pending, say)?;
-            site.guard.disarm(pod);
+            match finish(site, &pods, pod, &pending, say) {
+                Ok(()) => site.guard.disarm(pod),
+                // It is the current one all the same; the guard tries again.
+                Err(error) => say(format!("the one before is not stopped yet: {error:#}")),
+            }
             Ok(applied)
         }
         None if pods.link(pod, "current").as_deref() == Some(id) => Ok(Applied::good(id)),
@@ -181,7 +212,8 @@ pub(super) fn abandon(
     take_back(site, pods, pod, &pending, why.to_owned(), say).map(drop)
 }
 
-/// Stops what is not the current revision, and forgets what was begun.
+/// Stops what is not the current revision, and forgets what was begun: last, so that
+/// the guard ends it where this is broken off, or fails.
 fn finish(
     site: &Site<'_>,
     pods: &Pods,
@@ -191,8 +223,6 @@ fn finish(
 ) -> anyhow::Result<()> {
     let record = pods.record(pod, &pending.id)?;
     site.point(pods, &record)?;
-    pods.set_pending(pod, None)?;
-    note(pods, pod, entry(&pending.id, &pending.by, "runs"), say);
     let old = pending.back.as_deref().and_then(|back| pods.record(pod, back).ok());
     let mut others = pods.linked(pod)?;
     others.retain(|unit| !record.all_units().contains(unit));
@@ -206,7 +236,17 @@ fn finish(
     pods.link_units(pod, &[&record])?;
     pods.allow(pod, None)?;
     site.systemd.reload()?;
-    pods.prune(pod)
+    pods.set_pending(pod, None)?;
+    told(pods.note(pod, entry(&pending.id, &pending.by, "runs")), say);
+    told(pods.prune(pod), say);
+    Ok(())
+}
+
+/// What fails here must not undo or hide what was done.
+fn told(result: anyhow::Result<()>, say: &mut dyn FnMut(String)) {
+    if let Err(error) = result {
+        say(format!("{error:#}"));
+    }
 }
 
 /// Makes what ran before run again, and says what came of the deployment.
@@ -222,28 +262,20 @@ fn take_back(
     let log = log(site, &record);
     let (current, restored) = go_back(site, pods, &record, pending.back.as_deref(), say)?;
     let outcome = match restored {
+        _ if pending.back.as_ref() == Some(&pending.id) => {
+            format!("was repaired, and failed: {why}")
+        }
         Some(true) => format!("failed, and the one before runs again: {why}"),
         Some(false) => format!("failed, and the one before does not run either: {why}"),
         None => format!("failed: {why}"),
     };
     let applied = Applied { current, failure: Some(why), restored, log, gap: 0 };
     // Who lost the connection asks for it later.
-    if let Err(error) = pods.set_outcome(pod, &pending.id, &applied) {
-        say(format!("{error:#}"));
-    }
+    told(pods.set_outcome(pod, &pending.id, &applied), say);
     pods.set_pending(pod, None)?;
-    note(pods, pod, entry(&pending.id, &pending.by, &outcome), say);
-    if let Err(error) = pods.prune(pod) {
-        say(format!("{error:#}"));
-    }
+    told(pods.note(pod, entry(&pending.id, &pending.by, &outcome)), say);
+    told(pods.prune(pod), say);
     Ok(applied)
-}
-
-/// A full disk must not undo what was done.
-fn note(pods: &Pods, pod: &str, entry: Entry, say: &mut dyn FnMut(String)) {
-    if let Err(error) = pods.note(pod, entry) {
-        say(format!("{error:#}"));
-    }
 }
 
 fn entry(id: &str, by: &str, outcome: &str) -> Entry {
@@ -294,15 +326,21 @@ fn attempt(
         say(format!("stops the revision {}", old.tag));
         site.systemd.stop(&old.all_units())?;
     }
-    let linked: Vec<&Record> = old.filter(|old| old.tag != record.tag).into_iter().collect();
-    pods.link_units(pod, &[linked, vec![record]].concat())?;
+    let old: Vec<&Record> = old.filter(|old| old.tag != record.tag).into_iter().collect();
+    let known = [old, vec![record]].concat();
+    // What is of neither revision would run on, and nobody would see it.
+    let mut strays = pods.linked(pod)?;
+    strays.retain(|unit| !known.iter().any(|record| record.all_units().contains(unit)));
+    site.systemd.stop(&strays)?;
+    pods.link_units(pod, &known)?;
     pods.allow(pod, Some(record))?;
     make_dirs(site, record)?;
     site.systemd.reload()?;
     say(format!("starts the revision {}", record.tag));
     // The job's failure is told better by the unit's state.
+    let begun = monotonic();
     let job = site.systemd.start(&record.all_units());
-    let verdict = judge(site, pods, record)?;
+    let verdict = judge(site, pods, record, begun)?;
     if verdict.is_ok() {
         site.point(pods, record)?;
     }
@@ -353,29 +391,27 @@ fn go_back(
         return Ok((None, None));
     };
     let record = pods.record(pod, back)?;
-    // Where it runs still, it has its ports again at once.
-    if let Err(error) = site.point(pods, &record) {
-        say(format!("{error:#}"));
-    }
+    // Nothing that fails from here on, such as a write to a full disk, must keep it from
+    // starting. Where it runs still, it has its ports again at once.
+    told(site.point(pods, &record), say);
     let mut others = pods.linked(pod)?;
     others.retain(|unit| !record.all_units().contains(unit));
-    // What does not stop must not keep the other one from starting.
-    if let Err(error) = site.systemd.stop(&others) {
-        say(format!("{error:#}"));
-    }
+    told(site.systemd.stop(&others), say);
     say(format!("failed; goes back to the revision {}", record.tag));
-    if pods.link(pod, "current").as_deref() != Some(back) {
-        pods.set_link(pod, "current", Some(back))?;
+    let is_current = || pods.link(pod, "current").as_deref() == Some(back);
+    if !is_current() {
+        told(pods.set_link(pod, "current", Some(back)), say);
     }
-    pods.tag(&record, back, None, false)?;
-    pods.allow(pod, None)?;
-    pods.link_units(pod, &[&record])?;
-    site.systemd.reload()?;
+    told(pods.tag(&record, back, None, false), say);
+    told(pods.allow(pod, Some(&record).filter(|_| !is_current())), say);
+    told(pods.link_units(pod, &[&record]), say);
+    told(site.systemd.reload(), say);
+    let begun = monotonic();
     let job = site.systemd.start(&record.all_units());
-    let verdict = judge(site, pods, &record)?;
-    site.point(pods, &record)?;
-    if let (Err(_), Err(error)) = (&verdict, job) {
-        say(format!("{error:#}"));
+    let verdict = judge(site, pods, &record, begun)?;
+    told(site.point(pods, &record), say);
+    if verdict.is_err() {
+        told(job, say);
     }
     Ok((Some(back.to_owned()), Some(verdict.is_ok())))
 }
@@ -394,7 +430,13 @@ fn log(site: &Site<'_>, record: &Record) -> Vec<String> {
     if record.network.is_some() && lines.iter().any(|line| line.contains("Dependency failed")) {
         lines.extend(site.systemd.log(&network::unit(&record.pod, &record.tag), LOG));
     }
-    lines
+    let mut left = LOGS;
+    let mut fits = |line: &String| {
+        left = left.saturating_sub(line.len());
+        left > 0
+    };
+    let cut = lines.iter().map(|line| line.chars().take(LINE).collect::<String>());
+    cut.take_while(|line| fits(line)).collect()
 }
 
 #[cfg(test)]

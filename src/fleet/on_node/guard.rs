@@ -38,7 +38,9 @@ impl Guard for Watchdog {
         self.disarm(pod);
         let mut run = process::command("systemd-run");
         run.args(["--quiet", "--collect", "--property=Restart=on-failure"]);
-        run.args(["--property=RestartSec=1", "--unit", &unit(pod), "--"]);
+        // However often: what keeps it from going back may pass.
+        run.args(["--property=RestartSec=5", "--property=StartLimitIntervalSec=0"]);
+        run.args(["--unit", &unit(pod), "--"]);
         run.arg(&self.program).arg("--store").arg(&self.store).args(["guard", "--pod", pod]);
         process::output(&mut run).map(drop)
     }
@@ -65,7 +67,8 @@ pub fn watch(site: &Site<'_>, pod: &str) -> anyhow::Result<()> {
         let Some(lock) = lock::take(&site.places.run.join("lock"), PATIENCE)? else { continue };
         let Some(pending) = pods.pending(pod) else { return Ok(()) };
         let left = pending.until.saturating_sub(monotonic().as_secs());
-        if pending.judged.is_none() || left == 0 {
+        let confirmed = pods.link(pod, "current").as_ref() == Some(&pending.id);
+        if pending.judged.is_none() || confirmed || left == 0 {
             apply::abandon(site, &pods, pod, &mut |_| ())?;
             return Ok(());
         }

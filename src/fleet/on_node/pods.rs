@@ -18,6 +18,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::Places;
 use crate::fleet::fields::is_label;
@@ -115,19 +116,35 @@ impl Pods {
         }
         let revs = self.dir(pod).join("revs");
         let aside = revs.join(".new");
-        let put = || {
+        let put = || -> anyhow::Result<()> {
             gone(fs::remove_dir_all(&aside))?;
+            let mut folders = BTreeSet::new();
             for (path, text) in files {
                 let path = aside.join(path);
-                fs::create_dir_all(path.parent().unwrap_or(&aside))?;
+                let folder = path.parent().unwrap_or(&aside);
+                fs::create_dir_all(folder)?;
                 write(&path, text)?;
+                folders.insert(folder.to_owned());
             }
-            // One that was changed on the node gives way.
-            gone(fs::remove_dir_all(&target))?;
-            fs::rename(&aside, &target)
+            folders.iter().try_for_each(|folder| sync_dir(folder))?;
+            if !target.exists() {
+                return Ok(fs::rename(&aside, &target)?);
+            }
+            // One that was changed on the node gives way, in one step where the file
+            // system can: it may be the current one.
+            if renameat_with(CWD, &aside, CWD, &target, RenameFlags::EXCHANGE).is_err() {
+                fs::remove_dir_all(&target)?;
+                fs::rename(&aside, &target)?;
+            }
+            Ok(())
         };
-        put().with_context(|| format!("cannot write the revision `{}`", target.display()))?;
-        sync_dir(&revs)
+        let put =
+            put().with_context(|| format!("cannot write the revision `{}`", target.display()));
+        // What is left of one that could not be written fills a disk that may be full.
+        let cleared = sweep::delete(&aside);
+        put?;
+        sync_dir(&revs)?;
+        cleared
     }
 
     /// The files of a revision.

@@ -57,7 +57,8 @@ impl Site<'_> {
     }
 
     /// Has these secrets in memory for revisions of `pod`, and with `at_rest` for the next
-    /// boot, too; forgets those that neither its revision nor the one before has.
+    /// boot, too, which stays as it is where nothing is said of it; forgets those that neither
+    /// its revision nor the one before has.
     ///
     /// # Errors
     /// When they cannot be written or encrypted; what it says has nothing of them in it.
@@ -66,11 +67,15 @@ impl Site<'_> {
         pods: &Pods,
         (pod, number): (&str, &str),
         secrets: &Secrets,
-        at_rest: bool,
+        at_rest: Option<bool>,
     ) -> anyhow::Result<()> {
+        if at_rest == Some(false) {
+            sweep::delete(&self.kept(pod))?;
+        }
+        let at_rest = at_rest.unwrap_or_else(|| self.kept(pod).exists());
         if at_rest && process::find("systemd-creds").is_none() {
             return Err(anyhow::anyhow!("this node cannot encrypt: it has no systemd-creds"))
-                .hint("systemd has it from 250 on; without --encrypt-at-rest, deploy again after each boot");
+                .hint("systemd has it from 250 on; with --encrypt-at-rest=no, deploy again after each boot");
         }
         if !is_number(number) {
             bail!("`{}` cannot be the number of secrets", number.escape_debug());

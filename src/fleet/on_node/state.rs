@@ -18,6 +18,10 @@ use crate::push::outcome::short;
 
 /// So long facts are taken to hold; they lie where a reboot takes them.
 const FACTS_AGE: Duration = Duration::from_secs(3600);
+/// The same where a runtime did not pass its trial: memory or time may have lacked only
+/// then, and another runtime is another revision of every pod.
+const FAILED_AGE: Duration = Duration::from_secs(60);
+const RUNTIMES: [&str; 2] = ["crun", "runc"];
 
 /// Reads everything, and changes nothing.
 ///
@@ -79,7 +83,11 @@ fn firewalld(site: &Site<'_>) -> anyhow::Result<Option<Opened>> {
     Ok(Some(Opened::new(&listed, ours)))
 }
 
-fn containers(
+/// How the containers of a revision are.
+///
+/// # Errors
+/// When systemd does not answer.
+pub(super) fn containers(
     site: &Site<'_>,
     pods: &Pods,
     record: &Record,
@@ -109,7 +117,7 @@ fn containers(
 }
 
 /// Ports of a pod on which nobody listens where it does.
-fn deaf(site: &Site<'_>, record: &Record, containers: &[ContainerState]) -> Vec<String> {
+pub(super) fn deaf(site: &Site<'_>, record: &Record, containers: &[ContainerState]) -> Vec<String> {
     // What does not run is said to.
     let Some(pid) = containers.iter().map(|state| state.pid).find(|pid| *pid != 0) else {
         return Vec::new();
@@ -137,17 +145,41 @@ fn facts(site: &Site<'_>) -> anyhow::Result<String> {
             path.is_empty() == process::find(name).is_none()
         };
         let facts = Facts::parse(&text).ok()?;
-        let same = ["crun", "runc"].iter().all(|name| runtime(name, &facts));
+        let same = RUNTIMES.iter().all(|name| runtime(name, &facts));
         let same = same && facts.get("podman").is_empty() == process::find("podman").is_none();
-        (age < FACTS_AGE && same).then_some(text)
+        (age < holds(&facts) && same).then_some(text)
     };
     if let Some(text) = fresh() {
         return Ok(text);
     }
     let mut sh = process::command("sh");
-    let out = process::output(sh.arg("-c").arg(SCRIPT)).context("cannot look at this machine")?;
+    // In memory, since the disk may be full.
+    let _ = fs::create_dir_all(&site.places.run);
+    let sh = sh.arg("-c").arg(SCRIPT).env("TMPDIR", &site.places.run);
+    let out = process::output(sh).context("cannot look at this machine")?;
     let text = String::from_utf8_lossy(&out).into_owned();
     // Kept for the next time; where it cannot be, the next time looks again.
-    let _ = fs::create_dir_all(&site.places.run).and_then(|()| fs::write(&path, &text));
+    let _ = fs::write(&path, &text);
     Ok(text)
+}
+
+/// How long facts are taken to hold.
+fn holds(facts: &Facts) -> Duration {
+    let failed = |name: &&str| facts.get(&format!("{name}.trial")).starts_with("no");
+    if RUNTIMES.iter().any(failed) { FAILED_AGE } else { FACTS_AGE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_that_failed_is_made_again_soon() {
+        let check = |trial: &str, expected: Duration| {
+            let facts = format!("vz-facts=1\ncrun.trial={trial}\nend=1\n");
+            assert_eq!(holds(&Facts::parse(&facts).unwrap()), expected, "{trial}");
+        };
+        check("yes", FACTS_AGE);
+        check("no: cannot fork", FAILED_AGE);
+    }
 }

@@ -47,7 +47,11 @@ impl Pods {
                 (Some(own), None) => own,
                 _ => self.free_address()?,
             };
-            write(&dir.join(format!("{}.address", record.tag)), &address).with_context(cannot)?;
+            // What is there already asks nothing of a full disk.
+            if self.address(record).as_ref() != Some(&address) {
+                let file = dir.join(format!("{}.address", record.tag));
+                write(&file, &address).with_context(cannot)?;
+            }
         }
         sync_dir(&dir)
     }

@@ -39,6 +39,8 @@ struct Watched<'a> {
     placed: &'a Placed,
     /// Startup first, then the others together.
     probes: Vec<Asked<'a>>,
+    /// Of before it was to be started: it ran already.
+    before: u64,
     restarts: u64,
     steady: Instant,
     finished: bool,
@@ -59,7 +61,8 @@ impl Asked<'_> {
     }
 }
 
-/// Waits until every container of `record` runs, stays, and answers its probes.
+/// Waits until every container of `record` runs, stays, and answers its probes; `begun`
+/// is when it was to be started, by the monotonic clock.
 ///
 /// # Errors
 /// Why one does not, as a sentence; or that systemd does not answer.
@@ -67,15 +70,27 @@ pub(super) fn judge(
     site: &Site<'_>,
     pods: &Pods,
     record: &Record,
+    begun: Duration,
 ) -> anyhow::Result<Result<(), String>> {
     let (systemd, prober, patience) = (site.systemd, site.prober, &site.patience);
     let address = pods.address(record).unwrap_or_else(|| "127.0.0.1".to_owned());
     let started = Instant::now();
     let units = record.units();
-    let mut all: Vec<Watched<'_>> =
-        record.containers.iter().map(|placed| Watched::new(placed, started)).collect();
+    let net = record.network_unit();
+    let watched = |(placed, state): (_, &UnitState)| {
+        let ran = state.active == "active" && u128::from(state.since) < begun.as_micros();
+        let before = if ran && state.since > 0 { state.restarts } else { 0 };
+        Watched::new(placed, before, before, started)
+    };
+    let states = systemd.show(&units)?;
+    let mut all: Vec<Watched<'_>> = record.containers.iter().zip(&states).map(watched).collect();
     let deadline = started + patience.slack + patience.settle + allowance(record);
     loop {
+        // Without it no container starts, which for one that may end looks like its end.
+        let ended = |state: &&UnitState| matches!(state.active.as_str(), "failed" | "inactive");
+        if let Some(state) = systemd.show(&net)?.iter().find(ended) {
+            return Ok(Err(format!("its network is {}: {}", state.active, state.result)));
+        }
         let states = systemd.show(&units)?;
         for (watched, state) in all.iter_mut().zip(&states) {
             if let Err(why) = watched.look(state, prober, &address) {
@@ -112,7 +127,7 @@ fn allowance(record: &Record) -> Duration {
 }
 
 impl<'a> Watched<'a> {
-    fn new(placed: &'a Placed, now: Instant) -> Self {
+    fn new(placed: &'a Placed, before: u64, restarts: u64, now: Instant) -> Self {
         let kinds = [
             ("startup", &placed.startup),
             ("readiness", &placed.readiness),
@@ -124,7 +139,7 @@ impl<'a> Watched<'a> {
             Some(Asked { what, probe, due, good: 0, bad: 0, said: String::new() })
         };
         let probes = kinds.into_iter().filter_map(asked).collect();
-        Watched { placed, probes, restarts: 0, steady: now, finished: false }
+        Watched { placed, probes, before, restarts, steady: now, finished: false }
     }
 
     fn look(
@@ -135,11 +150,11 @@ impl<'a> Watched<'a> {
     ) -> Result<(), String> {
         let unit = &self.placed.unit;
         if state.restarts > self.restarts {
-            *self =
-                Watched { restarts: state.restarts, ..Watched::new(self.placed, Instant::now()) };
+            *self = Watched::new(self.placed, self.before, state.restarts, Instant::now());
         }
-        if state.restarts > RESTARTS {
-            return Err(format!("{unit} was started again {} times", state.restarts));
+        let times = state.restarts.saturating_sub(self.before);
+        if times > RESTARTS {
+            return Err(format!("{unit} was started again {times} times"));
         }
         match state.active.as_str() {
             "active" => {}

@@ -15,9 +15,18 @@ fn revision_in(host_network: &str, bundle: char, more: &str) -> Revision {
 }
 
 fn with_secrets(host_network: &str, bundle: char, more: &str, number: &str) -> Revision {
-    let text = format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  hostNetwork: {host_network}\n  containers:\n  - name: app\n    image: bundle:app\n{more}"
+    let spec = format!(
+        "hostNetwork: {host_network}\n  containers:\n  - name: app\n    image: bundle:app\n{more}"
     );
+    numbered(bundle, "{name: web}", &spec, number)
+}
+
+fn of_pod(bundle: char, metadata: &str, spec: &str) -> Revision {
+    numbered(bundle, metadata, spec, secret::FIRST)
+}
+
+fn numbered(bundle: char, metadata: &str, spec: &str, number: &str) -> Revision {
+    let text = format!("apiVersion: v1\nkind: Pod\nmetadata: {metadata}\nspec:\n  {spec}");
     let (pods, violations) = pod::read(&text);
     assert_eq!(violations, []);
     let config = serde_json::json!({
@@ -107,7 +116,52 @@ fn an_update_says_what_changes() {
         Some(&revision('a', "    readinessProbe: {tcpSocket: {port: 80}}\n")),
         vec![old],
         &[
-            "update  web OLD -> NEW (stop first: it shares the node's network): probes, restart policy or volumes",
+            "update  web OLD -> NEW (stop first: it shares the node's network): container app: probes",
+        ],
+    );
+}
+
+#[test]
+fn a_new_bundle_hides_no_other_change() {
+    let two = |bundle, args: &str, more: &str| {
+        let app = format!("    args: [{args}]\n");
+        revision(bundle, &format!("{app}  - name: side\n    image: bundle:app\n{more}"))
+    };
+    check(
+        Some(&two('b', "-q", "    command: [x]\n    livenessProbe: {tcpSocket: {port: 80}}\n")),
+        vec![running(&two('a', "-v", ""))],
+        &[
+            "update  web OLD -> NEW (stop first: it shares the node's network): container app: bundle aaaaaaaaaaaa -> bbbbbbbbbbbb; container side: bundle aaaaaaaaaaaa -> bbbbbbbbbbbb; container side: probes; container app: command, environment or mounts; container side: command, environment or mounts",
+        ],
+    );
+    check(
+        Some(&two('a', "-q", "")),
+        vec![running(&revision('a', "    args: [-q]\n"))],
+        &[
+            "update  web OLD -> NEW (stop first: it shares the node's network): container side is new; unit vz-web.side (new)",
+        ],
+    );
+    check(
+        Some(&revision('a', "    ports: [{containerPort: 80}]\n")),
+        vec![running(&revision('a', ""))],
+        &[
+            "update  web OLD -> NEW (stop first: it shares the node's network): ports; network (new); unit vz-web.app",
+        ],
+    );
+}
+
+#[test]
+fn another_runtime_is_said() {
+    let by_systemd = of_pod(
+        'a',
+        "{name: web, annotations: {vz/backend: systemd}}",
+        "hostNetwork: true\n  containers:\n  - name: app\n    image: bundle:app\n",
+    );
+    check(
+        Some(&by_systemd),
+        vec![running(&revision('a', ""))],
+        &[
+            "update  web OLD -> NEW (stop first: it shares the node's network): container app: run by systemd, no more by crun; unit vz-web.app",
         ],
     );
 }
@@ -127,9 +181,12 @@ fn a_plan_says_which_starts_first() {
     check(Some(&revision_in("false", 'b', more)), vec![old.clone()], &[&line]);
     let more =
         "    volumeMounts: [{name: v, mountPath: /v}]\n  volumes: [{name: v, emptyDir: {}}]\n";
-    shown(more, "stop first: both would write to the volume `v`");
     let line = format!(
-        "update  web OLD -> NEW (stop first: what runs shares the node's network): {bundle}; unit vz-web.app"
+        "update  web OLD -> NEW (stop first: both would write to the volume `v`): {bundle}; volumes; container app: command, environment or mounts"
+    );
+    check(Some(&revision_in("false", 'b', more)), vec![old.clone()], &[&line]);
+    let line = format!(
+        "update  web OLD -> NEW (stop first: what runs shares the node's network): {bundle}; container app: command, environment or mounts; network (new); ports (new); unit vz-web.-net (new); unit vz-web.app"
     );
     let shares = running(&revision_in("true", 'a', ""));
     check(Some(&revision_in("false", 'b', "")), vec![shares], &[&line]);
@@ -146,7 +203,7 @@ fn a_changed_secret_is_an_update() {
         Some(&new),
         vec![running(&none)],
         &[
-            "update  web OLD -> NEW (start first): container app: command, environment or mounts; probes, restart policy or volumes; unit vz-web.app",
+            "update  web OLD -> NEW (start first): container app: command, environment or mounts; which secrets (new); unit vz-web.app",
         ],
     );
     there.lacks_secrets = true;
@@ -169,6 +226,34 @@ fn a_closed_port_is_seen() {
     check(Some(&wished), vec![there.clone()], &[&line]);
     there.rules.push(rule.into());
     check(Some(&wished), vec![there], &["keep    web OLD"]);
+}
+
+#[test]
+fn a_job_that_ended_well_is_not_run_again() {
+    let ended = |policy: &str, result: &str| {
+        let wished = revision(
+            'a',
+            &format!("    ports: [{{containerPort: 80}}]\n  restartPolicy: {policy}\n"),
+        );
+        let mut there = running(&wished);
+        there.containers[0].active = if result == "success" { "inactive" } else { "failed" }.into();
+        there.containers[0].result = result.into();
+        (wished, vec![there])
+    };
+    for policy in ["Never", "OnFailure"] {
+        let (wished, there) = ended(policy, "success");
+        check(Some(&wished), there, &["keep    web OLD"]);
+        let (wished, there) = ended(policy, "exit-code");
+        let why = "port 80/tcp is closed";
+        let line = format!(
+            "repair  web OLD (stop first: it is the same revision): vz-web.app.TAG.service is failed: exit-code, {why}"
+        );
+        check(Some(&wished), there, &[&line]);
+    }
+    let (wished, there) = ended("Always", "success");
+    let line =
+        "repair  web OLD (stop first: it is the same revision): vz-web.app.TAG.service is inactive";
+    check(Some(&wished), there, &[line]);
 }
 
 #[test]

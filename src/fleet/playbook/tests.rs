@@ -49,10 +49,29 @@ fn a_hosts_variables_are_as_recorded() {
     let revision = revision();
     let wished = BTreeMap::from([("site".to_owned(), revision.clone())]);
     let record: Record = serde_json::from_str(&revision.files[RECORD]).unwrap();
-    let made = host_vars(&machine(), &wished).unwrap();
+    let made = host_vars(&machine(), &wished, &[]).unwrap();
     let made = made.replace(&revision.id, "ID").replace(&record.tag, "TAG");
+    let made = made.replace(&sum(&revision.files), "SUM");
     let expected = include_str!("../../../testdata/playbook/host_vars.yaml");
     assert_eq!(made, expected);
+}
+
+#[test]
+fn secrets_are_named_by_where_they_are_found() {
+    let pod = POD.replace("emptyDir: {}", "secret: {secretName: tls}");
+    let (pods, violations) = pod::read(&pod);
+    assert_eq!(violations, []);
+    let pods = BTreeMap::from([("site".to_owned(), pods[0].clone())]);
+    let (sources, _) =
+        secret::read("tls:\n  key: {file: a.key}\n  pin: {command: [pass, show, it's]}\n");
+    let expected = json!([{ "pod": "site", "number": "1", "name": "tls", "keys": [
+        { "key": "key", "file": "/my fleet/a.key" },
+        { "key": "pin", "command": "cd '/my fleet' && pass show 'it'\"'\"'s' && printf x" },
+    ]}]);
+    assert_eq!(
+        Value::Array(secrets(&pods, &sources, Path::new("/my fleet"), &machine())),
+        expected
+    );
 }
 
 #[test]
@@ -64,7 +83,7 @@ fn an_inventory_has_what_ssh_needs() {
         port,
     };
     let nodes = [node("a", "a", None, None), node("b", "fd00::1", Some("root"), Some(2222))];
-    let nodes: Vec<&Node> = nodes.iter().collect();
+    let nodes = [(&nodes[0], false), (&nodes[1], true)];
     let ssh = ["-F".to_owned(), "/home/me/my keys/config".to_owned()];
     let expected = "\
 # Written by `vzmaster playbook`, which writes it anew.
@@ -72,12 +91,20 @@ fn an_inventory_has_what_ssh_needs() {
 a
 b ansible_host=fd00::1 ansible_user=root ansible_port=2222
 
+[vz_secret]
+b
+
+# Nodes that are not as wished; deploy.yaml fills it.
+[vz_behind]
+
 [vz:vars]
+ansible_pipelining=true
+ansible_python_interpreter=/usr/bin/python3
 ansible_ssh_common_args=-F '/home/me/my keys/config'
 ";
     assert_eq!(inventory(&nodes, &ssh).unwrap(), expected);
     for bad in ["../x", "a b", "a/b", "-x", "a[1:3]"] {
-        assert!(inventory(&[&node(bad, "h", None, None)], &[]).is_err(), "{bad}");
+        assert!(inventory(&[(&node(bad, "h", None, None), false)], &[]).is_err(), "{bad}");
     }
 }
 

@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn nothing_in_the_script_ends_its_quotes() {
-        let receiver = Receiver { program: vec![0; 10], digest: "ab".repeat(32), verb: "receive" };
+        let receiver = Receiver::new(vec![0; 10], "receive");
         let start = |store| start(&receiver, store, "a\"'$b", Duration::from_millis(1500), false);
         let script = start(Some("/srv/vz")).unwrap();
         assert_eq!(script.matches('\'').count(), 2);

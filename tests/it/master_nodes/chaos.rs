@@ -1,51 +1,36 @@
-//! Deployments while things break: nodes lose power, links are cut, the master and the
-//! node's own end are killed, disks are full. Long, so only where VZ_TEST_FULL=1; what
-//! breaks nodes is VZ_TEST_CONTROL, a command that takes `kill NODE`, `up NODE` and
-//! `link NODE up|down`. VZ_TEST_ROUNDS says how many rounds.
+//! Deployments while things break: nodes lose power, hang, run full, links are cut, the
+//! master and the node's own end are killed, each in each phase; after every one of them
+//! a deployment of a good revision, which must succeed. Long, so only where
+//! VZ_TEST_FULL=1; what breaks nodes is VZ_TEST_CONTROL, a command that takes `kill NODE`,
+//! `up NODE [--mem SIZE]`, `link NODE up|down` and `freeze|thaw NODE`. VZ_TEST_ROUNDS,
+//! as `20..40`, does some.
 
-use std::fmt::Write as _;
-use std::process::Child;
+mod deployment;
+mod fault;
+mod truth;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
+use self::deployment::Deployment;
+use self::fault::{Fault, Phase, Round, rounds};
+use self::truth::Truth;
 use super::load::get;
 use super::{Nodes, nodes};
 use crate::sandbox::{Finished, reduced, say};
 
-/// What goes wrong in a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    Nothing,
-    /// A revision that answers no probe.
-    Deaf,
-    /// A revision whose program ends at once.
-    Crash,
-    MasterKilled,
-    NodesEndKilled,
-    LinkCut,
-    PowerCut,
-    DiskFull,
-}
-
-const FAULTS: [Fault; 8] = [
-    Fault::MasterKilled,
-    Fault::LinkCut,
-    Fault::Deaf,
-    Fault::NodesEndKilled,
-    Fault::PowerCut,
-    Fault::Crash,
-    Fault::DiskFull,
-    Fault::Nothing,
-];
-
 /// How long a node may take until nothing is pending any more: to notice, to be waited
 /// for, to go back.
-const SETTLED: Duration = Duration::from_secs(150);
+const SETTLED: Duration = Duration::from_secs(180);
+/// How long until what systemd starts is there.
+const STARTED: Duration = Duration::from_secs(30);
+
+const FILL: &str = "fallocate -l $(df -B1 --output=avail /var/lib | tail -n 1) /var/lib/full; for n in 1M 4k 1; do dd if=/dev/zero of=/var/lib/full.$n bs=$n count=10000; done; true";
+const KILL: &str = "for p in $(pgrep -fa '^[^ ]*/bin/vzpush-' | grep -v ' guard ' | cut -d' ' -f1); do kill -9 $p; done; true";
 
 struct Chaos {
     nodes: Nodes,
     control: String,
-    apart: bool,
 }
 
 impl Chaos {
@@ -54,41 +39,48 @@ impl Chaos {
         Finished::of(command.args(words)).success();
     }
 
+    fn reboot(&self, node: &str, more: &[&str]) {
+        self.control(&["kill", node]);
+        thread::sleep(Duration::from_secs(1));
+        self.control(&[&["up", node], more].concat());
+    }
+
     /// Makes the files wish a revision with this page.
-    fn wish(&self, page: &str, fault: Fault) {
-        self.nodes.serve(page, if fault == Fault::Deaf { 8382 } else { 8381 });
-        if fault == Fault::Crash {
+    fn wish(&self, page: &str, apart: bool, fault: Option<Fault>) {
+        self.nodes.serve(page, if fault == Some(Fault::Deaf) { 8382 } else { 8381 });
+        if fault == Some(Fault::Crash) {
             let path = self.nodes.sandbox.path("pods/test.yaml");
             let pod = std::fs::read_to_string(path).unwrap();
             let command = "    command: [/bin/busybox, \"false\"]\n";
             self.nodes.sandbox.write("pods/test.yaml", format!("{pod}{command}"));
         }
-        if self.apart {
+        if apart {
             self.nodes.apart();
         }
     }
 
-    fn start_deployment(&self) -> Child {
-        let mut command = self.nodes.master(&["--silence", "15", "deploy", "-y"]);
-        let null = std::process::Stdio::null;
-        command.stdin(null()).stdout(null()).stderr(null()).spawn().unwrap()
+    /// What a node serves by itself; nothing where nothing answers.
+    fn served(&self, node: &str, apart: bool) -> Option<String> {
+        get(self.nodes.published(node, if apart { 8380 } else { 8381 })).ok()
     }
 
-    /// What a node serves by itself; nothing where nothing answers.
-    fn served(&self, node: &str) -> Option<String> {
-        let address = match self.apart {
-            true => self.nodes.published(node, 8380),
-            false => self.nodes.published(node, 8381),
-        };
-        get(address).ok()
+    /// The same, once something answers.
+    fn serves(&self, node: &str, apart: bool) -> Option<String> {
+        let started = Instant::now();
+        loop {
+            let page = self.served(node, apart);
+            if page.is_some() || started.elapsed() > STARTED {
+                return page;
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
     }
 
     /// Waits until no deployment is under way on a node.
     fn settles(&self, node: &str) -> Result<(), String> {
         let started = Instant::now();
+        let line = "test ! -e /run/vz/pending/vz-test && { test ! -e /run/vz/lock || flock -n /run/vz/lock true; } && flock -n /var/lib/vz/app/lock true && echo settled";
         while started.elapsed() < SETTLED {
-            let line =
-                "test ! -e /run/vz/pending/vz-test && flock -n /run/vz/lock true && echo settled";
             if self.nodes.on(node, line).stdout() == "settled\n" {
                 return Ok(());
             }
@@ -97,80 +89,158 @@ impl Chaos {
         Err(format!("{node}: a deployment is still pending"))
     }
 
-    /// One round; returns what was not as it must be.
-    fn round(&self, number: usize, fault: Fault) -> Vec<String> {
-        let mut wrong = Vec::new();
-        let names = &self.nodes.names;
-        let before: Vec<Option<String>> = names.iter().map(|node| self.served(node)).collect();
-        let page = format!("page {number}");
-        self.wish(&page, fault);
-        let victim = &names[number % names.len()];
-        // Spread over all phases: connecting, pushing, starting, judging, confirming.
-        let moment = Duration::from_millis(150 + (number as u64 * 937) % 14_000);
-        if fault == Fault::DiskFull {
-            self.nodes.on(victim, "fallocate -l 100G /var/lib/full 2>/dev/null || dd if=/dev/zero of=/var/lib/full bs=1M 2>/dev/null; dd if=/dev/zero of=/var/lib/full2 bs=4k 2>/dev/null; true");
-        }
-        let mut deployment = self.start_deployment();
-        if !matches!(fault, Fault::Nothing | Fault::Deaf | Fault::Crash | Fault::DiskFull) {
-            thread::sleep(moment);
-        }
-        match fault {
-            Fault::MasterKilled => deployment.kill().unwrap(),
-            Fault::NodesEndKilled => {
-                let line = "for p in $(pgrep -f '^[^ ]*/bin/vzpush-[0-9a-f]* .*node'); do kill -9 $p; done; true";
-                self.nodes.on(victim, line);
-            }
-            Fault::LinkCut => {
-                self.control(&["link", victim, "down"]);
-                thread::sleep(Duration::from_secs(5 + (number as u64 * 7) % 40));
-                self.control(&["link", victim, "up"]);
-            }
-            Fault::PowerCut => {
-                self.control(&["kill", victim]);
-                thread::sleep(Duration::from_secs(1));
-                self.control(&["up", victim]);
+    /// What has to be broken before the deployment.
+    fn prepare(&self, round: Round, victim: &str) {
+        match round.fault {
+            Fault::DiskFull => drop(self.nodes.on(victim, FILL)),
+            Fault::LittleMemory => self.reboot(victim, &["--mem", "64M"]),
+            Fault::Clock => {
+                let year = if round.apart { "next year" } else { "last year" };
+                let line = format!(
+                    "find /etc/vz /run/vz /var/lib/vz -name rootfs -prune -o -exec touch -h -d '{year}' {{}} +"
+                );
+                self.nodes.on(victim, &line).success();
             }
             _ => {}
         }
-        let status = deployment.wait().unwrap();
-        if fault == Fault::DiskFull {
-            self.nodes.on(victim, "rm -f /var/lib/full /var/lib/full2");
+    }
+
+    fn inflict(&self, round: Round, victim: &str, deployment: &Deployment) {
+        match round.fault {
+            Fault::MasterKilled => deployment.kill(),
+            Fault::MasterInterrupted => deployment.interrupt(),
+            Fault::NodesEndKilled => drop(self.nodes.on(victim, KILL)),
+            Fault::LinkCut => {
+                self.control(&["link", victim, "down"]);
+                thread::sleep(round.away());
+                self.control(&["link", victim, "up"]);
+            }
+            Fault::Frozen => {
+                self.control(&["freeze", victim]);
+                thread::sleep(round.away());
+                self.control(&["thaw", victim]);
+            }
+            Fault::PowerCut => self.reboot(victim, &[]),
+            Fault::DiskFills => drop(self.nodes.on(victim, FILL)),
+            _ => {}
         }
-        if matches!(fault, Fault::Deaf | Fault::Crash) && status.code() != Some(3) {
-            wrong.push(format!("round {number}: a bad revision, and status {status}"));
+    }
+
+    /// One round; returns what was not as it must be.
+    fn round(&self, round: Round) -> Vec<String> {
+        let Round { number, fault, phase, apart } = round;
+        let names = &self.nodes.names;
+        let victim = &names[round.victim(names.len())];
+        self.prepare(round, victim);
+        let before: Vec<Option<String>> =
+            names.iter().map(|node| self.serves(node, apart)).collect();
+        let page = format!("page {number}");
+        self.wish(&page, apart, Some(fault));
+        let command = self.nodes.master(&["--silence", "15", "deploy", "-y"]);
+        let mut deployment = Deployment::start(command);
+        let mut moment = String::new();
+        if phase != Phase::Whole {
+            let in_time =
+                phase == Phase::Connect || deployment.says(|line| round.begins(line, victim));
+            thread::sleep(round.delay());
+            self.inflict(round, victim, &deployment);
+            moment = format!(" {:?} on {victim}", round.delay());
+            if !in_time {
+                moment.push_str(", which was over");
+            }
         }
+        let status = deployment.end();
+        let mut wrong = Vec::new();
         let mut ends = String::new();
         for (node, before) in names.iter().zip(&before) {
             wrong.extend(self.settles(node).err());
-            // A program that systemd starts again is there in a moment.
-            let started = Instant::now();
-            let mut serves = self.served(node);
-            while serves.is_none() && started.elapsed() < Duration::from_secs(15) {
-                thread::sleep(Duration::from_millis(200));
-                serves = self.served(node);
-            }
-            if serves.is_none() || (serves != *before && serves.as_ref() != Some(&page)) {
+            let serves = self.serves(node, apart);
+            let new = serves.as_ref() == Some(&page);
+            if serves.is_none() || (serves != *before && !new) {
                 wrong.push(format!("{node}: served {before:?}, now {serves:?}, wished {page}"));
             }
-            let bad = matches!(fault, Fault::Deaf | Fault::Crash);
-            if bad && serves.as_ref() == Some(&page) {
+            if matches!(fault, Fault::Deaf | Fault::Crash) && new {
                 wrong.push(format!("{node}: serves a revision that does not work"));
             }
-            let _ = write!(ends, " {}", if serves.as_ref() == Some(&page) { "new" } else { "old" });
-            // What is said must be so.
-            let diff = self.nodes.vzmaster(&["diff", "-l", node]);
-            let clean = diff.stdout().is_empty();
-            if clean != (serves.as_ref() == Some(&page)) {
-                wrong.push(format!("{node}: serves {serves:?}, and diff says {}", diff.stdout()));
+            if status.success() && !new {
+                wrong.push(format!("{node}: serves {serves:?}, and the deployment succeeded"));
             }
+            ends.push_str(if new { " new" } else { " old" });
         }
-        let faults = format!("{fault:?} at {moment:?}");
-        let verdict = if wrong.is_empty() { "as it must be" } else { "WRONG" };
-        say(&format!(
-            "round {number}: {faults}, status {status}, nodes have:{ends}: {verdict} {}\n",
-            wrong.join("; ")
-        ));
+        let expected = match fault {
+            Fault::Deaf | Fault::Crash => Some(3),
+            Fault::Clock => Some(0),
+            _ => status.code(),
+        };
+        if status.code() != expected {
+            wrong.push(format!("status {status}"));
+        }
+        if matches!(fault, Fault::DiskFull | Fault::DiskFills) {
+            self.nodes.on(victim, "rm -f /var/lib/full*").success();
+        }
+        if fault == Fault::LittleMemory {
+            self.reboot(victim, &["--mem", "512M"]);
+        }
+        for node in names {
+            let serves = self.serves(node, apart);
+            wrong.extend(self.looks(node, serves.as_ref() == Some(&page), false));
+        }
+        self.show(
+            &format!(
+                "round {number}: {fault:?} in {phase:?}{moment}, status {status}, nodes have:{ends}"
+            ),
+            &wrong,
+            &deployment,
+        );
+        wrong.extend(self.mended(round));
         wrong
+    }
+
+    /// Compares what a node has with what is said of it.
+    fn looks(&self, node: &str, wished: bool, all: bool) -> Vec<String> {
+        let truth = Truth::of(&self.nodes, node);
+        let mut wrong = truth.wrong(all);
+        let diff = self.nodes.vzmaster(&["diff", "-l", node]);
+        if diff.stdout().is_empty() != (wished && truth.tidy()) {
+            wrong.push(format!("diff says {:?} {:?}", diff.stdout(), diff.stderr()));
+        }
+        wrong.iter().map(|wrong| format!("{node}: {wrong}")).collect()
+    }
+
+    /// The next deployment succeeds, and nothing is left of the fault.
+    fn mended(&self, Round { number, apart, .. }: Round) -> Vec<String> {
+        let page = format!("page {number}, mended");
+        self.wish(&page, apart, None);
+        let mut deployment = Deployment::start(self.nodes.master(&["deploy", "-y"]));
+        let status = deployment.end();
+        let mut wrong = Vec::new();
+        if !status.success() {
+            wrong.push(format!("the next deployment: {status}"));
+        }
+        for node in &self.nodes.names {
+            let serves = self.serves(node, apart);
+            if serves.as_ref() != Some(&page) {
+                wrong.push(format!("{node}: serves {serves:?}, wished {page}"));
+            }
+            wrong.extend(self.looks(node, true, true));
+        }
+        self.show(&format!("round {number}, the next deployment"), &wrong, &deployment);
+        wrong
+    }
+
+    fn show(&self, what: &str, wrong: &[String], deployment: &Deployment) {
+        if wrong.is_empty() {
+            say(&format!("{what}: as it must be\n"));
+            return;
+        }
+        say(&format!("{what}: WRONG {}\n", wrong.join("; ")));
+        for line in &deployment.said {
+            say(&format!("    {line}\n"));
+        }
+        for node in &self.nodes.names {
+            let log = self.nodes.on(node, "journalctl --no-pager -n 60 -o short-precise -u 'vz-*'; tail -n 3 /etc/vz/pods/vz-test/history");
+            say(&format!("--- {node}\n{}", log.stdout()));
+        }
     }
 }
 
@@ -181,23 +251,23 @@ fn whatever_breaks_a_node_has_the_old_revision_or_the_new_one() {
         return reduced(test, "set VZ_TEST_CONTROL to what breaks the nodes of VZ_TEST_NODES");
     };
     if std::env::var_os("VZ_TEST_FULL").is_none() {
-        return reduced(test, "it takes half an hour: set VZ_TEST_FULL=1");
+        return reduced(test, "it takes an hour and a half: set VZ_TEST_FULL=1");
     }
     let Some(nodes) = nodes(test) else { return };
-    let rounds = std::env::var("VZ_TEST_ROUNDS").map_or(56, |text| text.parse().unwrap());
-    let mut chaos = Chaos { nodes, control, apart: true };
+    let all = rounds();
+    let some = std::env::var("VZ_TEST_ROUNDS").map_or(0..all.len(), |text| {
+        let (from, to) = text.split_once("..").expect("VZ_TEST_ROUNDS=FROM..TO");
+        from.parse().unwrap()..to.parse().unwrap()
+    });
+    let chaos = Chaos { nodes, control };
     let mut wrong = Vec::new();
-    for number in 0..rounds {
-        // Half of them start first, half stop first.
-        if number % (rounds / 2).max(1) == 0 {
-            chaos.apart = number == 0;
-            chaos.wish("the first page", Fault::Nothing);
+    let mut apart = None;
+    for round in all.get(some).expect("rounds") {
+        if apart.replace(round.apart) != Some(round.apart) {
+            chaos.wish("the first page", round.apart, None);
             chaos.nodes.vzmaster(&["deploy", "-y"]).success();
         }
-        wrong.extend(chaos.round(number, FAULTS[number % FAULTS.len()]));
+        wrong.extend(chaos.round(*round));
     }
-    // No lock is stuck.
-    chaos.wish("the last page", Fault::Nothing);
-    chaos.nodes.vzmaster(&["deploy", "-y"]).success();
     assert_eq!(wrong, [""; 0]);
 }

@@ -7,12 +7,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::inside::{self, Inside, Made, is_directory, look};
 use super::late::Late;
-use super::layers::{UnpackOptions, Unpacked};
+use super::layers::{Owners, UnpackOptions, Unpacked};
 use super::room::Room;
 use crate::attributes::{Attributes, owner, times};
 use crate::image::error::{EntryError, ImageError};
@@ -43,6 +43,8 @@ pub struct Unpacker<'a> {
     layers: usize,
     late: Late,
     unkept: Vec<Unkept>,
+    /// For an ordinary user: what is not root's.
+    owners: Option<Owners>,
     buffer: Vec<u8>,
 }
 
@@ -109,6 +111,7 @@ impl<'a> Unpacker<'a> {
             layers: 0,
             late: Late::default(),
             unkept: Vec::new(),
+            owners: (!nix::unistd::geteuid().is_root()).then(Owners::new),
             buffer: vec![0; CHUNK],
         })
     }
@@ -158,7 +161,7 @@ impl<'a> Unpacker<'a> {
         self.late.set(&self.inside.root, &mut self.unkept)?;
         self.unkept.sort();
         let (entries, bytes) = self.room.taken();
-        Ok(Unpacked { entries, bytes, unkept: self.unkept })
+        Ok(Unpacked { entries, bytes, unkept: self.unkept, owners: self.owners })
     }
 
     fn check_stop(&self) -> Result<(), ImageError> {
@@ -329,6 +332,8 @@ impl<'a> Unpacker<'a> {
             }
             other => other?,
         }
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        note_owner(&mut self.owners, &stat, member);
         let (uid, gid) = owner(member.uid, member.gid);
         match rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::PERM | Errno::INVAL) if is_roots(member) => {}
@@ -396,6 +401,7 @@ impl<'a> Unpacker<'a> {
             xattrs: &xattrs,
             is_file: member.kind == MemberKind::File,
         };
+        note_owner(&mut self.owners, &rustix::fs::fstat(file)?, member);
         let lost = attributes.set(file)?;
         let lost = lost.into_iter().filter(|what| *what != Lost::Owner || !is_roots(member));
         self.unkept.extend(lost.map(|what| Unkept { path: path.clone(), what }));
@@ -427,6 +433,16 @@ impl<'a> Unpacker<'a> {
 
 const OPEN_DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Notes whose a new file is; another one may have had its inode.
+fn note_owner(owners: &mut Option<Owners>, stat: &Stat, member: &Member) {
+    let Some(owners) = owners else { return };
+    let inode = (stat.st_dev, stat.st_ino);
+    match is_roots(member) {
+        true => owners.remove(&inode),
+        false => owners.insert(inode, (member.uid, member.gid)),
+    };
+}
 
 /// Whether it belongs to root, for whom an ordinary user stands.
 fn is_roots(member: &Member) -> bool {

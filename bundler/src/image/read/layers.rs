@@ -1,5 +1,6 @@
 //! Unpacks the layers of an image one over the other.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -51,7 +52,13 @@ pub struct Unpacked {
     /// An ordinary user stands for root: files of root belong to that user, and
     /// that is not listed.
     pub unkept: Vec<Unkept>,
+    /// Whose the files are that the image does not give to root, where they were unpacked
+    /// by an ordinary user, to whom they may belong now.
+    pub owners: Option<Owners>,
 }
+
+/// User and group of files, by device and inode.
+pub type Owners = HashMap<(u64, u64), (u32, u32)>;
 
 impl Image {
     /// Unpacks all layers into the empty directory `dir`. What comes out was

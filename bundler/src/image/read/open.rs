@@ -1,6 +1,7 @@
 //! An image and what it says of itself.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use oci_spec::image::{Digest, ImageConfiguration, ImageManifest};
 
@@ -52,10 +53,10 @@ impl Image {
                 layout::open(Store::Directory(dir.clone()), name.as_deref())
             }
             Reference::OciArchive { file, name } => {
-                layout::open(Store::archive(file.clone())?, name.as_deref())
+                layout::open(archive(file, &OCI, &DOCKER)?, name.as_deref())
             }
             Reference::DockerArchive { file, name } => {
-                docker::open(Store::archive(file.clone())?, name.as_deref())
+                docker::open(archive(file, &DOCKER, &OCI)?, name.as_deref())
             }
             Reference::Directory(dir) => Err(ImageError::NotImage {
                 path: dir.clone(),
@@ -102,4 +103,22 @@ impl Image {
     pub fn read_referrer(&self, referrer: &Referrer, limit: u64) -> Result<Vec<u8>, ImageError> {
         referrer.read(&self.store, limit)
     }
+}
+
+/// A form of archives: what it is called, and the file that tells it.
+type Form = (&'static str, &'static str);
+const OCI: Form = ("oci-archive", "index.json");
+const DOCKER: Form = ("docker-archive", "manifest.json");
+
+/// Opens an archive of the form `form`; one that is of the `other` is said to be that.
+fn archive(file: &Path, form: &Form, other: &Form) -> Result<Store, ImageError> {
+    let store = Store::archive(file.to_owned())?;
+    if store.has(form.1) {
+        return Ok(store);
+    }
+    let mut why = format!("it has no file `{}`", form.1);
+    if store.has(other.1) {
+        why.push_str(&format!(", but `{}`: give it as `{}:`", other.1, other.0));
+    }
+    Err(ImageError::NotImage { path: file.to_owned(), why })
 }

@@ -79,14 +79,17 @@ impl Store {
         Ok((parse(digest.as_ref(), &text)?, text))
     }
 
+    /// Whether it is an archive that has the file `name`.
+    pub(super) fn has(&self, name: &str) -> bool {
+        matches!(self, Store::Archive(archive) if archive.has(name.as_bytes()))
+    }
+
     /// The file `name` of the folder that archives have for documents about their image.
     pub(super) fn evidence(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, ImageError> {
         let name = format!("{EVIDENCE}/{name}");
-        match self {
-            Store::Archive(archive) if archive.has(name.as_bytes()) => {
-                within(&format!("`{name}`"), self.open(&name)?, None, limit).map(Some)
-            }
-            _ => Ok(None),
+        match self.has(&name) {
+            true => within(&format!("`{name}`"), self.open(&name)?, None, limit).map(Some),
+            false => Ok(None),
         }
     }
 

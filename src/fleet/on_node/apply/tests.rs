@@ -1,230 +1,18 @@
-//! Deployments on a node whose service manager does what the program's name says:
-//! `good` runs, `crash` ends at once, `deaf` runs and answers no probe, `stuck`
-//! cannot be started.
+//! Deployments on a node that fails as it is told to.
 
-use std::cell::RefCell;
+mod broken_off;
+mod node;
+
 use std::collections::BTreeMap;
-use std::time::Duration;
 
+use self::node::Node;
 use super::*;
 use crate::fleet::on_node::pods::list;
-use crate::fleet::on_node::{Guard, Network, Patience, Places, Prober, Socket, Systemd, UnitState};
-use crate::fleet::pod::{self, Probe, Protocol};
+use crate::fleet::pod;
 use crate::fleet::preflight::Runtime;
 use crate::fleet::render::{Built, Machine, render};
-use crate::fleet::revision::{Placed, Revision};
+use crate::fleet::revision::Revision;
 use crate::fleet::secret::{self, Sealed, Secrets};
-
-struct Node {
-    dir: tempfile::TempDir,
-    running: RefCell<BTreeMap<String, String>>,
-    restarts: RefCell<u64>,
-    /// To what the node's ports lead.
-    published: RefCell<Option<String>>,
-    /// What happened to units and ports, in order.
-    events: RefCell<Vec<String>>,
-}
-
-impl Node {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, id) in [("app", 'a'), ("app", 'b')] {
-            let id = id.to_string().repeat(64);
-            fs::create_dir_all(dir.path().join(format!("store/revs/{name}/{id}/rootfs"))).unwrap();
-        }
-        let (running, restarts) = (RefCell::default(), RefCell::default());
-        Node { dir, running, restarts, published: RefCell::default(), events: RefCell::default() }
-    }
-
-    fn places(&self) -> Places {
-        let [pods, units, quadlets, run, store] =
-            ["pods", "units", "quadlets", "run", "store"].map(|name| self.dir.path().join(name));
-        Places { pods, units, quadlets, run, store }
-    }
-
-    /// What the unit that systemd's folder has would run.
-    fn program(&self, unit: &str) -> String {
-        let target = fs::read_link(self.dir.path().join("units").join(unit)).unwrap();
-        assert!(target.is_file(), "{} leads to no file", target.display());
-        let config = target.parent().unwrap().parent().unwrap().join("app/config.json");
-        let config: serde_json::Value = serde_json::from_slice(&fs::read(config).unwrap()).unwrap();
-        config["process"]["args"][0].as_str().unwrap().to_owned()
-    }
-
-    fn site(&self) -> Site<'_> {
-        Site {
-            places: self.places(),
-            systemd: self,
-            prober: self,
-            network: self,
-            guard: self,
-            patience: Patience {
-                settle: Duration::from_millis(5),
-                tick: Duration::from_millis(1),
-                slack: Duration::from_millis(20),
-                confirm: Duration::ZERO,
-            },
-        }
-    }
-
-    /// Tries a revision, and confirms it where it does its work.
-    fn apply(&self, revision: &Revision, expected: Option<&Revision>) -> anyhow::Result<Applied> {
-        let applied = self.tried(revision, expected)?;
-        if applied.failure.is_some() {
-            return Ok(applied);
-        }
-        confirm(&self.site(), "web", &revision.id, &mut |_| ())
-    }
-
-    fn tried(&self, revision: &Revision, expected: Option<&Revision>) -> anyhow::Result<Applied> {
-        let wished = Apply {
-            pod: revision.pod.clone(),
-            id: revision.id.clone(),
-            files: revision.files.clone(),
-            expected: expected.map(|revision| revision.id.clone()),
-            by: "a test".into(),
-        };
-        apply(&self.site(), &wished, &mut |_| ())
-    }
-
-    fn pods(&self) -> Pods {
-        Pods::new(&self.places())
-    }
-
-    /// Whether systemd's conditions let a unit start.
-    fn may_start(&self, unit: &str) -> bool {
-        let tried = self.dir.path().join("run/try").join(unit).exists();
-        tried || self.dir.path().join("pods/web/current/units").join(unit).exists()
-    }
-
-    /// The programs that run.
-    fn now(&self) -> String {
-        let running = self.running.borrow();
-        let programs: Vec<&str> =
-            running.values().map(String::as_str).filter(|program| *program != "net").collect();
-        if programs.is_empty() { "nothing".to_owned() } else { programs.join("+") }
-    }
-
-    /// The program that runs, and the one that would after a reboot.
-    fn runs(&self) -> String {
-        let now = self.now();
-        self.reboots();
-        format!("{now}, {}", self.now())
-    }
-
-    /// Loses power, and comes back.
-    fn reboots(&self) {
-        let _ = fs::remove_dir_all(self.dir.path().join("run"));
-        self.running.borrow_mut().clear();
-        *self.published.borrow_mut() = None;
-        let wants = self.dir.path().join("units/multi-user.target.wants");
-        for unit in fs::read_dir(wants).into_iter().flatten() {
-            let unit = unit.unwrap().file_name().into_string().unwrap();
-            // A folder that was emptied by hand boots nothing.
-            let _ = Systemd::start(self, &[unit]);
-        }
-    }
-}
-
-impl Network for Node {
-    fn publish(&self, _pods: &Pods, record: &Record) -> anyhow::Result<()> {
-        self.events.borrow_mut().push(format!("ports to {}", record.tag));
-        *self.published.borrow_mut() = Some(record.tag.clone());
-        Ok(())
-    }
-
-    fn withdraw(&self, _pod: &str) -> anyhow::Result<()> {
-        *self.published.borrow_mut() = None;
-        Ok(())
-    }
-
-    fn ruleset(&self) -> String {
-        String::new()
-    }
-
-    fn firewalld(&self) -> Option<String> {
-        None
-    }
-
-    fn sockets(&self, _pid: u64) -> Vec<Socket> {
-        let port = Socket { protocol: Protocol::Tcp, port: 80, listens: true, connected: false };
-        vec![port]
-    }
-}
-
-impl Guard for Node {
-    fn arm(&self, _pod: &str) -> anyhow::Result<()> {
-        Ok(())
-    }
-
-    fn disarm(&self, _pod: &str) {}
-}
-
-impl Systemd for Node {
-    fn reload(&self) -> anyhow::Result<()> {
-        Ok(())
-    }
-
-    fn start(&self, units: &[String]) -> anyhow::Result<()> {
-        *self.restarts.borrow_mut() = 0;
-        for unit in units.iter().filter(|unit| self.may_start(unit)) {
-            let net = unit.contains("-net");
-            let program = if net { "net".to_owned() } else { self.program(unit) };
-            self.events.borrow_mut().push(format!("start {program}"));
-            let stuck = program == "stuck";
-            self.running.borrow_mut().insert(unit.clone(), program);
-            anyhow::ensure!(!stuck, "the start job failed");
-        }
-        Ok(())
-    }
-
-    fn stop(&self, units: &[String]) -> anyhow::Result<()> {
-        for unit in units {
-            if let Some(program) = self.running.borrow_mut().remove(unit) {
-                self.events.borrow_mut().push(format!("stop {program}"));
-            }
-        }
-        Ok(())
-    }
-
-    fn kill(&self, units: &[String]) -> anyhow::Result<()> {
-        self.stop(units)
-    }
-
-    fn show(&self, units: &[String]) -> anyhow::Result<Vec<UnitState>> {
-        let state = |unit: &String| {
-            let running = self.running.borrow();
-            let (active, result) = match running.get(unit).map(String::as_str) {
-                None => ("inactive", "success"),
-                Some("crash") => {
-                    *self.restarts.borrow_mut() += 1;
-                    ("activating", "exit-code")
-                }
-                Some("stuck") => ("failed", "timeout"),
-                Some(_) => ("active", "success"),
-            };
-            let restarts = *self.restarts.borrow();
-            UnitState {
-                active: active.into(),
-                result: result.into(),
-                restarts,
-                ..UnitState::default()
-            }
-        };
-        Ok(units.iter().map(state).collect())
-    }
-
-    fn log(&self, unit: &str, _lines: usize) -> Vec<String> {
-        vec![format!("{} says why", self.program(unit))]
-    }
-}
-
-impl Prober for Node {
-    fn probe(&self, container: &Placed, _at: &str, _probe: &Probe) -> anyhow::Result<()> {
-        anyhow::ensure!(self.program(&container.unit) != "deaf", "no answer");
-        Ok(())
-    }
-}
 
 fn revision(program: &str, bundle: char) -> Revision {
     revision_in("hostNetwork: true", program, bundle)
@@ -336,6 +124,64 @@ fn a_bad_revision_over_a_bad_one_is_not_called_restored() {
 }
 
 #[test]
+fn a_pod_that_may_end_has_not_ended_where_its_network_was_never_made() {
+    let node = Node::new();
+    *node.ill.borrow_mut() = true;
+    let network = "hostNetwork: false\n  restartPolicy: OnFailure";
+    let applied = node.tried(&revision_in(network, "good", 'a'), None).unwrap();
+    assert!(applied.failure.unwrap().starts_with("its network is inactive"));
+}
+
+#[test]
+fn nothing_that_cannot_be_written_keeps_the_one_before_from_running_again() {
+    let node = Node::new();
+    let (one, bad) = (apart("good", 'a'), apart("crash", 'b'));
+    node.apply(&one, None).unwrap();
+    let record: Record = serde_json::from_str(&one.files[RECORD]).unwrap();
+    // Whoever would write the address again fails.
+    let address = format!("pods/web/tags/.{}.address", record.tag);
+    fs::create_dir(node.dir.path().join(address)).unwrap();
+    assert_eq!(node.apply(&bad, Some(&one)).unwrap().restored, Some(true));
+    assert_eq!(node.runs(), "good, good");
+}
+
+#[test]
+fn a_repair_that_fails_leaves_the_revision_that_is_wished() {
+    let node = Node::new();
+    let (one, two) = (revision("good", 'a'), revision("better", 'b'));
+    node.apply(&one, None).unwrap();
+    node.apply(&two, Some(&one)).unwrap();
+    *node.ill.borrow_mut() = true;
+    node.running.borrow_mut().clear();
+    let applied = node.apply(&two, Some(&two)).unwrap();
+    assert_eq!((applied.current, applied.restored), (Some(two.id.clone()), Some(false)));
+    assert_eq!(node.pods().link("web", "previous"), Some(one.id));
+    assert_eq!(node.runs(), "better, better");
+}
+
+#[test]
+fn where_only_the_ports_lead_elsewhere_nothing_is_stopped() {
+    let node = Node::new();
+    let one = apart("good", 'a');
+    node.apply(&one, None).unwrap();
+    node.events.borrow_mut().clear();
+    assert_eq!(node.apply(&one, Some(&one)).unwrap().failure, None);
+    let events = node.events.borrow().join(", ");
+    assert!(!events.contains("stop") && events.contains("ports to"), "{events}");
+}
+
+#[test]
+fn units_that_somebody_left_are_stopped_and_not_only_forgotten() {
+    let node = Node::new();
+    let (one, two, three) = (apart("good", 'a'), apart("better", 'b'), apart("best", 'a'));
+    node.apply(&one, None).unwrap();
+    node.tried(&two, Some(&one)).unwrap();
+    node.pods().set_pending("web", None).unwrap();
+    node.apply(&three, Some(&one)).unwrap();
+    assert_eq!(node.runs(), "best, best");
+}
+
+#[test]
 fn nothing_is_touched_where_the_node_is_not_as_planned() {
     let node = Node::new();
     let (one, two) = (revision("good", 'a'), revision("better", 'b'));
@@ -372,67 +218,6 @@ fn with_a_network_of_its_own_the_new_one_starts_first_and_gets_the_ports() {
     assert_eq!(node.runs(), "better, better");
 }
 
-/// Whatever is cut, the node has the old revision, at once or after a reboot.
-#[track_caller]
-fn is_taken_back(one: &Revision, two: &Revision) {
-    for reboot in [false, true] {
-        let node = Node::new();
-        node.apply(one, None).unwrap();
-        node.tried(two, Some(one)).unwrap();
-        if reboot {
-            node.reboots();
-            assert_eq!(node.now(), "good");
-            let lost = confirm(&node.site(), "web", &two.id, &mut |_| ()).unwrap_err();
-            assert!(lost.to_string().contains("knows nothing"), "{lost}");
-        } else {
-            super::super::watch(&node.site(), "web").unwrap();
-            assert_eq!(node.now(), "good");
-            let late = confirm(&node.site(), "web", &two.id, &mut |_| ()).unwrap();
-            assert!(late.failure.unwrap().contains("did not come"));
-            let last = node.pods().history("web").unwrap().pop().unwrap();
-            assert!(last.outcome.contains("the one before runs again"), "{last:?}");
-        }
-        assert_eq!(node.pods().link("web", "current").as_ref(), Some(&one.id));
-        // And the next try is as any other.
-        node.apply(two, Some(one)).unwrap();
-        assert_eq!(node.runs(), "better, better");
-    }
-}
-
-#[test]
-fn what_is_not_confirmed_is_taken_back() {
-    is_taken_back(&revision("good", 'a'), &revision("better", 'b'));
-    is_taken_back(&apart("good", 'a'), &apart("better", 'b'));
-}
-
-#[test]
-fn what_was_broken_off_before_it_was_judged_is_taken_back() {
-    for (one, two) in [
-        (revision("good", 'a'), revision("better", 'b')),
-        (apart("good", 'a'), apart("better", 'b')),
-    ] {
-        let node = Node::new();
-        node.apply(&one, None).unwrap();
-        node.tried(&two, Some(&one)).unwrap();
-        let pods = node.pods();
-        let pending = pods.pending("web").unwrap();
-        pods.set_pending("web", Some(&Pending { judged: None, ..pending })).unwrap();
-        super::super::watch(&node.site(), "web").unwrap();
-        assert_eq!(node.runs(), "good, good");
-    }
-}
-
-#[test]
-fn what_was_confirmed_and_broken_off_is_ended() {
-    let node = Node::new();
-    let (one, two) = (apart("good", 'a'), apart("better", 'b'));
-    node.apply(&one, None).unwrap();
-    node.tried(&two, Some(&one)).unwrap();
-    node.pods().set_link("web", "current", Some(&two.id)).unwrap();
-    super::super::watch(&node.site(), "web").unwrap();
-    assert_eq!((node.now(), node.pods().pending("web")), ("better".to_owned(), None));
-}
-
 #[test]
 fn a_changed_secret_is_another_revision_and_each_has_its_own() {
     let node = Node::new();
@@ -443,7 +228,7 @@ fn a_changed_secret_is_another_revision_and_each_has_its_own() {
     };
     let compare = |value| site.compare_secrets(&pods, "web", &secrets(value)).unwrap();
     let bring = |number: &str, value| {
-        site.put_secrets(&pods, ("web", number), &secrets(value), false).unwrap();
+        site.put_secrets(&pods, ("web", number), &secrets(value), None).unwrap();
     };
     let apart = "volumes: [{name: v, secret: {secretName: s}}]";
     let [one, two, three] = ["1", "2", "3"].map(|number| with_secrets(apart, "good", 'a', number));
@@ -485,4 +270,28 @@ fn earlier_revisions_are_named_by_the_beginning_of_their_digest() {
     assert_eq!(find(two.id.get(..8)).unwrap(), two.id);
     assert!(find(Some("zz")).unwrap_err().to_string().contains("there are"));
     assert!(find(Some("")).is_err());
+}
+
+#[test]
+fn files_that_were_changed_on_the_node_give_way() {
+    let node = Node::new();
+    let one = revision("good", 'a');
+    node.apply(&one, None).unwrap();
+    let revs = node.dir.path().join("pods/web/revs");
+    fs::write(revs.join(&one.id).join(RECORD), "{}").unwrap();
+    node.pods().write("web", &one.id, &one.files).unwrap();
+    assert_eq!(node.pods().files("web", &one.id).unwrap(), one.files);
+    assert_eq!(fs::read_dir(revs).unwrap().count(), 1);
+}
+
+#[test]
+fn a_previous_revision_is_another_one() {
+    let node = Node::new();
+    let (one, two) = (revision("good", 'a'), revision("better", 'b'));
+    node.apply(&one, None).unwrap();
+    node.apply(&two, Some(&one)).unwrap();
+    // As a power cut between the two links of a switch leaves them.
+    node.pods().set_link("web", "current", Some(&one.id)).unwrap();
+    let error = earlier(&node.pods(), "web".into(), None, String::new()).unwrap_err();
+    assert!(error.to_string().contains("no previous revision"), "{error}");
 }

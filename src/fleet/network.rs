@@ -79,6 +79,7 @@ pub fn render_unit(pod: &str, tag: &str) -> String {
         "# Written by vzmaster, which writes it anew at the next deployment.\n\
          [Unit]\n\
          Description=pod {pod}, network\n\
+         After=firewalld.service\n\
          {}\
          \n\
          [Service]\n\
@@ -138,6 +139,10 @@ wall() {{
   nft -f - <<'END'
 {wall}END
 }}
+# What pods may is in the wall; firewalld would let nothing of theirs out.
+firewalld() {{
+  if systemctl -q is-active firewalld; then firewall-cmd -q --zone=trusted $1; fi
+}}
 publish() {{
   {{ echo \"define address = $ADDRESS\"; cat $dir/{tag}/{RULES}; }} | nft -f -
 }}
@@ -149,6 +154,7 @@ publish)
 down)
   ip link del vz{tag} 2>/dev/null || :
   ip netns del {namespace} 2>/dev/null || :
+  firewalld --remove-interface=vz{tag} 2>/dev/null || :
   ;;
 up)
   ip netns add {namespace}
@@ -164,6 +170,7 @@ up)
   ip link set vz{tag} up
   ip route replace $ADDRESS/32 dev vz{tag}
   wall
+  firewalld --change-interface=vz{tag}
   # So that the node's own 127.0.0.1 reaches its ports, too.
   echo 1 >/proc/sys/net/ipv4/conf/vz{tag}/route_localnet
   echo 1 >/proc/sys/net/ipv4/ip_forward

@@ -1,7 +1,8 @@
 //! A pod that shares the node's network, and the node's firewall: firewalld where it runs,
 //! else that of `vzmaster newnode`.
 
-use std::net::TcpStream;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::{Nodes, nodes};
@@ -21,6 +22,17 @@ impl Nodes {
         let script = kept.collect::<Vec<_>>().join("\n").replace('\'', "'\\''");
         let said = self.on(node, &format!("sh -c '{script}'")).success().stdout();
         assert!(said.contains("firewall"), "{said}");
+    }
+
+    /// What the pod hears of a server outside of its node, which is here.
+    fn heard_out_of_the_pod(&self, node: &str) -> String {
+        let here = self.on(node, "echo ${SSH_CLIENT%% *}").success().stdout();
+        let server = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        let line = format!("busybox nc -w 5 {} {port} </dev/null", here.trim());
+        std::thread::spawn(move || server.accept().unwrap().0.write_all(b"hello\n"));
+        let words = ["exec", node, "vz-test", "--", "/bin/busybox", "sh", "-c", &line];
+        self.vzmaster(&words).stdout()
     }
 
     /// Whether a port of a node answers whoever asks from outside.
@@ -78,7 +90,7 @@ fn a_pod_opens_its_ports_in_the_nodes_firewall_while_it_runs() {
     nodes.comes_back(&first, "one");
     assert!(nodes.is_open(&first, 8381));
     clean();
-    // A pod with a network of its own is reached through either, too.
+    // A pod with a network of its own gets in and out.
     let pod = std::fs::read_to_string(nodes.sandbox.path("pods/test.yaml")).unwrap();
     let pod = pod.replacen("hostNetwork: true", "hostNetwork: false", 1);
     let pod = pod.replacen("{containerPort: 8381}", "{containerPort: 8381, hostPort: 8381}", 1);
@@ -86,6 +98,7 @@ fn a_pod_opens_its_ports_in_the_nodes_firewall_while_it_runs() {
     one(&["deploy", "-y"]).success();
     assert!(nodes.is_open(&first, 8381));
     clean();
+    assert_eq!(nodes.heard_out_of_the_pod(&first), "hello\n");
     nodes.sandbox.write("groups.yaml", "web:\n  pods: []\n");
     one(&["deploy", "-y", "--prune"]).success();
     clean();

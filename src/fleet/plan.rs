@@ -44,6 +44,8 @@ pub enum Drift {
         /// Of which container.
         container: String,
     },
+    /// Its secrets are not in the node's memory.
+    Secrets,
     /// Files of a bundle were changed in the store.
     Altered {
         /// Of which container.
@@ -51,8 +53,6 @@ pub enum Drift {
         /// Which, and in what.
         files: Vec<String>,
     },
-    /// Its secrets are not in the node's memory.
-    Secrets,
     /// A port of the node leads elsewhere, nowhere, or to nobody who listens.
     Port {
         /// What is wrong, with the port.
@@ -336,10 +336,10 @@ impl Drift {
             Drift::NoBundle { container } => {
                 format!("the bundle of container {container} is gone from the store")
             }
+            Drift::Secrets => "its secrets are not on the node".to_owned(),
             Drift::Altered { container, files } => {
                 format!("the bundle of container {container} was changed: {}", files.join(", "))
             }
-            Drift::Secrets => "its secrets are not on the node".to_owned(),
             Drift::Port { what } => what.clone(),
             Drift::Unexpected => "nothing wishes it".to_owned(),
         }

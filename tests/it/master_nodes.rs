@@ -13,6 +13,7 @@ use crate::sandbox::{Finished, Need, Sandbox, reduced, require};
 
 mod backends;
 mod chaos;
+mod firewall;
 mod load;
 mod two_containers;
 

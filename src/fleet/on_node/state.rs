@@ -8,8 +8,9 @@ use anyhow::Context;
 use delta::Digest;
 
 use super::pending::monotonic;
+use super::pods::list;
 use super::{Pods, Site, Socket};
-use crate::fleet::network::{Published, listed, opened};
+use crate::fleet::network::{Opened, Published, listed, opened};
 use crate::fleet::preflight::{Facts, SCRIPT};
 use crate::fleet::revision::{Placed, Record};
 use crate::fleet::state::{ContainerState, PodState, State};
@@ -35,7 +36,11 @@ pub(super) fn read(site: &Site<'_>, verify: bool) -> anyhow::Result<(State, Vec<
     let pods = Pods::new(&site.places);
     let ruleset = site.network.ruleset();
     let (rules, opened) = (listed(&ruleset), opened(&ruleset));
-    let mut nobodys_open: Vec<String> = opened.clone().unwrap_or_default();
+    let opened = match opened {
+        None => firewalld(site)?,
+        some => some,
+    };
+    let mut nobodys_open = opened.as_ref().map(|o| o.ours().to_vec()).unwrap_or_default();
     let mut states = Vec::new();
     let mut verified = verify.then(BTreeMap::new);
     for name in pods.names()? {
@@ -59,7 +64,7 @@ pub(super) fn read(site: &Site<'_>, verify: bool) -> anyhow::Result<(State, Vec<
                 state.leftover.retain(|unit| !record.all_units().contains(unit));
                 let names = record.listens.iter().map(Published::name);
                 let names: Vec<String> =
-                    names.filter(|name| opened.as_ref().is_none_or(|o| o.contains(name))).collect();
+                    names.filter(|name| opened.as_ref().is_none_or(|o| o.has(name))).collect();
                 nobodys_open.retain(|name| !names.contains(name));
                 state.rules.extend(names);
                 state.lacks_secrets = site.lacks_secrets(&record);
@@ -107,6 +112,14 @@ fn altered_files(pods: &Pods, placed: &Placed) -> Vec<String> {
         lines.push(format!("and {more} more"));
     }
     lines
+}
+
+/// The ports that firewalld has open, where it runs.
+fn firewalld(site: &Site<'_>) -> anyhow::Result<Option<Opened>> {
+    let Some(listed) = site.network.firewalld() else { return Ok(None) };
+    let noted = list(&site.places.run.join("firewalld"))?;
+    let ours = noted.iter().map(|name| name.replacen('-', "/", 1)).collect();
+    Ok(Some(Opened::new(&listed, ours)))
 }
 
 /// How the containers of a revision are.

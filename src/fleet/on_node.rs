@@ -109,11 +109,12 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
     let order: Order = link.hear()?;
     ordered();
     let pod = match &order {
-        Order::State => None,
+        Order::State { .. } => None,
         Order::Apply(apply) => Some(&apply.pod),
         Order::Rollback { pod, .. }
         | Order::Confirm { pod, .. }
         | Order::Control { pod, .. }
+        | Order::Compare { pod, .. }
         | Order::Secrets { pod, .. }
         | Order::Remove { pod }
         | Order::History { pod } => Some(pod),
@@ -123,8 +124,8 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
     }
     let pods = Pods::new(&site.places);
     match order {
-        Order::State => {
-            let (state, of_pods) = state::read(site)?;
+        Order::State { verify } => {
+            let (state, of_pods) = state::read(site, verify)?;
             for pod in of_pods {
                 link.say(&Answer::Pod(pod))?;
             }
@@ -167,11 +168,13 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
             remove::remove(site, &pods, &pod)?;
             link.say(&Answer::Done)?;
         }
-        Order::Secrets { pod, secrets, at_rest, exact } => {
+        Order::Compare { pod, secrets } => {
+            link.say(&Answer::Compared(site.compare_secrets(&pods, &pod, &secrets)?))?;
+        }
+        Order::Secrets { pod, number, secrets, at_rest } => {
             let _lock = site.lock()?;
-            let changed = site.put_secrets(&pod, &secrets, at_rest)?;
-            let surplus = site.surplus_keys(&pod, &secrets, exact)?;
-            link.say(&Answer::Secrets { changed, surplus })?;
+            site.put_secrets(&pods, (&pod, &number), &secrets, at_rest)?;
+            link.say(&Answer::Done)?;
         }
         Order::History { pod } => {
             let entries = pods.history(&pod)?;

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::network::Published;
 use super::pod::Restart;
-use super::revision::{Files, Placed, RECORD, Record, Revision, Update, describe, digest};
+use super::revision::{Files, Placed, RECORD, Record, Revision, Update, describe, digest, record};
+use super::secret;
 use super::state::{ContainerState, PodState, State};
 use crate::push::outcome::short;
 
@@ -42,6 +43,15 @@ pub enum Drift {
     NoBundle {
         /// Of which container.
         container: String,
+    },
+    /// Its secrets are not in the node's memory.
+    Secrets,
+    /// Files of a bundle were changed in the store.
+    Altered {
+        /// Of which container.
+        container: String,
+        /// Which, and in what.
+        files: Vec<String>,
     },
     /// A port of the node leads elsewhere, nowhere, or to nobody who listens.
     Port {
@@ -133,10 +143,6 @@ fn how(wished: &Revision, there: &PodState) -> Option<Update> {
     Some(record(&wished.files)?.replaces(&record(&there.files)?))
 }
 
-fn record(files: &Files) -> Option<Record> {
-    serde_json::from_str(files.get(RECORD)?).ok()
-}
-
 fn compare(wished: &Revision, there: &PodState) -> Vec<Drift> {
     let mut drift = Vec::new();
     match &there.current {
@@ -154,9 +160,16 @@ fn compare(wished: &Revision, there: &PodState) -> Vec<Drift> {
     if there.pending.is_some() {
         drift.push(Drift::Unjudged);
     }
+    if there.lacks_secrets {
+        drift.push(Drift::Secrets);
+    }
     for container in &there.containers {
         if !container.stored {
             drift.push(Drift::NoBundle { container: container.name.clone() });
+        }
+        if !container.altered.is_empty() {
+            let files = container.altered.clone();
+            drift.push(Drift::Altered { container: container.name.clone(), files });
         }
         let unit = container.unit.clone();
         drift.extend(
@@ -277,6 +290,9 @@ fn of_records(old: &Record, new: &Record) -> Vec<String> {
             note(": probes".to_owned());
         }
     }
+    if old.secrets.is_some() && new.secrets.is_some() && old.secrets != new.secrets {
+        changes.push("secrets".to_owned());
+    }
     if old.listens != new.listens {
         changes.push("ports".to_owned());
     }
@@ -286,12 +302,16 @@ fn of_records(old: &Record, new: &Record) -> Vec<String> {
     changes
 }
 
-/// The files without what all revisions, or those of another bundle, have different in
-/// them: the tag in their names, and where the bundles lie.
+/// The files without what all revisions, or those of another bundle or other secrets, have
+/// different in them: the tag in their names, and where bundles and secrets lie.
 fn plain(files: &Files, record: Option<&Record>) -> Files {
     let Some(record) = record else { return files.clone() };
+    let secrets = record.secrets.as_ref().map(|n| format!("/{}/", secret::dir(&record.pod, n)));
     let own = |text: &String| {
-        let tagless = text.replace(&record.tag, "TAG");
+        let mut tagless = text.replace(&record.tag, "TAG");
+        if let Some(dir) = &secrets {
+            tagless = tagless.replace(dir, "/SECRETS/");
+        }
         let rootfs = |text: String, placed: &Placed| text.replace(&placed.rootfs, "ROOTFS");
         record.containers.iter().fold(tagless, rootfs)
     };
@@ -315,6 +335,10 @@ impl Drift {
             Drift::Unit { unit, what } => format!("{unit} {what}"),
             Drift::NoBundle { container } => {
                 format!("the bundle of container {container} is gone from the store")
+            }
+            Drift::Secrets => "its secrets are not on the node".to_owned(),
+            Drift::Altered { container, files } => {
+                format!("the bundle of container {container} was changed: {}", files.join(", "))
             }
             Drift::Port { what } => what.clone(),
             Drift::Unexpected => "nothing wishes it".to_owned(),

@@ -172,8 +172,14 @@ pub fn host_vars(
     Ok(format!("{head}{}", write::text(&vars, &mark)))
 }
 
-/// Where the secrets of `pods` are found; `dir` is the fleet's directory.
-pub fn secrets(pods: &BTreeMap<String, Pod>, sources: &Sources, dir: &Path) -> Vec<Value> {
+/// Where the secrets of `pods` are found, and the number that they have on `machine`; `dir`
+/// is the fleet's directory.
+pub fn secrets(
+    pods: &BTreeMap<String, Pod>,
+    sources: &Sources,
+    dir: &Path,
+    machine: &Machine,
+) -> Vec<Value> {
     let key = |(key, source): (&String, &Source)| match source {
         Source::File(file) => json!({ "key": key, "file": dir.join(file) }),
         Source::Command(words) => {
@@ -186,9 +192,10 @@ pub fn secrets(pods: &BTreeMap<String, Pod>, sources: &Sources, dir: &Path) -> V
     };
     let mut secrets = Vec::new();
     for (pod, wished) in pods {
+        let number = machine.secrets.get(pod).map_or(secret::FIRST, String::as_str);
         for name in secret::names(wished) {
             let keys: Vec<Value> = sources.get(name).into_iter().flatten().map(key).collect();
-            secrets.push(json!({ "pod": pod, "name": name, "keys": keys }));
+            secrets.push(json!({ "pod": pod, "number": number, "name": name, "keys": keys }));
         }
     }
     secrets

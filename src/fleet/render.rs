@@ -23,6 +23,8 @@ pub struct Machine {
     pub systemd: u64,
     /// The folder of bundles.
     pub store: String,
+    /// The numbers that it gave to the secrets of pods; [`secret::FIRST`] where it did not.
+    pub secrets: BTreeMap<String, String>,
 }
 
 /// A bundle as it was built.
@@ -82,6 +84,8 @@ fn files(
         Backend::Quadlet => Runtime::podman(),
         Backend::Systemd => Runtime::systemd(),
     };
+    let secrets = secret::names(pod);
+    let number = machine.secrets.get(&pod.name).map_or(secret::FIRST, String::as_str);
     let mut files = Files::new();
     let mut containers = Vec::new();
     let mut dirs = Vec::new();
@@ -91,7 +95,7 @@ fn files(
             .ok_or_else(|| RenderError::NoBundle(container.bundle.clone()))?;
         let (name, unit) = (&container.name, unit::name(&pod.name, &container.name, tag));
         let rootfs = format!("{}/revs/{}/{}/rootfs", machine.store, bundle.name, bundle.id);
-        let volumes = volumes(pod, container, &machine.store);
+        let volumes = volumes(pod, container, &machine.store, number);
         dirs.extend(volumes.dirs);
         let cgroup = (runtime.name == "runc").then(|| unit::cgroup(&pod.name, name, tag));
         let network =
@@ -132,9 +136,9 @@ fn files(
     }
     dirs.sort();
     dirs.dedup();
-    let secrets = secret::names(pod);
     if !secrets.is_empty() {
-        files.insert(secret::SCRIPT.to_owned(), secret::render_script(&pod.name, &secrets));
+        let script = secret::render_script(&pod.name, number, &secrets);
+        files.insert(secret::SCRIPT.to_owned(), script);
     }
     let ports = network::published(pod);
     if !pod.host_network {
@@ -155,9 +159,9 @@ fn files(
         network,
         listens,
         update: update(pod),
+        secrets: (!secrets.is_empty()).then(|| number.to_owned()),
         containers,
         dirs,
-        secrets: secret::names(pod).into_iter().cloned().collect(),
     };
     let text = serde_json::to_string_pretty(&record).unwrap_or_default();
     files.insert(RECORD.to_owned(), format!("{text}\n"));
@@ -195,7 +199,7 @@ struct Volumes {
     memory: Vec<String>,
 }
 
-fn volumes(pod: &Pod, container: &Container, store: &str) -> Volumes {
+fn volumes(pod: &Pod, container: &Container, store: &str, number: &str) -> Volumes {
     let mut volumes = Volumes::default();
     for mount in &container.mounts {
         let Some(volume) = pod.volumes.get(&mount.volume) else { continue };
@@ -207,7 +211,8 @@ fn volumes(pod: &Pod, container: &Container, store: &str) -> Volumes {
                 path.clone()
             }
             Volume::Secret { name } => {
-                let dir = format!("{}/{}/{name}", secret::FOLDER, pod.name);
+                let dir = secret::dir(&pod.name, number);
+                let dir = format!("{}/{dir}/{name}", secret::FOLDER);
                 volumes.mounts.push((dir, mount.path.clone(), true));
                 continue;
             }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::network::{self, Published};
 use super::pod::{Probe, Restart};
 use super::preflight::Runtime;
-use super::unit;
+use super::{secret, unit};
 
 /// Name of the file with the record.
 pub const RECORD: &str = "pod.json";
@@ -52,13 +52,12 @@ pub struct Record {
     pub listens: Vec<Published>,
     /// How it can take the place of another one.
     pub update: Update,
+    /// The number of its secrets; none where it has no secrets.
+    pub secrets: Option<String>,
     /// Its containers, in order of start.
     pub containers: Vec<Placed>,
     /// Directories that have to be there before it starts.
     pub dirs: Vec<String>,
-    /// Its secrets, by name.
-    #[serde(default)]
-    pub secrets: Vec<String>,
 }
 
 /// How a revision takes the place of the one before.
@@ -136,6 +135,11 @@ impl Record {
     }
 }
 
+/// The record of a revision; none where it cannot be read.
+pub fn record(files: &Files) -> Option<Record> {
+    serde_json::from_str(files.get(RECORD)?).ok()
+}
+
 /// Digest of the files of a revision, in hexadecimal.
 pub fn digest(files: &Files) -> String {
     // A map of strings always is JSON, with its keys in order.
@@ -152,6 +156,7 @@ pub fn describe(path: &str) -> String {
         Some((container, _)) => format!("container {container}: command, environment or mounts"),
         None if path == network::RULES => "ports".to_owned(),
         None if path == network::SCRIPT => "network".to_owned(),
+        None if path == secret::SCRIPT => "which secrets".to_owned(),
         None => "probes, restart policy or volumes".to_owned(),
     }
 }

@@ -7,7 +7,10 @@
 //!   password: {command: [pass, show, site]}
 //! ```
 //!
-//! A revision names its secrets and nothing of what is in them.
+//! A revision names its secrets and nothing of what is in them but a number, which its node
+//! gives to each other state of them: so a changed secret makes another revision, and one
+//! that is taken back has the secrets that it had. Nothing can be worked out from it, as it
+//! could from a digest of a short secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -123,6 +126,25 @@ pub fn is_key(key: &str) -> bool {
     (1..=253).contains(&key.len()) && key.bytes().all(plain) && !key.starts_with('.')
 }
 
+/// The number of the first secrets that a pod has on a node.
+pub const FIRST: &str = "1";
+
+/// The number after all of `known`.
+pub fn next<'a>(known: impl Iterator<Item = &'a str>) -> String {
+    let last = known.filter_map(|number| number.parse::<u64>().ok()).max();
+    last.map_or_else(|| FIRST.to_owned(), |last| last.saturating_add(1).to_string())
+}
+
+/// Whether a text can be such a number.
+pub fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit())
+}
+
+/// Where a node has secrets of `pod`, below [`FOLDER`] and [`KEPT`].
+pub fn dir(pod: &str, number: &str) -> String {
+    format!("{pod}/{number}")
+}
+
 /// The secrets that a pod has.
 pub fn names(pod: &Pod) -> BTreeSet<&String> {
     let volumes = pod.volumes.values();
@@ -144,15 +166,16 @@ pub fn start_line(pod: &Pod, tag: &str) -> String {
 
 /// Returns the script that looks for the secrets of `pod`: a reboot takes them from
 /// memory, and brings them back where they were encrypted.
-pub fn render_script(pod: &str, names: &BTreeSet<&String>) -> String {
+pub fn render_script(pod: &str, number: &str, names: &BTreeSet<&String>) -> String {
     let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+    let dir = dir(pod, number);
     format!(
         "\
 # Looks for the secrets of {pod}, and decrypts those that are kept.
 umask 077
 for name in {}; do
-  to={FOLDER}/{pod}/$name
-  for file in {KEPT}/{pod}/$name/*; do
+  to={FOLDER}/{dir}/$name
+  for file in {KEPT}/{dir}/$name/*; do
     key=${{file##*/}}
     if [ ! -e \"$file\" ] || [ -e \"$to/$key\" ]; then continue; fi
     mkdir -p \"$to\" && chmod 755 \"$to\" &&
@@ -212,6 +235,13 @@ mod tests {
         assert_eq!(serde_json::from_str::<Sealed>(&text).unwrap(), secret);
         let error = serde_json::from_str::<Sealed>("\"7zz\"").unwrap_err().to_string();
         assert!(error.starts_with("a secret is damaged"), "{error}");
+    }
+
+    #[test]
+    fn a_state_of_secrets_has_a_number() {
+        assert_eq!(next([].into_iter()), "1");
+        assert_eq!(next(["9", "x", "10"].into_iter()), "11");
+        assert!(is_number("10") && !is_number("") && !is_number("../1"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::revision::Files;
 use super::secret::Secrets;
 
 /// Version of orders and answers.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// How a session begins. The order follows by itself, once the node's end is there: it
 /// must not be given twice, nor be seen in the words of a command.
@@ -21,7 +21,10 @@ pub struct Start {
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
     /// Say what there is.
-    State,
+    State {
+        /// Whether bundles are hashed again, too.
+        verify: bool,
+    },
     /// Make a revision the one that runs.
     Apply(Apply),
     /// Make a revision that was applied the current one: the node can still be reached.
@@ -47,18 +50,24 @@ pub enum Order {
         /// What to do.
         verb: Control,
     },
-    /// Make the pod's secrets these.
+    /// Say which number the pod's secrets have there, or would have.
+    Compare {
+        /// Which pod.
+        pod: String,
+        /// They.
+        secrets: Secrets,
+    },
+    /// Have these secrets for revisions of the pod.
     Secrets {
         /// Which pod.
         pod: String,
+        /// Their number.
+        number: String,
         /// They.
         secrets: Secrets,
         /// Whether the next boot is to have them, too, encrypted on the disk; as it was
         /// where nothing is said.
         at_rest: Option<bool>,
-        /// Whether all other keys of them go. Before a revision does its work, the one to
-        /// go back to may need those.
-        exact: bool,
     },
     /// Stop the pod and remove all that the node has of it but its volumes.
     Remove {
@@ -115,13 +124,8 @@ pub enum Answer {
     Applied(Applied),
     /// To [`Order::History`], the oldest first.
     History(Vec<Entry>),
-    /// To [`Order::Secrets`].
-    Secrets {
-        /// Whether any was another one before.
-        changed: bool,
-        /// Whether they have other keys.
-        surplus: bool,
-    },
+    /// To [`Order::Compare`], the number.
+    Compared(String),
     /// To the others.
     Done,
     /// It could not be done.
@@ -200,6 +204,8 @@ pub struct PodState {
     pub address: Option<String>,
     /// The ports of the node that lead somewhere, as `nft` has them.
     pub rules: Vec<String>,
+    /// Whether the secrets of the current revision are not in memory.
+    pub lacks_secrets: bool,
     /// Ports of the pod on which nobody listens, as `80/tcp`.
     pub deaf: Vec<String>,
     /// Files of the current revision.
@@ -219,6 +225,8 @@ pub struct ContainerState {
     pub bundle: String,
     /// Whether the bundle is in the store.
     pub stored: bool,
+    /// What is not as listed in the bundle, where that was looked at.
+    pub altered: Vec<String>,
     /// Whether systemd runs the revision's own unit.
     pub linked: bool,
     /// Whether it starts at boot.

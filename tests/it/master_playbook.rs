@@ -137,8 +137,7 @@ fn ansible_brings_secrets_and_removes_what_nothing_wishes_as_vzmaster_does() {
     nodes.vzmaster(&["playbook", "playbook"]).success();
     assert!(changed(&nodes, &[]).iter().all(|count| *count > 0));
     let first = nodes.names[0].clone();
-    let read =
-        "cd /run/vz/secrets/vz-test/vz-secret && sha256sum word bytes && stat -c '%a' word . ../..";
+    let read = "cd /run/vz/secrets/vz-test/1/vz-secret && sha256sum word bytes && stat -c '%a' word . ../../..";
     let sums = nodes.on(&first, read).success().stdout();
     // One line end goes, as a shell takes what a command prints.
     let [word, whole] = [&b"sesame 1\n"[..], bytes].map(delta::Digest::of);
@@ -158,11 +157,14 @@ fn ansible_brings_secrets_and_removes_what_nothing_wishes_as_vzmaster_does() {
     assert_eq!(changed(&nodes, &keep), none);
     nodes.vzmaster(&["deploy", "-y", "--encrypt-at-rest"]).success();
     assert_eq!(changed(&nodes, &keep), none);
-    let kept = nodes.on(&first, "cd /etc/vz/secrets/vz-test/vz-secret && ls && stat -c %a * . ..");
+    let kept =
+        nodes.on(&first, "cd /etc/vz/secrets/vz-test/1/vz-secret && ls && stat -c %a * . ..");
     assert_eq!(kept.success().stdout(), "bytes\nword\n600\n600\n700\n700\n");
     nodes.on(&first, "rm -r /run/vz/secrets").success();
     nodes.vzmaster(&["restart", "vz-test", "-l", &first]).success();
-    nodes.on(&first, "cd /run/vz/secrets/vz-test/vz-secret && grep -qx 'sesame 2' word").success();
+    nodes
+        .on(&first, "cd /run/vz/secrets/vz-test/1/vz-secret && grep -qx 'sesame 2' word")
+        .success();
 
     // What nothing wishes stays, unless it is asked for.
     nodes.sandbox.write("groups.yaml", "web:\n  pods: []\n");

@@ -50,7 +50,7 @@ type Task<'a> = (&'a Node, &'a Known, &'a Step);
 
 pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
     let nodes = Nodes::new(args)?;
-    let gathered = gather(args, &wish.plan.select, wish.plan.prune, &nodes)?;
+    let gathered = gather(args, &wish.plan, &nodes)?;
     if !args.ssh.json {
         report::data(text(&gathered, true).as_bytes())?;
     }
@@ -60,13 +60,13 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
         let todo = |step: &&Step| !matches!(step.action, Action::Keep | Action::Leave);
         tasks.extend(known.steps.iter().filter(todo).map(|step| (node, known, step)));
     }
+    secrets::all_found(&gathered)?;
     if tasks.is_empty() {
-        let brought = secrets::bring(args, wish, &nodes, &gathered)?;
-        brought.settle(&nodes);
+        let failed = secrets::bring(wish, &nodes, &gathered);
         let lost = |(host, error): (String, String)| {
             (host, String::new(), Outcome::Lost(anyhow!("{error}")))
         };
-        let outcomes: Vec<_> = brought.failed.into_iter().map(lost).collect();
+        let outcomes: Vec<_> = failed.into_iter().map(lost).collect();
         if !outcomes.is_empty() {
             return finish(args, &gathered, &outcomes, false);
         }
@@ -79,8 +79,7 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
     let needed =
         tasks.iter().filter_map(|(node, known, step)| Some((*node, known.wished.get(&step.pod)?)));
     let mut unpushed = push::bundles((args, wish.parallel), &gathered, needed)?;
-    let mut brought = secrets::bring(args, wish, &nodes, &gathered)?;
-    unpushed.append(&mut brought.failed);
+    unpushed.extend(secrets::bring(wish, &nodes, &gathered));
     let bundles = &gathered.bundles;
     let job = Job { nodes: &nodes, bundles, parallel: wish.parallel, by: by() };
     let mut outcomes: Vec<(String, String, Outcome)> = Vec::new();
@@ -102,10 +101,6 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
             report::say("vzmaster", format!("{name} failed; what comes after it was not tried"));
             break;
         }
-    }
-    if outcomes.iter().all(|(_, _, outcome)| matches!(outcome, Outcome::Done(_) | Outcome::Removed))
-    {
-        brought.settle(&nodes);
     }
     finish(args, &gathered, &outcomes, failed)
 }

@@ -7,15 +7,16 @@ use anyhow::{Context, anyhow, bail};
 use bundler::resolve::Resolver;
 use bundler::{Kind, Rootfs};
 
-use super::directory;
 use super::session::Nodes;
-use crate::cli::master::{Args, Select};
+use super::{directory, secrets};
+use crate::cli::master::{Args, Plan};
 use crate::fleet::deployment::{Deployment, Host};
-use crate::fleet::plan::{Step, plan};
+use crate::fleet::plan::{self, Step};
 use crate::fleet::pod::Pod;
 use crate::fleet::preflight::{Facts, Grade, Reason, cannot, judge};
 use crate::fleet::render::{Built, Machine, render};
 use crate::fleet::revision::Revision;
+use crate::fleet::secret::Secrets;
 use crate::fleet::state::State;
 use crate::push::bundle::Bundle;
 use crate::push::fanout;
@@ -33,6 +34,8 @@ pub(super) struct Gathered {
     pub(super) bundles: BTreeMap<String, Bundle>,
     /// The hosts, by name.
     pub(super) hosts: Vec<(Node, anyhow::Result<Known>)>,
+    /// The secrets of all pods that have some, as far as they can be had here.
+    pub(super) secrets: BTreeMap<String, anyhow::Result<Secrets>>,
 }
 
 /// What is known of a host that answered.
@@ -43,6 +46,10 @@ pub(super) struct Known {
     pub(super) steps: Vec<Step>,
     /// What cannot be kept there, such as limits.
     pub(super) lost: Vec<String>,
+    /// What could not be seen.
+    pub(super) unseen: Vec<String>,
+    /// The numbers of the secrets of pods.
+    pub(super) numbers: BTreeMap<String, String>,
 }
 
 /// Reads the files, hashes the bundles, asks the nodes.
@@ -50,25 +57,23 @@ pub(super) struct Known {
 /// # Errors
 /// When anything is wrong with the files or the bundles; a node that does not answer
 /// is a value.
-pub(super) fn gather(
-    args: &Args,
-    select: &Select,
-    prune: bool,
-    nodes: &Nodes,
-) -> anyhow::Result<Gathered> {
-    let fleet = directory::read_right(args, &select.limit)?;
+pub(super) fn gather(args: &Args, plan: &Plan, nodes: &Nodes) -> anyhow::Result<Gathered> {
+    let fleet = directory::read_right(args, &plan.select.limit)?;
     let bundles = open_bundles(&args.directory, &fleet.deployment)?;
     let built: BTreeMap<String, Built> =
         bundles.iter().map(|(dir, (_, built))| (dir.clone(), built.clone())).collect();
+    let secrets = secrets::find(&args.directory, &fleet);
     let hosts: Vec<&Host> = fleet.deployment.hosts.values().collect();
     let store = args.ssh.store.as_deref().unwrap_or(STORE);
     let known = fanout::each(&hosts, PARALLEL, |host| {
-        let state = nodes.state(&host.node)?;
-        know(host, &built, &state, store, prune)
+        let state = nodes.state(&host.node, plan.verify)?;
+        let (numbers, unseen) = secrets::compare(nodes, host, &secrets, &state)?;
+        let known = know(host, &built, (&state, numbers), store, plan.prune)?;
+        Ok(Known { unseen, ..known })
     });
     let hosts = hosts.iter().map(|host| host.node.clone()).zip(known).collect();
     let bundles = bundles.into_iter().map(|(dir, (bundle, _))| (dir, bundle)).collect();
-    Ok(Gathered { bundles, hosts })
+    Ok(Gathered { bundles, hosts, secrets })
 }
 
 /// What runs the pods of `host`, a node with these facts, and what is lost there.
@@ -102,7 +107,11 @@ pub(super) fn machine(
         }
     }
     let systemd = facts.number("systemd").unwrap_or(0);
-    Ok((Machine { runtime, systemd, store: store.to_owned() }, verdict.reasons))
+    let number = |(key, value): (&str, &str)| {
+        Some((key.strip_prefix("secrets.")?.to_owned(), value.to_owned()))
+    };
+    let secrets = facts.all().filter_map(number).collect();
+    Ok((Machine { runtime, systemd, store: store.to_owned(), secrets }, verdict.reasons))
 }
 
 /// The revisions of a host's pods on this machine.
@@ -124,13 +133,15 @@ pub(super) fn wished(
 fn know(
     host: &Host,
     built: &BTreeMap<String, Built>,
-    state: &State,
+    (state, numbers): (&State, BTreeMap<String, String>),
     store: &str,
     prune: bool,
 ) -> anyhow::Result<Known> {
     let (machine, reasons) = machine(host, &state.facts, store)?;
+    // The facts may be of an hour ago.
+    let machine = Machine { secrets: numbers.clone(), ..machine };
     let wished = wished(host, built, &machine)?;
-    let steps = plan(&wished, state, prune);
+    let steps = plan::plan(&wished, state, prune);
     // Limits that cannot be kept are no loss to who asks for none.
     let limits = || host.pods.values().flat_map(|pod| &pod.containers).map(|c| c.limits);
     let lost = reasons.into_iter().filter(|reason| {
@@ -140,7 +151,8 @@ fn know(
             && (!reason.what.starts_with("limits of CPU")
                 || limits().any(|l| l.milli_cpus.is_some()))
     });
-    Ok(Known { wished, steps, lost: lost.map(|reason| reason.what).collect() })
+    let lost = lost.map(|reason| reason.what).collect();
+    Ok(Known { wished, steps, lost, unseen: Vec::new(), numbers })
 }
 
 /// Bundles by directory.

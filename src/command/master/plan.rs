@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::gather::{Gathered, gather};
 use super::session::Nodes;
-use crate::cli::master::{Args, Plan, Select};
+use crate::cli::master::{Args, Plan};
 use crate::fleet::plan::{Action, differs};
 use crate::report::{self, Status, hint_of};
 
 pub(super) fn plan(args: &Args, plan: &Plan) -> anyhow::Result<ExitCode> {
-    let gathered = gather(args, &plan.select, plan.prune, &Nodes::new(args)?)?;
+    let gathered = gather(args, plan, &Nodes::new(args)?)?;
     if args.ssh.json {
         print_json(&gathered)?;
     } else {
@@ -20,8 +20,8 @@ pub(super) fn plan(args: &Args, plan: &Plan) -> anyhow::Result<ExitCode> {
     Ok(reached(&gathered).into())
 }
 
-pub(super) fn diff(args: &Args, select: &Select) -> anyhow::Result<ExitCode> {
-    let gathered = gather(args, select, false, &Nodes::new(args)?)?;
+pub(super) fn diff(args: &Args, plan: &Plan) -> anyhow::Result<ExitCode> {
+    let gathered = gather(args, plan, &Nodes::new(args)?)?;
     if args.ssh.json {
         print_json(&gathered)?;
     } else {
@@ -66,9 +66,11 @@ pub(super) fn text(gathered: &Gathered, keep: bool) -> String {
                     .filter(|step| keep || step.action != Action::Keep)
                     .map(|step| format!("  {}\n", step.line()))
                     .collect();
-                if !steps.is_empty() {
-                    text.push_str(&format!("{node}\n{}", steps.concat()));
-                    text.extend(known.lost.iter().map(|what| format!("  note    {what}\n")));
+                let lost = known.lost.iter().filter(|_| !steps.is_empty());
+                let notes = lost.chain(&known.unseen).map(|what| format!("  note    {what}\n"));
+                let notes: String = notes.collect();
+                if !steps.is_empty() || !notes.is_empty() {
+                    text.push_str(&format!("{node}\n{}{notes}", steps.concat()));
                 }
             }
             Err(error) => {
@@ -82,8 +84,8 @@ pub(super) fn text(gathered: &Gathered, keep: bool) -> String {
 
 fn print_json(gathered: &Gathered) -> anyhow::Result<()> {
     let value = |(node, known): &(crate::push::target::Node, anyhow::Result<_>)| match known {
-        Ok(super::gather::Known { steps, lost, .. }) => {
-            json!({ "node": node.label, "steps": steps, "lost": lost })
+        Ok(super::gather::Known { steps, lost, unseen, .. }) => {
+            json!({ "node": node.label, "steps": steps, "lost": lost, "unseen": unseen })
         }
         Err(error) => {
             json!({ "node": node.label, "error": format!("{error:#}"), "hint": hint_of(error) })

@@ -42,7 +42,8 @@ pub(super) fn run(args: &Args, playbook: &Playbook) -> anyhow::Result<ExitCode> 
     let known = fanout::each(&hosts, PARALLEL, |host| {
         let (machine, _) = machine(host, &ssh.run(&host.node, SCRIPT, PATIENCE)?, store)?;
         let wished = wished(host, &built, &machine)?;
-        Ok((machine, wished, secrets(&host.pods, &fleet.secrets, &dir)))
+        let secrets = secrets(&host.pods, &fleet.secrets, &dir, &machine);
+        Ok((machine, wished, secrets))
     });
     let mut reached: Vec<(&Node, Known)> = Vec::new();
     let mut values: Vec<Value> = Vec::new();

@@ -1,6 +1,6 @@
 //! Secrets of a deployment: found here, brought to nodes over ssh's standard input.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
@@ -8,116 +8,99 @@ use anyhow::{Context, anyhow, bail};
 use super::directory;
 use super::gather::{Gathered, PARALLEL};
 use super::session::Nodes;
-use crate::cli::master::{Args, Deploy};
+use crate::cli::master::Deploy;
+use crate::fleet::deployment::Host;
+use crate::fleet::pod::Pod;
+use crate::fleet::revision::record;
 use crate::fleet::secret::{Sealed, Secrets, Source, Sources, names};
-use crate::fleet::state::{Answer, Order};
+use crate::fleet::state::{Answer, Order, State};
 use crate::process;
 use crate::push::fanout;
-use crate::push::target::Node;
-use crate::report;
 
 /// Most bytes of a pod's secrets together: one order has them all.
 const LIMIT: usize = 100_000;
 
-/// Secrets on their way, and what became of them.
-#[derive(Default)]
-pub(super) struct Brought {
-    /// Hosts where that failed, and why.
-    pub(super) failed: BTreeMap<String, String>,
-    /// Those that have other keys, too: what the revision before may need.
-    surplus: Vec<(Node, String, Secrets)>,
+/// Finds the secrets of all pods that are to run somewhere.
+pub(super) fn find(
+    dir: &Path,
+    fleet: &directory::Fleet,
+) -> BTreeMap<String, anyhow::Result<Secrets>> {
+    let pods: BTreeMap<&String, &Pod> =
+        fleet.deployment.hosts.values().flat_map(|host| &host.pods).collect();
+    let having = pods.into_iter().map(|(name, pod)| (name, names(pod)));
+    let secrets = |(pod, names): (&String, BTreeSet<&String>)| {
+        let secrets = resolve(dir, &fleet.secrets, names.iter().map(|name| name.as_str()));
+        (pod.clone(), secrets.with_context(|| format!("cannot find the secrets of `{pod}`")))
+    };
+    having.filter(|(_, names)| !names.is_empty()).map(secrets).collect()
 }
 
-/// Brings their secrets to all hosts that answered, and removes none there.
+/// Has a host compare the secrets of its pods with those that it has, in its memory: they
+/// come back as numbers, which say nothing of them. Where a secret cannot be had here, the
+/// one that is there is taken for it, and that is said.
 ///
 /// # Errors
-/// When a secret cannot be had here; then nothing was brought.
-pub(super) fn bring(
-    args: &Args,
-    wish: &Deploy,
+/// When the host does not answer.
+pub(super) fn compare(
     nodes: &Nodes,
-    gathered: &Gathered,
-) -> anyhow::Result<Brought> {
-    let fleet = directory::read_right(args, &wish.plan.select.limit)?;
-    let mut found = BTreeMap::new();
-    let mut orders = Vec::new();
-    for (label, host) in &fleet.deployment.hosts {
-        let known =
-            |(node, known): &(Node, anyhow::Result<_>)| node.label == *label && known.is_ok();
-        if !gathered.hosts.iter().any(known) {
-            continue;
-        }
-        for (pod, wished) in &host.pods {
-            let names = names(wished);
-            if names.is_empty() {
-                continue;
-            }
-            let secrets = match found.get(pod) {
-                Some(secrets) => Secrets::clone(secrets),
-                None => {
-                    let wanted = names.iter().map(|name| name.as_str());
-                    let secrets = resolve(&args.directory, &fleet.secrets, wanted)
-                        .with_context(|| format!("cannot find the secrets of `{pod}`"))?;
-                    found.insert(pod.clone(), secrets.clone());
-                    secrets
-                }
-            };
-            orders.push((host.node.clone(), pod.clone(), secrets));
-        }
-    }
-    let mut brought = Brought::default();
-    let answers = send(nodes, &orders, wish.encrypt_at_rest, false);
-    for ((node, pod, secrets), answer) in orders.into_iter().zip(answers) {
-        match answer {
-            Ok((changed, surplus)) => {
-                if changed {
-                    let line = format!(
-                        "{node}: {pod}: secrets are new; what reads them once needs `vzmaster restart {pod}`"
-                    );
-                    report::say("vzmaster", line);
-                }
-                if surplus {
-                    brought.surplus.push((node, pod, secrets));
+    host: &Host,
+    secrets: &BTreeMap<String, anyhow::Result<Secrets>>,
+    state: &State,
+) -> anyhow::Result<(BTreeMap<String, String>, Vec<String>)> {
+    let (mut numbers, mut unseen) = (BTreeMap::new(), Vec::new());
+    for (pod, secrets) in secrets.iter().filter(|(pod, _)| host.pods.contains_key(*pod)) {
+        let number = match secrets {
+            Ok(secrets) => {
+                let order = Order::Compare { pod: pod.clone(), secrets: secrets.clone() };
+                match nodes.order(&host.node, &order, &mut |_| ())? {
+                    Answer::Compared(number) => Some(number),
+                    _ => bail!("the node answered something else"),
                 }
             }
             Err(error) => {
-                let why = format!("cannot bring secrets: {error:#}");
-                brought.failed.insert(node.label, why);
+                unseen.push(format!("secrets were not compared: {error:#}"));
+                let there = state.pods.iter().find(|there| there.name == *pod);
+                there.and_then(|there| record(&there.files)?.secrets)
             }
-        }
+        };
+        numbers.extend(number.map(|number| (pod.clone(), number)));
     }
-    Ok(brought)
+    Ok((numbers, unseen))
 }
 
-impl Brought {
-    /// Removes the other keys, once what was wished does its work.
-    pub(super) fn settle(&self, nodes: &Nodes) {
-        let answers = send(nodes, &self.surplus, None, true);
-        for ((node, pod, _), answer) in self.surplus.iter().zip(answers) {
-            if let Err(error) = answer {
-                let what =
-                    format_args!("{node}: {pod}: old keys of secrets are still there: {error:#}");
-                report::warn("vzmaster", what);
-            }
-        }
+/// Looks whether all secrets were found.
+///
+/// # Errors
+/// When one was not.
+pub(super) fn all_found(gathered: &Gathered) -> anyhow::Result<()> {
+    match gathered.secrets.iter().find_map(|(_, secrets)| secrets.as_ref().err()) {
+        Some(error) => Err(anyhow!("{error:#}")),
+        None => Ok(()),
     }
 }
 
-/// Sends each pod's secrets; returns whether any was new, and whether they have other keys.
-fn send(
-    nodes: &Nodes,
-    orders: &[(Node, String, Secrets)],
-    at_rest: Option<bool>,
-    exact: bool,
-) -> Vec<anyhow::Result<(bool, bool)>> {
-    fanout::each(orders, PARALLEL, |(node, pod, secrets)| {
-        let (pod, secrets) = (pod.clone(), secrets.clone());
-        let order = Order::Secrets { pod, secrets, at_rest, exact };
-        match nodes.order(node, &order, &mut |_| ())? {
-            Answer::Secrets { changed, surplus } => Ok((changed, surplus)),
-            _ => bail!("the node answered something else"),
+/// Brings their secrets to all hosts that answered; returns the hosts where that failed.
+pub(super) fn bring(wish: &Deploy, nodes: &Nodes, gathered: &Gathered) -> BTreeMap<String, String> {
+    let mut orders = Vec::new();
+    for (node, known) in &gathered.hosts {
+        let Ok(known) = known else { continue };
+        for (pod, number) in &known.numbers {
+            let Some(Ok(secrets)) = gathered.secrets.get(pod) else { continue };
+            let (pod, number, secrets) = (pod.clone(), number.clone(), secrets.clone());
+            let at_rest = wish.encrypt_at_rest;
+            orders.push((node, Order::Secrets { pod, number, secrets, at_rest }));
         }
-    })
+    }
+    let answers = fanout::each(&orders, PARALLEL, |(node, order)| {
+        nodes.order(node, order, &mut |_| ()).map(drop)
+    });
+    let mut failed = BTreeMap::new();
+    for ((node, _), answer) in orders.iter().zip(answers) {
+        if let Err(error) = answer {
+            failed.insert(node.label.clone(), format!("cannot bring secrets: {error:#}"));
+        }
+    }
+    failed
 }
 
 fn resolve<'a>(

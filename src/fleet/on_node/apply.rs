@@ -73,6 +73,10 @@ pub(super) fn apply(
     let pods = Pods::new(&site.places);
     let (pod, id) = (wished.pod.as_str(), wished.id.as_str());
     let record = check(&pods, wished)?;
+    if site.lost_secrets(&record) {
+        return Err(anyhow::anyhow!("the secrets of this revision are not on the node any more"))
+            .hint("deploy from the fleet's directory, which brings them");
+    }
     if let Err(error) = abandon(site, &pods, pod, say) {
         // What is damaged there must not keep a good revision out.
         say(format!("the deployment before cannot be ended: {error:#}"));
@@ -235,7 +239,6 @@ fn finish(
     pods.set_pending(pod, None)?;
     told(pods.note(pod, entry(&pending.id, &pending.by, "runs")), say);
     told(pods.prune(pod), say);
-    told(site.prune_secrets(pods, pod), say);
     Ok(())
 }
 
@@ -272,7 +275,6 @@ fn take_back(
     pods.set_pending(pod, None)?;
     told(pods.note(pod, entry(&pending.id, &pending.by, &outcome)), say);
     told(pods.prune(pod), say);
-    told(site.prune_secrets(pods, pod), say);
     Ok(applied)
 }
 

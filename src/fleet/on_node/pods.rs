@@ -27,6 +27,7 @@ use crate::fleet::state::Entry;
 use crate::push::protocol::valid_name;
 use crate::push::store::{Store, parse_id, sync_dir};
 use crate::push::sweep;
+use crate::push::verify::{self, Difference};
 
 /// Revisions of a pod that are kept beside the current and the previous one.
 const KEPT: usize = 5;
@@ -127,7 +128,7 @@ impl Pods {
                 folders.insert(folder.to_owned());
             }
             folders.iter().try_for_each(|folder| sync_dir(folder))?;
-            if fs::symlink_metadata(&target).is_err() {
+            if !target.exists() {
                 return Ok(fs::rename(&aside, &target)?);
             }
             // One that was changed on the node gives way, in one step where the file
@@ -136,16 +137,15 @@ impl Pods {
                 fs::remove_dir_all(&target)?;
                 fs::rename(&aside, &target)?;
             }
-            Ok(gone(fs::remove_dir_all(&aside))?)
+            Ok(())
         };
         let put =
             put().with_context(|| format!("cannot write the revision `{}`", target.display()));
-        if put.is_err() {
-            // The disk may be full.
-            let _ = fs::remove_dir_all(&aside);
-        }
+        // What is left of one that could not be written fills a disk that may be full.
+        let cleared = sweep::delete(&aside);
         put?;
-        sync_dir(&revs)
+        sync_dir(&revs)?;
+        cleared
     }
 
     /// The files of a revision.
@@ -188,6 +188,15 @@ impl Pods {
         let store = Store::new(self.places.store.clone());
         let known = valid_name(&placed.bundle) && parse_id(&placed.bundle_id).is_some();
         known && store.revision(&placed.bundle, &placed.bundle_id).join("rootfs").is_dir()
+    }
+
+    /// Hashes the bundle of a container again; what is not as it was pushed comes back.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has lost its listing.
+    pub fn verify_bundle(&self, placed: &Placed) -> anyhow::Result<Vec<Difference>> {
+        let store = Store::new(self.places.store.clone());
+        verify::revision(&store, &placed.bundle, &placed.bundle_id)
     }
 
     /// What was done to a pod, the oldest first.

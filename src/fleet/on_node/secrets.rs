@@ -11,7 +11,8 @@ use anyhow::{Context, bail};
 use super::pods::{gone, list};
 use super::{Pods, Site};
 use crate::fleet::fields::is_label;
-use crate::fleet::secret::{Sealed, Secrets, is_key};
+use crate::fleet::revision::Record;
+use crate::fleet::secret::{Sealed, Secrets, is_key, is_number, next};
 use crate::process;
 use crate::push::sweep;
 use crate::report::Advice;
@@ -27,82 +28,98 @@ impl Site<'_> {
         self.places.pods.with_file_name("secrets").join(pod)
     }
 
-    /// Gives `pod` these secrets, beside those that it has, and returns whether any was
-    /// another before. With `at_rest`, the next boot has them, too; where nothing is said of
-    /// that, it stays as it is.
+    /// Which number the secrets of `pod` have here: that of the current revision where they
+    /// are the same, or are not in memory any more; else one that no other secrets have.
+    ///
+    /// # Errors
+    /// When something cannot be read; what it says has nothing of them in it.
+    pub(super) fn compare_secrets(
+        &self,
+        pods: &Pods,
+        pod: &str,
+        secrets: &Secrets,
+    ) -> anyhow::Result<String> {
+        let current = pods.current(pod).ok().flatten().and_then(|record| record.secrets);
+        let dir = self.secrets(pod);
+        let mut there = list(&dir)?;
+        there.sort_by_key(|number| Some(number) != current.as_ref());
+        for number in &there {
+            if same(&dir.join(number), secrets)? {
+                return Ok(number.clone());
+            }
+        }
+        if let Some(current) = current.as_ref().filter(|current| !there.contains(current)) {
+            return Ok(current.clone());
+        }
+        let mut known = [there, list(&self.kept(pod))?].concat();
+        known.extend(pods.ids(pod)?.iter().filter_map(|id| pods.record(pod, id).ok()?.secrets));
+        Ok(next(known.iter().map(String::as_str)))
+    }
+
+    /// Has these secrets in memory for revisions of `pod`, and with `at_rest` for the next
+    /// boot, too, which stays as it is where nothing is said of it; forgets those that neither
+    /// its revision nor the one before has.
     ///
     /// # Errors
     /// When they cannot be written or encrypted; what it says has nothing of them in it.
     pub(super) fn put_secrets(
         &self,
-        pod: &str,
+        pods: &Pods,
+        (pod, number): (&str, &str),
         secrets: &Secrets,
         at_rest: Option<bool>,
-    ) -> anyhow::Result<bool> {
-        let (now, kept) = (self.secrets(pod), self.kept(pod));
+    ) -> anyhow::Result<()> {
         if at_rest == Some(false) {
-            sweep::delete(&kept)?;
+            sweep::delete(&self.kept(pod))?;
         }
-        let at_rest = at_rest.unwrap_or_else(|| kept.exists());
+        let at_rest = at_rest.unwrap_or_else(|| self.kept(pod).exists());
         if at_rest && process::find("systemd-creds").is_none() {
             return Err(anyhow::anyhow!("this node cannot encrypt: it has no systemd-creds"))
                 .hint("systemd has it from 250 on; with --encrypt-at-rest=no, deploy again after each boot");
         }
-        let mut changed = false;
+        if !is_number(number) {
+            bail!("`{}` cannot be the number of secrets", number.escape_debug());
+        }
+        let (now, kept) = (self.secrets(pod).join(number), self.kept(pod).join(number));
+        make(&self.places.run.join("secrets"), 0o700)?;
+        private(&self.places.run.join("secrets"))?;
         for (name, keys) in secrets {
             if !is_label(name) || !keys.keys().all(|key| is_key(key)) {
                 bail!("`{}` cannot be a secret", name.escape_debug());
             }
-            for dir in [&now, &now.join(name)] {
-                // Containers see the innermost folder only, whoever they run as.
-                make(dir, 0o755)?;
-            }
-            private(&self.places.run.join("secrets"))?;
+            // Containers see the innermost folder only, whoever they run as.
+            make(&now.join(name), 0o755)?;
             for (key, value) in keys {
                 let differs = write(&now.join(name).join(key), &value.0, 0o444)?;
-                changed |= differs;
                 if at_rest {
                     keep(&kept.join(name), (pod, name, key), value, differs)?;
                 }
             }
+            let known = |key: &String| keys.contains_key(key);
+            forget(&now.join(name), &known)?;
+            forget(&kept.join(name), &|key| at_rest && known(key))?;
         }
-        Ok(changed)
+        forget(&now, &|name| secrets.contains_key(name))?;
+        forget(&kept, &|name| at_rest && secrets.contains_key(name))?;
+        let ids = [pods.link(pod, "current"), pods.link(pod, "previous")];
+        let ids = ids.into_iter().chain([pods.pending(pod).map(|pending| pending.id)]).flatten();
+        let records = ids.filter_map(|id| pods.record(pod, &id).ok());
+        let mut needed: Vec<String> = records.filter_map(|record| record.secrets).collect();
+        needed.push(number.to_owned());
+        forget(&self.secrets(pod), &|number| needed.contains(number))?;
+        forget(&self.kept(pod), &|number| at_rest && needed.contains(number))
     }
 
-    /// Whether these secrets of `pod` have other keys there, which go if they are to be
-    /// `exact`ly these.
-    ///
-    /// # Errors
-    /// When they cannot be listed or removed.
-    pub(super) fn surplus_keys(
-        &self,
-        pod: &str,
-        secrets: &Secrets,
-        exact: bool,
-    ) -> anyhow::Result<bool> {
-        let mut surplus = false;
-        for top in [self.secrets(pod), self.kept(pod)] {
-            for (name, keys) in secrets {
-                surplus |= forget(&top.join(name), &|key| keys.contains_key(key), exact)?;
-            }
-        }
-        Ok(surplus)
+    /// Whether the secrets of a revision are not in memory.
+    pub(super) fn lacks_secrets(&self, record: &Record) -> bool {
+        let there = |number: &String| self.secrets(&record.pod).join(number).is_dir();
+        record.secrets.as_ref().is_some_and(|number| !there(number))
     }
 
-    /// Removes the secrets of `pod` that neither its current nor its previous revision
-    /// names.
-    ///
-    /// # Errors
-    /// When they cannot be listed or removed.
-    pub(super) fn prune_secrets(&self, pods: &Pods, pod: &str) -> anyhow::Result<()> {
-        let mut named = Vec::new();
-        for id in ["current", "previous"].iter().filter_map(|which| pods.link(pod, which)) {
-            named.extend(pods.record(pod, &id)?.secrets);
-        }
-        for top in [self.secrets(pod), self.kept(pod)] {
-            forget(&top, &|name| named.contains(name), true)?;
-        }
-        Ok(())
+    /// Whether they cannot be had from the disk either.
+    pub(super) fn lost_secrets(&self, record: &Record) -> bool {
+        let kept = |number: &String| self.kept(&record.pod).join(number).is_dir();
+        self.lacks_secrets(record) && !record.secrets.as_ref().is_some_and(kept)
     }
 
     /// Removes all secrets of `pod`.
@@ -162,12 +179,21 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Whether anything is in a folder that is not wished there; if that is what it is
-/// `exact`ly to have, it goes.
-fn forget(dir: &Path, wished: &dyn Fn(&String) -> bool, exact: bool) -> anyhow::Result<bool> {
-    let mut others = list(dir)?;
-    others.retain(|name| !wished(name));
-    for name in others.iter().filter(|_| exact) {
+/// Whether a folder has exactly these secrets.
+fn same(dir: &Path, secrets: &Secrets) -> anyhow::Result<bool> {
+    let names: Vec<String> = secrets.keys().cloned().collect();
+    let mut same = list(dir)? == names;
+    for (name, keys) in secrets {
+        let dir = dir.join(name);
+        same &= list(&dir)?.iter().eq(keys.keys());
+        same &= keys.iter().all(|(key, value)| fs::read(dir.join(key)).is_ok_and(|v| v == value.0));
+    }
+    Ok(same)
+}
+
+/// Removes what is in a folder and not wished there.
+fn forget(dir: &Path, wished: &dyn Fn(&String) -> bool) -> anyhow::Result<()> {
+    for name in list(dir)?.iter().filter(|name| !wished(name)) {
         let path = dir.join(name);
         match path.is_dir() {
             true => sweep::delete(&path)?,
@@ -175,5 +201,5 @@ fn forget(dir: &Path, wished: &dyn Fn(&String) -> bool, exact: bool) -> anyhow::
                 .with_context(|| format!("cannot remove `{}`", path.display()))?,
         }
     }
-    Ok(!others.is_empty())
+    Ok(())
 }

@@ -11,13 +11,21 @@ fn revision(bundle: char, more: &str) -> Revision {
 }
 
 fn revision_in(host_network: &str, bundle: char, more: &str) -> Revision {
+    with_secrets(host_network, bundle, more, secret::FIRST)
+}
+
+fn with_secrets(host_network: &str, bundle: char, more: &str, number: &str) -> Revision {
     let spec = format!(
         "hostNetwork: {host_network}\n  containers:\n  - name: app\n    image: bundle:app\n{more}"
     );
-    of_pod(bundle, "{name: web}", &spec)
+    numbered(bundle, "{name: web}", &spec, number)
 }
 
 fn of_pod(bundle: char, metadata: &str, spec: &str) -> Revision {
+    numbered(bundle, metadata, spec, secret::FIRST)
+}
+
+fn numbered(bundle: char, metadata: &str, spec: &str, number: &str) -> Revision {
     let text = format!("apiVersion: v1\nkind: Pod\nmetadata: {metadata}\nspec:\n  {spec}");
     let (pods, violations) = pod::read(&text);
     assert_eq!(violations, []);
@@ -31,6 +39,7 @@ fn of_pod(bundle: char, metadata: &str, spec: &str) -> Revision {
         runtime: Runtime { name: "crun".into(), path: "/usr/bin/crun".into() },
         systemd: 257,
         store: "/var/lib/vz".into(),
+        secrets: BTreeMap::from([("web".to_owned(), number.to_owned())]),
     };
     render(&pods[0], &BTreeMap::from([("app".to_owned(), built)]), &machine).unwrap()
 }
@@ -184,6 +193,28 @@ fn a_plan_says_which_starts_first() {
 }
 
 #[test]
+fn a_changed_secret_is_an_update() {
+    let more = "    volumeMounts: [{name: v, mountPath: /v}]\n  volumes: [{name: v, secret: {secretName: tls}}]\n";
+    let [old, new] = ["1", "2"].map(|number| with_secrets("false", 'a', more, number));
+    let mut there = running(&old);
+    check(Some(&new), vec![there.clone()], &["update  web OLD -> NEW (start first): secrets"]);
+    let none = revision_in("false", 'a', "");
+    check(
+        Some(&new),
+        vec![running(&none)],
+        &[
+            "update  web OLD -> NEW (start first): container app: command, environment or mounts; which secrets (new); unit vz-web.app",
+        ],
+    );
+    there.lacks_secrets = true;
+    check(
+        Some(&old),
+        vec![there],
+        &["repair  web OLD (stop first: it is the same revision): its secrets are not on the node"],
+    );
+}
+
+#[test]
 fn a_closed_port_is_seen() {
     let more = "    ports: [{containerPort: 80, hostPort: 8080}]\n";
     let wished = revision_in("false", 'a', more);
@@ -249,6 +280,10 @@ fn what_was_changed_on_the_node_is_repaired() {
         (
             &|pod| pod.containers[0].stored = false,
             "the bundle of container app is gone from the store",
+        ),
+        (
+            &|pod| pod.containers[0].altered = vec!["rootfs/a (content)".into()],
+            "the bundle of container app was changed: rootfs/a (content)",
         ),
         (&|pod| pod.pending = Some("x".into()), "a deployment was not ended"),
         (

@@ -26,7 +26,7 @@ spec:
 
 fn machine() -> Machine {
     let runtime = Runtime { name: "crun".into(), path: "/usr/bin/crun".into() };
-    Machine { runtime, systemd: 252, store: "/var/lib/vz".into() }
+    Machine { runtime, systemd: 252, store: "/var/lib/vz".into(), secrets: BTreeMap::new() }
 }
 
 fn revision() -> Revision {
@@ -64,11 +64,14 @@ fn secrets_are_named_by_where_they_are_found() {
     let pods = BTreeMap::from([("site".to_owned(), pods[0].clone())]);
     let (sources, _) =
         secret::read("tls:\n  key: {file: a.key}\n  pin: {command: [pass, show, it's]}\n");
-    let expected = json!([{ "pod": "site", "name": "tls", "keys": [
+    let expected = json!([{ "pod": "site", "number": "1", "name": "tls", "keys": [
         { "key": "key", "file": "/my fleet/a.key" },
         { "key": "pin", "command": "cd '/my fleet' && pass show 'it'\"'\"'s' && printf x" },
     ]}]);
-    assert_eq!(Value::Array(secrets(&pods, &sources, Path::new("/my fleet"))), expected);
+    assert_eq!(
+        Value::Array(secrets(&pods, &sources, Path::new("/my fleet"), &machine())),
+        expected
+    );
 }
 
 #[test]

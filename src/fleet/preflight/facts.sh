@@ -65,6 +65,13 @@ missing=
 for tool in sh id uname head sha256sum chmod mkdir mv rm tr cut; do have "$tool" || missing="$missing $tool"; done
 fact tools.missing "$missing"
 
+# The numbers of the secrets that its pods have.
+for pod in /etc/vz/pods/*/current/pod.json; do
+  number=$(sed -n 's/^  "secrets": "\([0-9]*\)",$/\1/p' "$pod" 2>/dev/null)
+  pod=${pod#/etc/vz/pods/}
+  [ -z "$number" ] || fact "secrets.${pod%%/*}" "$number"
+done
+
 # Things that are tried, in namespaces of their own.
 t=$(mktemp -d "${TMPDIR:-/tmp}/vz-preflight.XXXXXX") || exit 1
 clean() { rm -rf "$t"; }

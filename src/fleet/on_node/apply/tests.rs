@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 
 use self::node::Node;
 use super::*;
+use crate::fleet::on_node::pods::list;
 use crate::fleet::pod;
 use crate::fleet::preflight::Runtime;
 use crate::fleet::render::{Built, Machine, render};
 use crate::fleet::revision::Revision;
+use crate::fleet::secret::{self, Sealed, Secrets};
 
 fn revision(program: &str, bundle: char) -> Revision {
     revision_in("hostNetwork: true", program, bundle)
@@ -22,6 +24,10 @@ fn apart(program: &str, bundle: char) -> Revision {
 }
 
 fn revision_in(network: &str, program: &str, bundle: char) -> Revision {
+    with_secrets(network, program, bundle, secret::FIRST)
+}
+
+fn with_secrets(network: &str, program: &str, bundle: char, number: &str) -> Revision {
     let text = format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  {network}\n  containers:\n  - name: app\n    image: bundle:app\n    command: [{program}]\n    startupProbe: {{exec: {{command: [x]}}, failureThreshold: 1, periodSeconds: 1}}\n"
     );
@@ -33,6 +39,7 @@ fn revision_in(network: &str, program: &str, bundle: char) -> Revision {
         runtime: Runtime { name: "crun".into(), path: "/usr/bin/crun".into() },
         systemd: 257,
         store: "/var/lib/vz".into(),
+        secrets: BTreeMap::from([("web".to_owned(), number.to_owned())]),
     };
     render(&pods[0], &BTreeMap::from([("app".to_owned(), built)]), &machine).unwrap()
 }
@@ -209,6 +216,44 @@ fn with_a_network_of_its_own_the_new_one_starts_first_and_gets_the_ports() {
     assert!(place("start better") < place(&ports), "{events:?}");
     assert!(place(&ports) < place("stop good"), "{events:?}");
     assert_eq!(node.runs(), "better, better");
+}
+
+#[test]
+fn a_changed_secret_is_another_revision_and_each_has_its_own() {
+    let node = Node::new();
+    let (pods, site) = (node.pods(), node.site());
+    let secrets = |value: &str| {
+        let keys = BTreeMap::from([("k".to_owned(), Sealed(value.into()))]);
+        Secrets::from([("s".to_owned(), keys)])
+    };
+    let compare = |value| site.compare_secrets(&pods, "web", &secrets(value)).unwrap();
+    let bring = |number: &str, value| {
+        site.put_secrets(&pods, ("web", number), &secrets(value), None).unwrap();
+    };
+    let apart = "volumes: [{name: v, secret: {secretName: s}}]";
+    let [one, two, three] = ["1", "2", "3"].map(|number| with_secrets(apart, "good", 'a', number));
+    let there = || list(&node.dir.path().join("run/secrets/web")).unwrap();
+    assert_eq!(compare("a"), "1");
+    let error = node.apply(&one, None).unwrap_err().to_string();
+    assert!(error.contains("secrets of this revision are not on the node"), "{error}");
+    bring("1", "a");
+    node.apply(&one, None).unwrap();
+    assert_eq!((compare("a"), compare("b")), ("1".to_owned(), "2".to_owned()));
+    bring("2", "b");
+    assert_eq!(node.tried(&two, Some(&one)).unwrap().gap, 0);
+    confirm(&site, "web", &two.id, &mut |_| ()).unwrap();
+    assert_eq!((compare("a"), compare("b")), ("1".to_owned(), "2".to_owned()));
+    assert_eq!(there(), ["1", "2"]);
+    // What neither the revision nor the one before has is forgotten.
+    assert_eq!(compare("c"), "3");
+    bring("3", "c");
+    node.apply(&three, Some(&two)).unwrap();
+    bring("3", "c");
+    assert_eq!(there(), ["2", "3"]);
+    // What a reboot took has the number that it had, whatever it is now.
+    node.reboots();
+    assert_eq!(compare("d"), "3");
+    assert!(site.lacks_secrets(&pods.current("web").unwrap().unwrap()));
 }
 
 #[test]

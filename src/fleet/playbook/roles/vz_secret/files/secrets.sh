@@ -4,13 +4,13 @@ now=/run/vz/secrets kept=/etc/vz/secrets
 line='
 '
 
-# put [kept]: makes the secrets of pods those of standard input, `POD SECRET` a line, and
-# `POD SECRET KEY BASE64`; with `kept`, the next boot has them, too, encrypted. Says
-# `changed` where one was another before.
+# put [kept|no]: makes the secrets of pods those of standard input, `POD/NUMBER SECRET` a line,
+# and `POD/NUMBER SECRET KEY BASE64`; with `kept`, the next boot has them, too,
+# encrypted, with `no` it has not, else as before. Says `changed` where one was another before.
 put() {
   keep=${1:-} changed=
   wished=$line$(cat)$line
-  if [ -n "$keep" ] && ! command -v systemd-creds >/dev/null; then
+  if [ "$keep" = kept ] && ! command -v systemd-creds >/dev/null; then
     echo "this node cannot encrypt: it has no systemd-creds" >&2
     exit 1
   fi
@@ -21,7 +21,7 @@ put() {
     dir=$now/$pod/$secret
     # Containers see the innermost folder only, whoever they run as.
     mkdir -p "$dir"
-    chmod 755 "$now/$pod" "$dir"
+    chmod 755 "$now/${pod%/*}" "$now/$pod" "$dir"
     [ -z "$key" ] || write "$pod" "$secret" "$key" "$value"
   done <<END
 ${wished#"$line"}
@@ -32,6 +32,15 @@ END
   [ -z "$changed" ] || echo changed
 }
 
+# keeps POD/NUMBER: whether the next boot is to have them.
+keeps() {
+  case $keep in
+  kept) ;;
+  no) return 1 ;;
+  *) [ -e "$kept/${1%/*}" ] ;;
+  esac
+}
+
 write() {
   aside=$dir/.$3
   rm -f "$aside"
@@ -39,9 +48,9 @@ write() {
   chmod 444 "$aside"
   new=
   cmp -s "$aside" "$dir/$3" || new=yes changed=yes
-  if [ -n "$keep" ] && { [ -n "$new" ] || [ ! -e "$kept/$1/$2/$3" ]; }; then
+  if keeps "$1" && { [ -n "$new" ] || [ ! -e "$kept/$1/$2/$3" ]; }; then
     (umask 077 && mkdir -p "$kept/$1/$2" &&
-      systemd-creds encrypt --name="$1.$2.$3" - - <"$aside" >"$kept/$1/$2/.$3")
+      systemd-creds encrypt --name="${1%/*}.$2.$3" - - <"$aside" >"$kept/$1/$2/.$3")
     mv "$kept/$1/$2/.$3" "$kept/$1/$2/$3"
     changed=yes
   fi
@@ -50,8 +59,8 @@ write() {
 
 # forget POD: what is not wished any more.
 forget() {
-  if [ -z "$keep" ] && [ -e "$kept/$1" ]; then
-    rm -rf "${kept:?}/$1"
+  if ! keeps "$1" && [ -e "$kept/${1%/*}" ]; then
+    rm -rf "${kept:?}/${1%/*}"
     changed=yes
   fi
   for top in "$now/$1" "$kept/$1"; do

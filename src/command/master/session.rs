@@ -43,10 +43,18 @@ fn last_answer(link: &mut Link, told: &mut dyn FnMut(Answer)) -> anyhow::Result<
 #[error("{0}")]
 struct Refusal(String);
 
-/// A revision that was ordered and could not be confirmed.
+/// A revision that was ordered, and of which nobody heard that it was confirmed.
 #[derive(Debug, thiserror::Error)]
-#[error("it could not be confirmed; the node goes back to what ran before")]
-pub(super) struct Unconfirmed;
+pub(super) enum Unconfirmed {
+    /// The node says so.
+    #[error("it was not confirmed; the node has what ran before")]
+    Refused,
+    /// The order to confirm it, or its answer, did not come through.
+    #[error(
+        "it could not be confirmed; unless that reached the node, it goes back to what ran before"
+    )]
+    Unheard,
+}
 
 /// How nodes are reached, and what runs there.
 pub(super) struct Nodes {
@@ -134,8 +142,13 @@ impl Nodes {
             match self.fresh().order(node, &confirm, told) {
                 Ok(Answer::Applied(applied)) => return Ok(applied),
                 Ok(_) => bail!("the node answered something else"),
-                Err(error) if error.is::<Refusal>() || started.elapsed() > CONFIRM => {
-                    return Err(first.unwrap_or(error)).context(Unconfirmed);
+                Err(error) if error.is::<Refusal>() => {
+                    return Err(first.unwrap_or(error)).context(Unconfirmed::Refused);
+                }
+                Err(error) if started.elapsed() > CONFIRM => {
+                    return Err(first.unwrap_or(error))
+                        .hint("`vzmaster diff` says what runs there")
+                        .context(Unconfirmed::Unheard);
                 }
                 Err(_) => std::thread::sleep(AGAIN),
             }
@@ -151,18 +164,18 @@ impl Nodes {
         Nodes { ssh, receiver: self.receiver.clone() }
     }
 
-    /// What a node has.
+    /// What a node has; with `verify`, its bundles are hashed again.
     ///
     /// # Errors
     /// As [`Nodes::order`].
-    pub(super) fn state(&self, node: &Node) -> anyhow::Result<State> {
+    pub(super) fn state(&self, node: &Node, verify: bool) -> anyhow::Result<State> {
         let mut pods = Vec::new();
         let mut told = |answer| {
             if let Answer::Pod(pod) = answer {
                 pods.push(pod);
             }
         };
-        match self.order(node, &Order::State, &mut told)? {
+        match self.order(node, &Order::State { verify }, &mut told)? {
             Answer::State(state) => Ok(State { pods, ..state }),
             _ => bail!("the node answered something else"),
         }

@@ -3,6 +3,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, anyhow};
 use bundler::image::{Foreign, Image, Reference};
@@ -34,20 +36,20 @@ pub enum Source {
 ///
 /// # Errors
 /// Where the name has no known form, where there is no such image, or where no
-/// program is installed that could fetch it.
-pub fn open(name: &OsStr) -> anyhow::Result<Source> {
+/// program is installed that could fetch it; when `stop` was set meanwhile.
+pub fn open(name: &OsStr, stop: &AtomicBool) -> anyhow::Result<Source> {
     let shown = name.to_string_lossy().into_owned();
     let cannot = || format!("cannot open the image `{shown}`");
     let opened = match Reference::parse(name)? {
         Reference::Directory(dir) => return Ok(Source::Directory(dir)),
-        Reference::Foreign(foreign) => fetch(&foreign).with_context(cannot)?,
+        Reference::Foreign(foreign) => fetch(&foreign, stop).with_context(cannot)?,
         local => Opened { image: Image::open(&local).with_context(cannot)?, _archive: None },
     };
     Ok(Source::Image(Box::new(opened)))
 }
 
 /// Has another program write the image to an archive, and opens that.
-fn fetch(foreign: &Foreign) -> anyhow::Result<Opened> {
+fn fetch(foreign: &Foreign, stop: &AtomicBool) -> anyhow::Result<Opened> {
     let dir = tempfile::Builder::new().prefix("vz-image-").tempdir()?;
     let file = dir.path().join("image.tar");
     let installed = |program: &str| process::find(program).is_some();
@@ -57,7 +59,10 @@ fn fetch(foreign: &Foreign) -> anyhow::Result<Opened> {
     });
     let words = words.hint("install one, or save the image as an archive and name that")?;
     let (program, args) = words.split_first().context("no program")?;
-    process::output(process::command(program).args(args))?;
+    let mut command = process::command(program);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::null());
+    let ran = process::run_unless(&mut command, stop);
+    ran.with_context(|| format!("`{}` cannot fetch it", program.display()))?;
     let reference = Reference::parse(file.as_os_str())?;
     Ok(Opened { image: Image::open(&reference)?, _archive: Some(dir) })
 }

@@ -185,10 +185,20 @@ fn guarded(calls: &[Syscall], namespaces: bool) -> Vec<Group> {
     if arguments(calls, "socket").contains(&AF_VSOCK) {
         groups.push(group("made, for AF_VSOCK too", "socket", Vec::new()));
     } else if is_made("socket") {
-        let others = json!({ "index": 0, "op": "SCMP_CMP_NE", "value": AF_VSOCK });
-        groups.push(group("made, not for AF_VSOCK", "socket", vec![others]));
+        groups.push(group("made, not for AF_VSOCK", "socket", other_families()));
     }
     groups
+}
+
+/// Conditions of which one holds for each family but AF_VSOCK: a bit of its number
+/// differs. The kernel takes the low half of the argument alone, so it must not be
+/// compared whole; families have six bits (`AF_MAX` of <linux/socket.h> is 46).
+fn other_families() -> Vec<Value> {
+    let differs = |bit: u64| {
+        let (mask, value) = (1 << bit, !AF_VSOCK & (1 << bit));
+        json!({ "index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": mask, "valueTwo": value })
+    };
+    (0..6).map(differs).collect()
 }
 
 /// What the first argument of a call was.

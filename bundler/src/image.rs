@@ -23,5 +23,5 @@ pub use read::{Image, Owners, Referrer, UnpackOptions, Unpacked, Unpacker};
 pub use reference::{Foreign, Reference, ReferenceError};
 pub use write::{
     Artifact, Compression, Documents, NewImage, NewLayer, Watch, WriteError, Written, WrittenLayer,
-    write,
+    look_at, write,
 };

@@ -1,7 +1,7 @@
 //! Replaces a directory at once: a new one is filled beside it and takes its
 //! name when it is whole.
 //!
-//! Until then it lies at `.NAME.vz-PID`, locked by its maker. The lock ends
+//! Until then it lies at `.NAME.vz-NUMBER`, locked by its maker. The lock ends
 //! with the maker, so what a killed one left behind is known by a lock that
 //! can be had, and the next one removes it.
 
@@ -9,8 +9,10 @@ mod file;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
@@ -18,7 +20,7 @@ use rustix::io::Errno;
 
 pub use file::StagedFile;
 
-/// Comes between the name of the target and the number of the maker.
+/// Comes between the name of the target and a random number of the maker's.
 const MARK: &str = ".vz-";
 
 /// Why a directory could not be replaced.
@@ -83,17 +85,31 @@ impl Staging {
         if !may_replace(&target, replaceable).map_err(failed("look at", &target))? {
             return Err(StagingError::Occupied(target));
         }
-        let parent = File::open(&above).map_err(failed("open", &above))?;
-        sweep(&above, name).map_err(failed("look into", &above))?;
+        Self::make(&above, name)
+    }
 
-        let dir = above.join(staging_name(name, &std::process::id().to_string()));
-        // Only an earlier process with this number can have left it.
-        remove(&dir).map_err(failed("remove", &dir))?;
-        fs::create_dir(&dir).map_err(failed("make", &dir))?;
-        let lock = File::open(&dir).map_err(failed("open", &dir))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|e| failed("lock", &dir)(e.into()))?;
-        Ok(Staging { dir, target, parent, _lock: lock, pending: true })
+    /// Makes an empty directory in `above` that is never to become anything, and removes
+    /// what killed makers of the same `name` left.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn scratch(above: &Path, name: &OsStr) -> Result<Self, StagingError> {
+        let failed = |source| StagingError::Io { what: "find", path: above.to_owned(), source };
+        Self::make(&above.canonicalize().map_err(failed)?, name)
+    }
+
+    fn make(above: &Path, name: &OsStr) -> Result<Self, StagingError> {
+        let failed = |what, path: &Path| {
+            let path = path.to_owned();
+            move |source| StagingError::Io { what, path, source }
+        };
+        let parent = File::open(above).map_err(failed("open", above))?;
+        sweep(above, name).map_err(failed("look into", above))?;
+        let (dir, lock) = locked(above, name, |dir| {
+            fs::create_dir(dir)?;
+            File::open(dir)
+        })?;
+        Ok(Staging { dir, target: above.join(name), parent, _lock: lock, pending: true })
     }
 
     /// The directory to fill.
@@ -159,6 +175,45 @@ fn may_replace(target: &Path, replaceable: impl Fn(&Path) -> bool) -> io::Result
         Err(e) => Err(e),
         Ok(meta) if !meta.is_dir() => Ok(false),
         Ok(_) => Ok(replaceable(target) || fs::read_dir(target)?.next().is_none()),
+    }
+}
+
+/// Makes something under a new name by `make`, and locks it before a sweeper does.
+fn locked(
+    above: &Path,
+    name: &OsStr,
+    make: impl Fn(&Path) -> io::Result<File>,
+) -> Result<(PathBuf, File), StagingError> {
+    loop {
+        // Process ids are not enough: containers that share a directory have the same ones.
+        let maker = RandomState::new().build_hasher().finish().to_string();
+        let path = above.join(staging_name(name, &maker));
+        let failed = |what| {
+            let path = path.clone();
+            move |source| StagingError::Io { what, path, source }
+        };
+        let file = match make(&path) {
+            // Swept away at once, or there is one of that name already.
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) =>
+            {
+                // But where there is no directory for it, there never will be.
+                fs::metadata(above).map_err(failed("make"))?;
+                continue;
+            }
+            other => other.map_err(failed("make"))?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // A sweeper was faster.
+            Err(Errno::WOULDBLOCK) => continue,
+            other => other.map_err(|e| failed("lock")(e.into()))?,
+        }
+        let ours = file.metadata().map_err(failed("look at"))?;
+        let is_there = fs::symlink_metadata(&path)
+            .is_ok_and(|now| (now.dev(), now.ino()) == (ours.dev(), ours.ino()));
+        if is_there {
+            return Ok((path, file));
+        }
     }
 }
 
@@ -275,6 +330,41 @@ mod tests {
         flock(&living, FlockOperation::NonBlockingLockExclusive).unwrap();
         drop(Staging::begin(&above.path().join("out"), has_mark).unwrap());
         assert_eq!(names(above.path()), [".out.vz-2", ".out.vz-mine"]);
+    }
+
+    #[test]
+    fn two_makers_with_one_number_do_not_meet() {
+        let above = tempfile::tempdir().unwrap();
+        let target = above.path().join("out");
+        let one = Staging::begin(&target, has_mark).unwrap();
+        fs::write(one.dir().join("mark"), "").unwrap();
+        // As in containers that share the directory, and have the same process ids.
+        let two = Staging::begin(&target, has_mark).unwrap();
+        assert!(has_mark(one.dir()) && !has_mark(two.dir()));
+    }
+
+    #[test]
+    fn makers_and_sweepers_at_once_lose_nothing() {
+        let above = tempfile::tempdir().unwrap();
+        let make = || {
+            for _ in 0..200 {
+                let scratch = Staging::scratch(above.path(), "work".as_ref()).unwrap();
+                fs::write(scratch.dir().join("mark"), "").unwrap();
+                assert!(has_mark(scratch.dir()));
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(make))));
+        assert!(names(above.path()).is_empty());
+    }
+
+    #[test]
+    fn scratch_goes_with_its_maker_or_with_the_next_one() {
+        let above = tempfile::tempdir().unwrap();
+        fs::create_dir(above.path().join(".work.vz-1")).unwrap();
+        // Whatever has the name is no concern of it.
+        fs::write(above.path().join("work"), "").unwrap();
+        drop(Staging::scratch(above.path(), "work".as_ref()).unwrap());
+        assert_eq!(names(above.path()), ["work"]);
     }
 
     #[test]

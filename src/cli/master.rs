@@ -63,7 +63,7 @@ pub enum Verb {
     /// Push bundles, start what is wished, and go back where that fails
     Deploy(Deploy),
     /// Say where nodes differ from what is wished; status 1 where they do
-    Diff(Select),
+    Diff(Diff),
     /// Write an Ansible playbook that does the same deployment
     Playbook(Playbook),
     /// Print the pods as plain manifests for another system
@@ -132,6 +132,26 @@ pub struct Plan {
     /// Remove pods that are on a node and that nothing wishes there
     #[arg(long)]
     pub prune: bool,
+    /// Hash the bundles of the pods again: nodes read all of their files
+    #[arg(long)]
+    pub verify: bool,
+}
+
+/// `diff`.
+#[derive(ArgGroup, Clone, Debug, Default, PartialEq)]
+pub struct Diff {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields have the help")]
+    pub select: Select,
+    /// Hash the bundles of the pods again: nodes read all of their files
+    #[arg(long)]
+    pub verify: bool,
+}
+
+impl From<&Diff> for Plan {
+    fn from(diff: &Diff) -> Self {
+        Plan { select: diff.select.clone(), prune: false, verify: diff.verify }
+    }
 }
 
 /// `deploy`.

@@ -6,12 +6,13 @@ mod flags;
 mod summary;
 
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
 use bundler::AssembleError;
 use bundler::image::base::{self, Content};
 use bundler::image::{
-    Compression, Destination, Documents, Execution, ImageConfig, ImageName, NewImage, NewLayer,
-    Watch, WriteError,
+    Compression, Destination, Documents, ImageConfig, ImageName, NewImage, NewLayer, Watch,
+    WriteError,
 };
 
 use crate::cli::build;
@@ -32,29 +33,32 @@ const CREATED_BY: &str = "vzbuild image";
 /// As `vzbuild bundle`; a destination or a flag that is not of its form; what
 /// cannot be written.
 pub fn run(args: &build::Image) -> anyhow::Result<ExitCode> {
-    write(args, None)?;
+    write(args, None, &*interrupt::flag()?)?;
     Ok(Status::Done.into())
 }
 
-/// Writes the image of `args`, with `execution` in the place of what its bundle
+/// Writes the image of `args`, with `carried_over` in the place of what its bundle
 /// says.
 ///
 /// # Errors
 /// As [`run`].
-pub(super) fn write(args: &build::Image, carried_over: Option<Execution>) -> anyhow::Result<()> {
+pub(super) fn write(
+    args: &build::Image,
+    carried_over: Option<ImageConfig>,
+    stop: &AtomicBool,
+) -> anyhow::Result<()> {
     let destination = Destination::parse(&args.output).status(Status::Usage as u8)?;
     let name = args.name.as_deref().map(str::parse).transpose();
     let name: Option<ImageName> = name.status(Status::Usage as u8)?;
     let created = latest_time()?;
-    let Source { files, artifacts, mut execution, not_in_image } = content::open(args, created)?;
+    let Source { files, artifacts, execution, not_in_image } = content::open(args, created)?;
     let Content { layer, rootfs } = files.content();
-    if let Some(carried_over) = carried_over {
-        execution = carried_over;
-    }
-    flags::apply(args, &mut execution)?;
-    flags::warn(args, &destination, layer, &execution, &not_in_image);
+    let of_bundle = || ImageConfig { config: execution, ..ImageConfig::default() };
+    let mut config = carried_over.unwrap_or_else(of_bundle);
+    flags::apply(args, &mut config.config)?;
+    flags::warn(args, &destination, layer, &config.config, &not_in_image);
 
-    let base = Base::open(args, created)?;
+    let base = Base::open(args, created, stop)?;
     let beyond = base.as_ref().map(|base| base::beyond(files.content(), base.content()));
     let beyond = beyond.transpose()?;
     let above = beyond.as_ref().unwrap_or(layer);
@@ -63,7 +67,7 @@ pub(super) fn write(args: &build::Image, carried_over: Option<Execution>) -> any
     let image = NewImage {
         below: base.as_ref().and_then(Base::image),
         layers: base.iter().filter_map(Base::new_layer).chain([above]).collect(),
-        config: ImageConfig { config: execution, ..ImageConfig::default() },
+        config,
         created,
         compression: compression(args.compression),
         name,
@@ -73,8 +77,7 @@ pub(super) fn write(args: &build::Image, carried_over: Option<Execution>) -> any
     };
     let total = image.layers.iter().map(|layer| layer.layer.bytes()).sum();
     let bar = progress::bytes("image", total);
-    let stop = interrupt::flag()?;
-    let watch = Watch { progress: Some(&|bytes| bar.inc(bytes)), stop: Some(&stop) };
+    let watch = Watch { progress: Some(&|bytes| bar.inc(bytes)), stop: Some(stop) };
     let written = bundler::image::write(&destination, &image, watch).map_err(explain)?;
     bar.finish_and_clear();
     let (files, bytes) = (summary::files(layer), layer.bytes());
@@ -101,7 +104,7 @@ fn compression(asked: build::Compression) -> Compression {
 }
 
 /// Adds what the user can do about it.
-fn explain(error: WriteError) -> anyhow::Error {
+pub(super) fn explain(error: WriteError) -> anyhow::Error {
     let hint = match &error {
         WriteError::Assemble(AssembleError::Interrupted) => {
             return Err::<(), _>(error).status(interrupt::INTERRUPTED).unwrap_err();

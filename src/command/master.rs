@@ -22,7 +22,7 @@ mod validate;
 
 use std::process::ExitCode;
 
-use crate::cli::master::{Args, Verb};
+use crate::cli::master::{Args, Plan, Verb};
 use crate::command::push::receive;
 use crate::fleet::state::Control;
 
@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Verb::Preflight(preflight) => preflight::run(args, preflight),
         Verb::Newnode(newnode) => newnode::run(args, newnode),
         Verb::Plan(plan) => plan::plan(args, plan),
-        Verb::Diff(select) => plan::diff(args, select),
+        Verb::Diff(diff) => plan::diff(args, &Plan::from(diff)),
         Verb::Push(push) => push::run(args, push),
         Verb::Deploy(deploy) => deploy::run(args, deploy),
         Verb::Playbook(playbook) => playbook::run(args, playbook),

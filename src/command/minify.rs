@@ -18,12 +18,13 @@ use self::input::{Input, Size};
 use self::output::Output;
 use self::traced::Traced;
 use super::bundle::{self, Report};
+use super::settings::unproven;
 use super::verify::{
     self, Bundle, Expected, Narrowed, Narrowing, ROUNDS, Scenario, Trial, Verdict,
 };
 use crate::cli::build;
 use crate::interrupt;
-use crate::report::{self, Status};
+use crate::report::{self, Advice, Status};
 
 /// Unpacks, traces, builds, verifies and mends; writes only what is proven.
 ///
@@ -36,13 +37,21 @@ pub fn run(args: &build::Minify) -> anyhow::Result<ExitCode> {
     let output = Output::begin(args)?;
     let work = private_directory(output.beside())?;
     let input = input::open(args, work.dir(), &stop)?;
+    // An image is for others, who have what this user has not.
+    let is_strict = matches!(output, Output::Image(_));
+    let user = args.user.as_deref();
+    let container = input.settings.container(user, &args.env, &input.rootfs)?;
+    let left_open = |owners_are_lost| unproven(container.uid, container.gid, owners_are_lost);
+    refuse_unproven(is_strict && left_open(false).is_some())?;
     let mut traced = traced::trace(args, &input, work.dir(), &stop)?;
     let bundle = work.dir().join("bundle");
     let mut tmpfs = args.tmpfs.clone();
     let mut round = 1;
     let (proof, verdict) = loop {
         build(args, &input, &traced, &bundle, &tmpfs, round)?;
-        let proof = Proof::of(args, &bundle, &traced)?;
+        let unproven = left_open(input.lost_owners.are_in(&bundle.join("rootfs")));
+        refuse_unproven(is_strict && unproven.is_some())?;
+        let proof = Proof::of(args, &bundle, unproven, &traced)?;
         let trial = proof.trial(&input, &traced, work.dir(), &stop);
         let verdict = trial.run(&Narrowing::default(), &args.narrow.calls())?;
         if verdict.is_settled()
@@ -60,10 +69,23 @@ pub fn run(args: &build::Minify) -> anyhow::Result<ExitCode> {
     let is_proven = verdict.is_equal() && narrowed.as_ref().is_none_or(Narrowed::is_proven);
     if is_proven {
         narrowed.iter().try_for_each(|narrowed| narrowed.write(&bundle))?;
-        output.hand_over(args, &input, work, &bundle)?;
+        output.hand_over(args, &input, work, &bundle, &stop)?;
     }
     say(args, &input, after, round, &Outcome { verdict, narrowed, is_proven })?;
     Ok(if is_proven { Status::Done } else { Status::No }.into())
+}
+
+/// Refuses to write an image whose user and owners nothing has shown to be right: an
+/// ordinary user is root in a container, and all files are theirs.
+fn refuse_unproven(is_unproven: bool) -> anyhow::Result<()> {
+    if !is_unproven {
+        return Ok(());
+    }
+    Err(anyhow::anyhow!(
+        "the image has a user or owners of files other than root, which only root can have in a \
+         container: nothing would be proven"
+    ))
+    .hint("be root; or write a bundle (-o DIR), which is yours to run")
 }
 
 /// What came of it.
@@ -82,8 +104,13 @@ struct Proof {
 }
 
 impl Proof {
-    fn of(args: &build::Minify, bundle: &Path, traced: &Traced) -> anyhow::Result<Self> {
-        let bundle = verify::open(bundle)?;
+    fn of(
+        args: &build::Minify,
+        bundle: &Path,
+        unproven: Option<String>,
+        traced: &Traced,
+    ) -> anyhow::Result<Self> {
+        let bundle = verify::open(bundle, unproven)?;
         let scenarios = bundle.runs_of(&traced.record)?;
         let outputs = traced.outputs.iter().filter(|_| args.same_output);
         let outputs = outputs.map(|dir| Expected::of_run(dir)).collect();

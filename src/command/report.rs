@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::cli::build;
+use crate::interrupt;
 use crate::report::{self, Status};
 
 use model::Model;
@@ -24,9 +25,10 @@ use model::Model;
 /// # Errors
 /// What has no evidence, what cannot be read or written.
 pub fn run(args: &build::Report) -> anyhow::Result<ExitCode> {
-    let mut model = Model::read(args.bundle.as_os_str())?;
+    let stop = interrupt::flag()?;
+    let mut model = Model::read(args.bundle.as_os_str(), &stop)?;
     if let Some(old) = &args.against {
-        model.changes = Some(changes::between(&Model::read(old.as_os_str())?, &model));
+        model.changes = Some(changes::between(&Model::read(old.as_os_str(), &stop)?, &model));
     }
     if args.json {
         report::json(&model)?;

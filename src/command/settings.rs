@@ -5,10 +5,8 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use bundler::accounts;
-use bundler::image::{
-    ConfigError, Execution, Image, ImageConfig, ImageError, UnpackOptions, Unpacked,
-};
-use bundler::{Bind, Container, Rootfs};
+use bundler::image::{ConfigError, Image, ImageConfig, ImageError, UnpackOptions, Unpacked};
+use bundler::{Bind, Container, Lost, RootPath, Rootfs};
 use indicatif::HumanBytes;
 use oci_spec::runtime::{Capability, Spec};
 use tracer::record::BytePath;
@@ -31,9 +29,13 @@ const OF_DOCKER: [Capability; 7] = [
     Capability::SysChroot,
 ];
 
+/// What an image says of itself beside how it is run, architecture and system
+/// (image-spec, `config.md`).
+const CARRIED_OVER: [&str; 4] = ["author", "os.features", "os.version", "variant"];
+
 /// How an image is run, with docker's `Healthcheck`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Settings(Execution);
+pub(super) struct Settings(ImageConfig);
 
 impl Settings {
     /// Reads the configuration of an image.
@@ -41,35 +43,40 @@ impl Settings {
     /// # Errors
     /// JSON of another shape.
     pub(super) fn parse(json: &[u8]) -> Result<Self, ConfigError> {
-        Ok(Settings(ImageConfig::parse(json)?.config))
+        Ok(Settings(ImageConfig::parse(json)?))
     }
 
     /// Entrypoint and Cmd, or `command` in the place of Cmd.
     pub(super) fn command(&self, command: &[String]) -> Vec<String> {
-        let cmd = if command.is_empty() { &self.0.cmd } else { command };
-        self.0.entrypoint.iter().chain(cmd).cloned().collect()
+        let cmd = if command.is_empty() { &self.0.config.cmd } else { command };
+        self.0.config.entrypoint.iter().chain(cmd).cloned().collect()
     }
 
     /// Who runs it, where that is said: by `args`, else by the image.
     pub(super) fn user(&self, args: &build::Minify) -> Option<String> {
-        args.user.clone().or_else(|| Some(self.0.user.clone()).filter(|user| !user.is_empty()))
+        args.user
+            .clone()
+            .or_else(|| Some(self.0.config.user.clone()).filter(|user| !user.is_empty()))
     }
 
     /// Directories that docker makes where the image lacks them.
     pub(super) fn places(&self) -> Vec<PathBuf> {
-        let cwd = Some(self.0.working_dir.as_str()).filter(|cwd| cwd.starts_with('/'));
+        let cwd = Some(self.0.config.working_dir.as_str()).filter(|cwd| cwd.starts_with('/'));
         cwd.into_iter().chain(self.volumes()).map(PathBuf::from).collect()
     }
 
     /// Places that are to be writable.
     pub(super) fn volumes(&self) -> impl Iterator<Item = &str> {
-        self.0.volumes.iter().map(String::as_str)
+        self.0.config.volumes.iter().map(String::as_str)
     }
 
     /// The configuration of the minified image: the same but for what was
     /// asked for.
-    pub(super) fn carried_over(&self, args: &build::Minify, command: &[String]) -> Execution {
-        let mut execution = self.0.clone();
+    pub(super) fn carried_over(&self, args: &build::Minify, command: &[String]) -> ImageConfig {
+        let mut config = self.0.clone();
+        // Others are docker's notes of how the large one was made.
+        config.other.retain(|name, _| CARRIED_OVER.contains(&name.as_str()));
+        let execution = &mut config.config;
         if !command.is_empty() {
             execution.cmd = command.to_vec();
         }
@@ -81,13 +88,14 @@ impl Settings {
             execution.env.retain(|old| name(old) != name(variable));
             execution.env.push(variable.clone());
         }
-        execution
+        config
     }
 
     /// The command that tells whether the program is well; empty where there
     /// is none.
     pub(super) fn health_check(&self) -> Vec<BytePath> {
-        let test = self.0.healthcheck.as_ref().and_then(|check| check.get("Test")?.as_array());
+        let test =
+            self.0.config.healthcheck.as_ref().and_then(|check| check.get("Test")?.as_array());
         let test: Option<Vec<&str>> =
             test.map(|words| words.iter().filter_map(|word| word.as_str()).collect());
         let words: Vec<&str> = match test.as_deref() {
@@ -114,10 +122,10 @@ impl Settings {
             sysfs: true,
             mqueue: true,
             new_privileges: true,
-            cwd: self.0.working_dir.clone(),
+            cwd: self.0.config.working_dir.clone(),
             ..Container::default()
         };
-        let user = user.or(Some(&self.0.user)).filter(|user| !user.is_empty());
+        let user = user.or(Some(&self.0.config.user)).filter(|user| !user.is_empty());
         if let Some(user) = user {
             let [passwd, group] = ["/etc/passwd", "/etc/group"].map(|path| read(rootfs, path));
             (container.uid, container.gid, container.groups) =
@@ -131,7 +139,7 @@ impl Settings {
             container.capabilities = OF_DOCKER.into();
         }
         container.env.insert("PATH".to_owned(), bundler::config::PATH.to_owned());
-        for variable in self.0.env.iter().chain(env) {
+        for variable in self.0.config.env.iter().chain(env) {
             let (name, value) = variable
                 .split_once('=')
                 .filter(|(name, _)| !name.is_empty())
@@ -188,7 +196,7 @@ pub(super) fn unpack(
     };
     bar.finish_and_clear();
     let (layers, bytes) = (image.layer_count(), HumanBytes(unpacked.bytes));
-    let unkept = unpacked.unkept.len();
+    let unkept = unpacked.unkept_count;
     let lost = match unkept {
         0 => String::new(),
         _ => format!("; not root, so owners, devices or attributes of {unkept} files are not kept"),
@@ -196,6 +204,43 @@ pub(super) fn unpack(
     let layers = if layers == 1 { "1 layer".to_owned() } else { format!("{layers} layers") };
     report::say(program, format_args!("{name}: {layers}, {bytes} unpacked{lost}"));
     Ok((settings, unpacked))
+}
+
+/// Files of an unpacked image that have another owner than it says.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LostOwners {
+    named: Vec<RootPath>,
+    /// Whether there are more than were named.
+    more: bool,
+}
+
+impl LostOwners {
+    /// Those of `unpacked`.
+    pub(super) fn of(unpacked: &Unpacked) -> Self {
+        let lost = unpacked.unkept.iter().filter(|lost| lost.what == Lost::Owner);
+        let named: Vec<RootPath> = lost.map(|lost| lost.path.clone()).collect();
+        LostOwners { more: unpacked.unkept_owners > named.len() as u64, named }
+    }
+
+    /// Whether any of them may be in `root`, a part of the image.
+    pub(super) fn are_in(&self, root: &Path) -> bool {
+        let is_there = |path: &RootPath| root.join(path.relative()).symlink_metadata().is_ok();
+        self.more || self.named.iter().any(is_there)
+    }
+}
+
+/// What a run of an ordinary user does not show of a container that runs as `uid` and
+/// `gid`: there is only one user, who is root, and who owns all files where
+/// `owners_are_lost`.
+pub(super) fn unproven(uid: u32, gid: u32, owners_are_lost: bool) -> Option<String> {
+    let what = match ((uid, gid) != (0, 0), owners_are_lost) {
+        _ if nix::unistd::geteuid().is_root() => return None,
+        (false, false) => return None,
+        (true, false) => format!("its user ({uid}:{gid}) is"),
+        (false, true) => "the owners of its files are".to_owned(),
+        (true, true) => format!("its user ({uid}:{gid}) and the owners of its files are"),
+    };
+    Some(format!("{what} not proven, since only root can have them here"))
 }
 
 #[cfg(test)]
@@ -213,6 +258,15 @@ mod tests {
         assert_eq!(image.command(&["x".to_owned()]), ["/init", "-v", "x"]);
         assert!(settings("null").command(&[]).is_empty());
         assert!(settings(r#"{"Entrypoint": null, "Cmd": null}"#).command(&[]).is_empty());
+    }
+
+    #[test]
+    fn another_architecture_is_carried_over() {
+        use clap::Parser;
+        let image = Settings::parse(br#"{"architecture": "386", "os": "linux"}"#).unwrap();
+        let args = build::Args::try_parse_from(["vzbuild", "minify", "x", "-o", "y"]).unwrap();
+        let build::Verb::Minify(args) = args.verb else { panic!("{args:?}") };
+        assert_eq!(image.carried_over(&args, &[]).architecture, "386");
     }
 
     #[test]

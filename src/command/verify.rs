@@ -25,7 +25,7 @@ pub(super) use self::fix::ROUNDS;
 pub(super) use self::narrow::{Narrowed, Narrowing, narrow};
 pub(super) use self::output::{Expected, last_line};
 pub(super) use self::show::end_in_words;
-pub(super) use self::subject::private_directory;
+pub(super) use self::subject::{private_directory, temporary_directory};
 pub(super) use self::trial::{Trial, Verdict};
 use super::source;
 use crate::cli::build;
@@ -75,12 +75,9 @@ struct Prepared {
 
 impl Prepared {
     fn new(args: &build::Verify, stop: &AtomicBool) -> anyhow::Result<Self> {
-        let (documents, bundle) = subject::open(args)?;
+        let (documents, bundle) = subject::open(args, stop)?;
         let mut first = first_run(args, &documents)?;
-        // A name of its own: another one that begins at this moment must not take
-        // it for what a killed one left.
-        let name = format!("vz-verify-{}", std::process::id());
-        let work = private_directory(&std::env::temp_dir().join(name))?;
+        let work = temporary_directory("vz-verify")?;
         let is_image = bundle.is_none();
         let mut bundle = match (bundle, &documents) {
             (None, Documents::Image(opened, name)) => {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tracer::record::{BytePath, FileUse, Use};
 
 use super::census::Kept;
-use super::{Census, Subject, Tally, capability, hex};
+use super::{Census, Subject, Tally, capability, hex, record};
 use crate::command::closure;
 
 /// The [`Reason::kind`] of what is in a layer for scanners alone.
@@ -116,11 +116,10 @@ pub struct KeptPackage {
 
 /// The rows of all entries but of directories that are only on the way.
 pub(super) fn rows<'a>(subject: &Subject<'a>, packages: &Packages) -> Vec<Row<'a>> {
-    let records = subject.gathered.inputs.iter().filter_map(|input| input.record.as_ref());
-    let mut uses: HashMap<&[u8], &FileUse> = HashMap::new();
-    for file in records.flat_map(|record| &record.files) {
-        uses.entry(&file.path.0).or_insert(file);
-    }
+    // United, since each run uses a file in its own ways.
+    let record = record(subject.gathered).unwrap_or_default();
+    let uses: HashMap<&[u8], &FileUse> =
+        record.files.iter().map(|file| (file.path.0.as_slice(), file)).collect();
     let closure = &subject.gathered.closure.entries;
     let is_row =
         |entry: &&Entry| entry.node != Node::Directory || closure.contains_key(&entry.path);

@@ -109,7 +109,7 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
     let order: Order = link.hear()?;
     ordered();
     let pod = match &order {
-        Order::State => None,
+        Order::State { .. } => None,
         Order::Apply(apply) => Some(&apply.pod),
         Order::Rollback { pod, .. }
         | Order::Confirm { pod, .. }
@@ -124,8 +124,8 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
     }
     let pods = Pods::new(&site.places);
     match order {
-        Order::State => {
-            let (state, of_pods) = state::read(site)?;
+        Order::State { verify } => {
+            let (state, of_pods) = state::read(site, verify)?;
             for pod in of_pods {
                 link.say(&Answer::Pod(pod))?;
             }

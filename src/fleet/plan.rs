@@ -46,6 +46,13 @@ pub enum Drift {
     },
     /// Its secrets are not in the node's memory.
     Secrets,
+    /// Files of a bundle were changed in the store.
+    Altered {
+        /// Of which container.
+        container: String,
+        /// Which, and in what.
+        files: Vec<String>,
+    },
     /// A port of the node leads elsewhere, nowhere, or to nobody who listens.
     Port {
         /// What is wrong, with the port.
@@ -159,6 +166,10 @@ fn compare(wished: &Revision, there: &PodState) -> Vec<Drift> {
     for container in &there.containers {
         if !container.stored {
             drift.push(Drift::NoBundle { container: container.name.clone() });
+        }
+        if !container.altered.is_empty() {
+            let files = container.altered.clone();
+            drift.push(Drift::Altered { container: container.name.clone(), files });
         }
         let unit = container.unit.clone();
         drift.extend(
@@ -326,6 +337,9 @@ impl Drift {
                 format!("the bundle of container {container} is gone from the store")
             }
             Drift::Secrets => "its secrets are not on the node".to_owned(),
+            Drift::Altered { container, files } => {
+                format!("the bundle of container {container} was changed: {}", files.join(", "))
+            }
             Drift::Port { what } => what.clone(),
             Drift::Unexpected => "nothing wishes it".to_owned(),
         }

@@ -21,7 +21,10 @@ pub struct Start {
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
     /// Say what there is.
-    State,
+    State {
+        /// Whether bundles are hashed again, too.
+        verify: bool,
+    },
     /// Make a revision the one that runs.
     Apply(Apply),
     /// Make a revision that was applied the current one: the node can still be reached.
@@ -222,6 +225,8 @@ pub struct ContainerState {
     pub bundle: String,
     /// Whether the bundle is in the store.
     pub stored: bool,
+    /// What is not as listed in the bundle, where that was looked at.
+    pub altered: Vec<String>,
     /// Whether systemd runs the revision's own unit.
     pub linked: bool,
     /// Whether it starts at boot.

@@ -136,6 +136,9 @@ pub fn render(pod: &Pod, container: &Container, tag: &str, runs: &Runs<'_>) -> S
         Restart::OnFailure => "on-failure",
         Restart::Never => "no",
     };
+    let [open, close] = firewall(pod, container, tag);
+    // What is opened before there is a firewall is not open.
+    let walls = if open.is_empty() { "" } else { "After=firewalld.service vz-firewall.service\n" };
     let mut text = format!(
         "# Written by vzmaster, which writes it anew at the next deployment.\n\
          [Unit]\n\
@@ -143,7 +146,7 @@ pub fn render(pod: &Pod, container: &Container, tag: &str, runs: &Runs<'_>) -> S
          Wants=network-online.target\n\
          After=network-online.target\n\
          StartLimitIntervalSec=0\n\
-         {network}\
+         {network}{walls}\
          {}\
          \n\
          [Service]\n\
@@ -157,7 +160,7 @@ pub fn render(pod: &Pod, container: &Container, tag: &str, runs: &Runs<'_>) -> S
         let _ = writeln!(text, "ExecStartPre=+/bin/sh -c 'mkdir -p {dir} && chmod 777 {dir}'");
     }
     text.push_str(&secret::start_line(pod, tag));
-    text.push_str(&firewall(pod, container, tag).concat());
+    text.push_str(&format!("{open}{close}"));
     let run = runs.runtime;
     text.push_str(&match run.name.as_str() {
         "systemd" => root_directory::service(runs.config, &id, runs.systemd),
@@ -367,7 +370,7 @@ mod tests {
                 if when == "Pre" { "Start" } else { "Stop" }
             )
         });
-        has(&unit, &[&opens, &closes]);
+        has(&unit, &[&opens, &closes, "After=firewalld.service vz-firewall.service"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bundler::{RootPath, rootfs, xattr};
 use delta::{Digest, Entry, Kind, Manifest, ReadAt};
 use sha2::{Digest as _, Sha256};
 
-use super::store::Contents;
+use super::store::{Contents, Store};
 
 /// Something that is not as the listing has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,16 @@ impl What {
             What::Extra => "extra",
         }
     }
+}
+
+/// Compares a revision of `store` with its listing.
+///
+/// # Errors
+/// When it is not there, its listing is another one, or a directory cannot be read.
+pub fn revision(store: &Store, name: &str, id: &str) -> anyhow::Result<Vec<Difference>> {
+    let manifest = store.listing(name, id)?;
+    let contents = Contents::open(&store.revision(name, id))?;
+    Ok(compare(&contents, &manifest)?)
 }
 
 /// Compares what is in `contents` with `manifest`, entry by entry. Owners, and what

@@ -12,6 +12,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use oci_spec::runtime::Spec;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::mount::{self, MountFlags, MountPropagationFlags};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::seccomp::Seccomp;
@@ -65,6 +66,15 @@ impl Around {
     /// When the container is gone.
     pub fn prepare(&self) -> anyhow::Result<()> {
         let Some(main) = self.join else { return Ok(()) };
+        let flags = embedded::flags(&self.spec.linux().clone().unwrap_or_default())?;
+        if flags.contains(CloneFlags::CLONE_NEWUSER) {
+            // The first: it gives the right to join the others.
+            join(main, "user", CloneFlags::CLONE_NEWUSER)?;
+            // Its new rights have closed this process to tracing, and its children with it,
+            // and taken back the wish to end with its maker.
+            nix::sys::prctl::set_dumpable(true).context("cannot allow itself to be traced")?;
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        }
         join(main, "pid", CloneFlags::CLONE_NEWPID)
     }
 
@@ -206,6 +216,11 @@ fn open(path: &Path) -> anyhow::Result<OwnedFd> {
 fn join(main: i32, name: &str, kind: CloneFlags) -> anyhow::Result<()> {
     let file = File::open(format!("/proc/{main}/ns/{name}"));
     let file = file.with_context(|| format!("the container's {name} namespace is gone"))?;
+    // The machine's own, such as the network, is no container's to join again.
+    let (its, ours) = (file.metadata()?, fs::metadata(format!("/proc/self/ns/{name}"))?);
+    if (its.dev(), its.ino()) == (ours.dev(), ours.ino()) {
+        return Ok(());
+    }
     setns(file, kind).with_context(|| format!("cannot join the container's {name} namespace"))
 }
 

@@ -119,3 +119,33 @@ fn ended(child: Child) -> String {
     assert_eq!(output.status.code(), Some(3));
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
+
+#[test]
+fn what_another_program_fetches_goes_when_it_is_interrupted() {
+    use nix::sys::signal::{Signal, kill};
+    use std::os::unix::fs::PermissionsExt;
+    let sandbox = Sandbox::new();
+    let skopeo = sandbox.write("bin/skopeo", "#!/bin/sh\ntouch begun\nexec sleep 100\n");
+    std::fs::set_permissions(skopeo, PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::create_dir(sandbox.path("tmp")).unwrap();
+    let path = format!("{}:/usr/bin:/bin", sandbox.path("bin").display());
+    for verb in [
+        &["report"][..],
+        &["verify"],
+        &["minify"],
+        &["image", "spec", "-o", "oci:o", "--arg", "x", "--base-layer"],
+    ] {
+        sandbox.write("spec", "/bin/sh\n");
+        let mut command = sandbox.command("vzbuild");
+        command.args(verb).arg("docker://debian").env("PATH", &path);
+        command.env("TMPDIR", sandbox.path("tmp")).stderr(std::process::Stdio::piped());
+        let child = command.spawn().unwrap();
+        let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+        let begun = sandbox.wait_for("begun");
+        kill(pid, Signal::SIGINT).unwrap();
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(130), "{verb:?}: {ended:?}");
+        assert_eq!(std::fs::read_dir(sandbox.path("tmp")).unwrap().count(), 0, "{verb:?}");
+        std::fs::remove_file(begun).unwrap();
+    }
+}

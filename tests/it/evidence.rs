@@ -297,3 +297,23 @@ fn evidence_stays_where_the_bundle_was_built() {
     assert_eq!(names(&sandbox.path("patched")), ["config.json", "rootfs"]);
     sandbox.run("vzbuild", ["diff", "two", "patched"]).success();
 }
+
+#[test]
+fn a_file_of_several_runs_has_the_uses_of_all() {
+    let sandbox = Sandbox::new();
+    sandbox.write("root/bin/tool", "no ELF");
+    for (spec, kind) in [("one", Use::Read), ("two", Use::Execute)] {
+        sandbox.write(spec, "/bin/tool\n");
+        record(&sandbox, spec, |record| {
+            let path = BytePath(b"/bin/tool".to_vec());
+            record.files.push(FileUse { path, uses: [kind].into(), ..FileUse::default() });
+        });
+    }
+    let args = ["bundle", "one", "two", "--root", "root", "--arg", "/bin/tool", "-o", "b"];
+    sandbox.run("vzbuild", args).success();
+    let files = fs::read(sandbox.path("b/evidence/files.json")).unwrap();
+    let files: Value = serde_json::from_slice(&files).unwrap();
+    let files = files["files"].as_array().unwrap();
+    let tool = files.iter().find(|file| file["path"] == "/bin/tool").unwrap();
+    assert_eq!(tool["uses"], serde_json::json!(["execute", "read"]));
+}

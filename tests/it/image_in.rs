@@ -311,7 +311,10 @@ fn an_image_unpacks_as_podman_unpacks_it() {
     let foreign = sandbox.path("store").display().to_string();
     let storage = format!("[vfs@{foreign}+{}]localhost/web:1", sandbox.path("run").display());
     let name = format!("containers-storage:{storage}");
-    let Source::Image(opened) = vz::image::open(OsStr::new(&name)).unwrap() else { panic!() };
+    let Source::Image(opened) = vz::image::open(OsStr::new(&name), &Default::default()).unwrap()
+    else {
+        panic!()
+    };
     fs::create_dir(sandbox.path("ours-storage")).unwrap();
     opened.image.unpack(&sandbox.path("ours-storage"), &UnpackOptions::default()).unwrap();
     let mounted = podman(&["image", "mount", "localhost/web:1"]).stdout();

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
+use crate::bundle::names;
 use crate::sandbox::{Finished, Need, Sandbox, require};
 
 /// A root with a program, and a spec of it.
@@ -305,6 +306,13 @@ fn what_makes_no_sense_is_refused_and_nothing_is_left() {
     assert_eq!(fs::read_dir(sandbox.path("")).unwrap().count(), 2, "root and spec");
 }
 
+/// Waits until there is a name that begins so.
+fn wait_for_prefix(sandbox: &Sandbox, prefix: &str) {
+    while !names(&sandbox.path("")).iter().any(|name| name.starts_with(prefix)) {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn an_interrupted_image_leaves_nothing() {
     let sandbox = Sandbox::new();
@@ -317,14 +325,26 @@ fn an_interrupted_image_leaves_nothing() {
         command.stderr(std::process::Stdio::piped());
         let child = command.spawn().unwrap();
         let pid = nix::unistd::Pid::from_raw(child.id() as i32);
-        let begun = match begun {
-            "" => format!(".o.tar.vz-{pid}"),
-            name => name.to_owned(),
-        };
-        sandbox.wait_for(&begun);
+        match begun {
+            "" => wait_for_prefix(&sandbox, ".o.tar.vz-"),
+            name => drop(sandbox.wait_for(name)),
+        }
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
         let ended = child.wait_with_output().unwrap();
         assert_eq!(ended.status.code(), Some(130), "{ended:?}");
         assert_eq!(fs::read_dir(sandbox.path("")).unwrap().count(), 2, "root and spec");
+    }
+}
+
+#[test]
+fn a_base_that_is_no_list_is_told_as_the_image_that_it_is_not() {
+    let sandbox = Sandbox::new();
+    root(&sandbox, "root");
+    sandbox.run("tar", ["-cf", "base.tar", "root"]).success();
+    sandbox.run("gzip", ["-k", "base.tar"]).success();
+    for base in ["base.tar", "base.tar.gz"] {
+        let args = ["image", "spec", "--root", "root", "--arg", "x", "-o", "oci:out"];
+        let done = sandbox.run("vzbuild", args.iter().chain(&["--base-layer", base])).status(3);
+        done.says(&format!("{base}` is no image"));
     }
 }

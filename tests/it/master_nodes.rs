@@ -13,6 +13,7 @@ use crate::sandbox::{Finished, Need, Sandbox, reduced, require};
 
 mod backends;
 mod chaos;
+mod firewall;
 mod load;
 mod two_containers;
 
@@ -256,6 +257,16 @@ fn verbs_reach_the_pod_and_drift_is_seen() {
     assert!(drift.contains("its files were changed on the node"), "{drift}");
     one(&["deploy", "-y"]).success();
     one(&["diff"]).success();
+
+    let change = "echo other >$(readlink -f /var/lib/vz/app/current)/rootfs/www/index.html";
+    nodes.on(&first, change).success();
+    one(&["diff"]).success();
+    let drift = one(&["diff", "--verify"]).status(1).stdout();
+    let altered = "the bundle of container httpd was changed: rootfs/www/index.html (content)";
+    assert!(drift.contains(altered), "{drift}");
+    one(&["deploy", "-y", "--verify"]).success();
+    assert_eq!(nodes.page(&first), "one");
+    one(&["diff", "--verify"]).success();
 
     nodes.sandbox.write("groups.yaml", "web:\n  pods: []\n");
     let drift = one(&["diff"]).status(1).stdout();

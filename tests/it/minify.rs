@@ -46,7 +46,10 @@ pub fn image(sandbox: &Sandbox, config: &Value) {
     fs::rename(dir.join("layer.tar.gz"), dir.join("layer.tar")).unwrap();
     let arch = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
     let layers = json!({ "type": "layers", "diff_ids": [format!("sha256:{digest}")] });
-    let config = json!({ "architecture": arch, "os": "linux", "config": config, "rootfs": layers });
+    let config = json!({
+        "architecture": arch, "os": "linux", "config": config, "rootfs": layers,
+        "author": "Ann", "variant": "v3", "docker_version": "1",
+    });
     fs::write(dir.join("config.json"), config.to_string()).unwrap();
     let manifest = json!([{ "Config": "config.json", "Layers": ["layer.tar"], "RepoTags": null }]);
     fs::write(dir.join("manifest.json"), manifest.to_string()).unwrap();
@@ -119,6 +122,8 @@ fn an_image_becomes_an_image_with_its_own_settings() {
         for (name, value) in config.as_object().unwrap() {
             assert_eq!(&carried["config"][name], value, "{name}");
         }
+        assert_eq!([&carried["author"], &carried["variant"]], ["Ann", "v3"]);
+        assert_eq!(carried["docker_version"], Value::Null);
     }
 }
 
@@ -259,6 +264,23 @@ fn a_command_that_fails_in_the_image_is_no_test() {
         sandbox.write("bundle/keep", "x");
         minify(&sandbox, &root, &["--", "/bin/id"]).status(3).says("is no bundle");
         assert_eq!(names(&sandbox), ["bundle", "root"]);
+    }
+}
+
+#[test]
+fn a_place_where_no_image_can_go_costs_no_run() {
+    if require("minify to no place", &NEEDS) {
+        let sandbox = Sandbox::new();
+        let root = root(&sandbox).display().to_string();
+        for (output, status, said) in [
+            ("oci:root", 3, "is there already and is no OCI image layout"),
+            ("docker-archive:x.tar:Bad_Name", 2, "Bad_Name"),
+            ("oci-archive:root", 3, "is there already and is no file"),
+        ] {
+            let done = minify(&sandbox, &root, &["-o", output, "--", "/bin/id"]).status(status);
+            assert!(!done.stderr().contains("traced 1 of 1"), "{}", done.stderr());
+            done.says(said);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod inside;
 mod late;
 mod layers;
 mod layout;
+mod losses;
 mod open;
 mod pipe;
 mod raw;

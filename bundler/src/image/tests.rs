@@ -140,6 +140,34 @@ fn documents_about_an_image_are_found_beside_it() {
 }
 
 #[test]
+fn lists_of_documents_count_among_what_is_read() {
+    let layout = Layout::new();
+    let tar = Tar::default().file("a", "1").end();
+    let image = layout.image(&[(TAR, tar.clone(), tar)]);
+    let empty = layout.blob("application/vnd.oci.empty.v1+json", b"{}");
+    let artifact = serde_json::json!({
+        "schemaVersion": 2, "config": empty, "layers": [empty], "subject": image,
+    });
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let artifact = layout.blob(kind, artifact.to_string().as_bytes());
+    let list = serde_json::json!({
+        "schemaVersion": 2, "manifests": [artifact], "annotations": { "x": "x".repeat(2 << 20) },
+    });
+    let kind = "application/vnd.oci.image.index.v1+json";
+    let mut list = layout.blob(kind, list.to_string().as_bytes());
+    let tag = image["digest"].as_str().unwrap().replace(':', "-");
+    list["annotations"] = serde_json::json!({ "org.opencontainers.image.ref.name": tag });
+    let found = |lists: usize| {
+        let all: Vec<_> = std::iter::once(image.clone()).chain(vec![list.clone(); lists]).collect();
+        layout.index(&all);
+        open(&layout).unwrap().referrers.len()
+    };
+    assert_eq!(found(1), 1);
+    // Five of 2 MiB are more than all may have together.
+    assert_eq!(found(5), 0);
+}
+
+#[test]
 fn a_limit_and_a_wish_to_stop_end_the_work() {
     let layout = Layout::new();
     let tar = Tar::default().file("a", &"x".repeat(1000)).end();

@@ -208,6 +208,25 @@ pub fn write(
     }
 }
 
+/// Looks whether an image could go to `destination`, as far as that can be told before
+/// there is one.
+///
+/// # Errors
+/// A directory that is no layout, something that is no file, a name that docker does not
+/// take.
+pub fn look_at(destination: &Destination) -> Result<(), WriteError> {
+    let (file, name) = match destination {
+        Destination::Layout(dir, _) => return layout::look_at(dir),
+        Destination::OciArchive(file, _) => (file, None),
+        Destination::DockerArchive(file, name) => (file, name.as_ref()),
+    };
+    name.map(|name| name.parse::<super::name::ImageName>()).transpose()?;
+    if std::fs::metadata(file).is_ok_and(|meta| !meta.is_file()) {
+        return Err(StagingError::NotFile(file.clone()).into());
+    }
+    Ok(())
+}
+
 /// Adds the path to what a place says.
 fn at(path: &Path) -> impl Fn(io::Error) -> WriteError {
     let path = path.to_owned();

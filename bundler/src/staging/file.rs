@@ -5,9 +5,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-
-use super::{StagingError, staging_name, sweep};
+use super::{StagingError, locked, sweep};
 
 /// A file on its way to a name; removed when it is dropped before that.
 #[derive(Debug)]
@@ -39,12 +37,9 @@ impl StagedFile {
         }
         let parent = File::open(above).map_err(failed("open", above))?;
         sweep(above, name).map_err(failed("look into", above))?;
-        let staging = above.join(staging_name(name, &std::process::id().to_string()));
-        let made =
-            File::options().read(true).write(true).create(true).truncate(true).open(&staging);
-        let file = made.map_err(failed("make", &staging))?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|e| failed("lock", &staging)(e.into()))?;
+        let (staging, file) = locked(above, name, |path| {
+            File::options().read(true).write(true).create_new(true).open(path)
+        })?;
         Ok(StagedFile { file, staging, target: target.to_owned(), parent, pending: true })
     }
 

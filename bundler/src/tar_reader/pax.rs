@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 use super::Time;
 
+/// The longest name and value of an extended attribute (<linux/limits.h>).
+const XATTR_NAME_MAX: usize = 255;
+const XATTR_SIZE_MAX: usize = 64 << 10;
+
 /// What a pax header says that matters for a layer.
 #[derive(Debug, Default)]
 pub(super) struct Records {
@@ -85,7 +89,8 @@ impl Records {
 
     fn take(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
         if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-            if name.is_empty() || name.contains(&0) {
+            let is_long = name.len() > XATTR_NAME_MAX || value.len() > XATTR_SIZE_MAX;
+            if name.is_empty() || name.contains(&0) || is_long {
                 return None;
             }
             self.xattrs.insert(name.to_vec(), value.to_vec());

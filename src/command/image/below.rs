@@ -1,6 +1,8 @@
 //! What an image lies on: a layer that images have in common, or another image.
 
+use std::io::Read;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use bundler::image::base::Content;
@@ -14,8 +16,12 @@ use crate::command::bundle::{contents, refuse_unreadable};
 use crate::command::source::gather;
 use crate::command::{settings, verify};
 use crate::image::{self, Opened, Source};
-use crate::interrupt;
 use crate::report::Advice;
+
+/// Bytes of a tar's header.
+const BLOCK: u64 = 512;
+/// How files of gzip, zstd, bzip2 and xz begin.
+const COMPRESSED: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ"];
 
 /// What the history of an image says of a layer that it shares with others.
 const CREATED_BY: &str = "vzbuild image (base layer)";
@@ -27,21 +33,35 @@ pub(super) struct Base {
     image: Option<(Box<Opened>, Staging)>,
 }
 
+/// Whether the file has nothing that a list of paths cannot have; archives have NULs in
+/// their first header, compressed ones and others no text.
+fn is_text(file: &Path) -> bool {
+    let mut start = Vec::new();
+    let opened = std::fs::File::open(file).ok().filter(|_| file.is_file());
+    let read = opened.map(|file| file.take(BLOCK).read_to_end(&mut start));
+    let is_compressed = COMPRESSED.iter().any(|magic| start.starts_with(magic));
+    read.is_some_and(|read| read.is_ok()) && !start.contains(&0) && !is_compressed
+}
+
 impl Base {
     /// Opens the bundle, spec or image that `args` name as base.
     ///
     /// # Errors
     /// What is none of these, or cannot be read.
-    pub(super) fn open(args: &build::Image, latest: Option<i64>) -> anyhow::Result<Option<Self>> {
+    pub(super) fn open(
+        args: &build::Image,
+        latest: Option<i64>,
+        stop: &AtomicBool,
+    ) -> anyhow::Result<Option<Self>> {
         let Some(base) = &args.base_layer else { return Ok(None) };
-        let made = match image::open(base.as_os_str()) {
-            Ok(Source::Image(opened)) => Base::unpack(opened, base, latest)?,
+        let made = match image::open(base.as_os_str(), stop) {
+            Ok(Source::Image(opened)) => Base::unpack(opened, base, latest, stop)?,
             Ok(Source::Directory(dir)) => {
                 let (rootfs, layer) = open_tree(&dir, latest)?;
                 Base { rootfs, layer, image: None }
             }
             // What is no archive is a list of paths.
-            Err(_) if base.is_file() || base == Path::new("-") => {
+            Err(_) if base == Path::new("-") || is_text(base) => {
                 let specs = vec![base.clone()];
                 let source = build::Source { specs, ..args.source.clone() };
                 let gathered = gather(&source).context("cannot make the base layer")?;
@@ -55,14 +75,17 @@ impl Base {
         Ok(Some(made))
     }
 
-    fn unpack(opened: Box<Opened>, base: &Path, latest: Option<i64>) -> anyhow::Result<Self> {
-        let work = format!("vz-base-{}", std::process::id());
-        let work = verify::private_directory(&std::env::temp_dir().join(work))?;
+    fn unpack(
+        opened: Box<Opened>,
+        base: &Path,
+        latest: Option<i64>,
+        stop: &AtomicBool,
+    ) -> anyhow::Result<Self> {
+        let work = verify::temporary_directory("vz-base")?;
         let root = work.dir().join("rootfs");
         std::fs::create_dir(&root).context("cannot make a directory")?;
-        let stop = interrupt::flag()?;
         let name = base.to_string_lossy();
-        let (_, unpacked) = settings::unpack(&opened.image, &root, ("vzbuild", &name), &stop)?;
+        let (_, unpacked) = settings::unpack(&opened.image, &root, ("vzbuild", &name), stop)?;
         let (rootfs, mut layer) = super::content::plan_tree(&root, latest)?;
         // What an ordinary user has unpacked still is whose the image says.
         if let Some(owners) = &unpacked.owners {

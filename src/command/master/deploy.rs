@@ -50,7 +50,7 @@ type Task<'a> = (&'a Node, &'a Known, &'a Step);
 
 pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
     let nodes = Nodes::new(args)?;
-    let gathered = gather(args, &wish.plan.select, wish.plan.prune, &nodes)?;
+    let gathered = gather(args, &wish.plan, &nodes)?;
     if !args.ssh.json {
         report::data(text(&gathered, true).as_bytes())?;
     }

@@ -21,7 +21,7 @@ pub(super) fn run(args: &Args, exec: &Exec) -> anyhow::Result<ExitCode> {
         return Err(anyhow!("`{}` is several hosts", exec.host)).status(Status::Usage as u8);
     };
     let nodes = Nodes::new(args)?;
-    let state = nodes.state(node)?;
+    let state = nodes.state(node, false)?;
     let there = state.pods.iter().find(|there| there.name == pod);
     let there = there.with_context(|| format!("there is no pod `{pod}` on `{node}`"))?;
     let record = there.files.get(RECORD).context("the pod has no record there")?;

@@ -9,9 +9,9 @@ use bundler::{Kind, Rootfs};
 
 use super::session::Nodes;
 use super::{directory, secrets};
-use crate::cli::master::{Args, Select};
+use crate::cli::master::{Args, Plan};
 use crate::fleet::deployment::{Deployment, Host};
-use crate::fleet::plan::{Step, plan};
+use crate::fleet::plan::{self, Step};
 use crate::fleet::pod::Pod;
 use crate::fleet::preflight::{Facts, Grade, Reason, cannot, judge};
 use crate::fleet::render::{Built, Machine, render};
@@ -57,13 +57,8 @@ pub(super) struct Known {
 /// # Errors
 /// When anything is wrong with the files or the bundles; a node that does not answer
 /// is a value.
-pub(super) fn gather(
-    args: &Args,
-    select: &Select,
-    prune: bool,
-    nodes: &Nodes,
-) -> anyhow::Result<Gathered> {
-    let fleet = directory::read_right(args, &select.limit)?;
+pub(super) fn gather(args: &Args, plan: &Plan, nodes: &Nodes) -> anyhow::Result<Gathered> {
+    let fleet = directory::read_right(args, &plan.select.limit)?;
     let bundles = open_bundles(&args.directory, &fleet.deployment)?;
     let built: BTreeMap<String, Built> =
         bundles.iter().map(|(dir, (_, built))| (dir.clone(), built.clone())).collect();
@@ -71,9 +66,9 @@ pub(super) fn gather(
     let hosts: Vec<&Host> = fleet.deployment.hosts.values().collect();
     let store = args.ssh.store.as_deref().unwrap_or(STORE);
     let known = fanout::each(&hosts, PARALLEL, |host| {
-        let state = nodes.state(&host.node)?;
+        let state = nodes.state(&host.node, plan.verify)?;
         let (numbers, unseen) = secrets::compare(nodes, host, &secrets, &state)?;
-        let known = know(host, &built, (&state, numbers), store, prune)?;
+        let known = know(host, &built, (&state, numbers), store, plan.prune)?;
         Ok(Known { unseen, ..known })
     });
     let hosts = hosts.iter().map(|host| host.node.clone()).zip(known).collect();
@@ -146,7 +141,7 @@ fn know(
     // The facts may be of an hour ago.
     let machine = Machine { secrets: numbers.clone(), ..machine };
     let wished = wished(host, built, &machine)?;
-    let steps = plan(&wished, state, prune);
+    let steps = plan::plan(&wished, state, prune);
     // Limits that cannot be kept are no loss to who asks for none.
     let limits = || host.pods.values().flat_map(|pod| &pod.containers).map(|c| c.limits);
     let lost = reasons.into_iter().filter(|reason| {

@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::gather::{Gathered, gather};
 use super::session::Nodes;
-use crate::cli::master::{Args, Plan, Select};
+use crate::cli::master::{Args, Plan};
 use crate::fleet::plan::{Action, differs};
 use crate::report::{self, Status, hint_of};
 
 pub(super) fn plan(args: &Args, plan: &Plan) -> anyhow::Result<ExitCode> {
-    let gathered = gather(args, &plan.select, plan.prune, &Nodes::new(args)?)?;
+    let gathered = gather(args, plan, &Nodes::new(args)?)?;
     if args.ssh.json {
         print_json(&gathered)?;
     } else {
@@ -20,8 +20,8 @@ pub(super) fn plan(args: &Args, plan: &Plan) -> anyhow::Result<ExitCode> {
     Ok(reached(&gathered).into())
 }
 
-pub(super) fn diff(args: &Args, select: &Select) -> anyhow::Result<ExitCode> {
-    let gathered = gather(args, select, false, &Nodes::new(args)?)?;
+pub(super) fn diff(args: &Args, plan: &Plan) -> anyhow::Result<ExitCode> {
+    let gathered = gather(args, plan, &Nodes::new(args)?)?;
     if args.ssh.json {
         print_json(&gathered)?;
     } else {

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::gather::{Gathered, gather};
 use super::plan::{reached, say_left_out};
 use super::session::Nodes;
-use crate::cli::master::{Args, Push};
+use crate::cli::master::{Args, Plan, Push};
 use crate::cli::push::{Push as Options, Require};
 use crate::command::push::deploy;
 use crate::fleet::revision::{RECORD, Record, Revision};
@@ -19,7 +19,8 @@ use crate::push::target::Node;
 use crate::report::{self, Status, hint_of};
 
 pub(super) fn run(args: &Args, wish: &Push) -> anyhow::Result<ExitCode> {
-    let gathered = gather(args, &wish.select, false, &Nodes::new(args)?)?;
+    let plan = Plan { select: wish.select.clone(), ..Plan::default() };
+    let gathered = gather(args, &plan, &Nodes::new(args)?)?;
     let known =
         gathered.hosts.iter().filter_map(|(node, known)| Some((node, known.as_ref().ok()?)));
     let all =

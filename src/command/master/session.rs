@@ -164,18 +164,18 @@ impl Nodes {
         Nodes { ssh, receiver: self.receiver.clone() }
     }
 
-    /// What a node has.
+    /// What a node has; with `verify`, its bundles are hashed again.
     ///
     /// # Errors
     /// As [`Nodes::order`].
-    pub(super) fn state(&self, node: &Node) -> anyhow::Result<State> {
+    pub(super) fn state(&self, node: &Node, verify: bool) -> anyhow::Result<State> {
         let mut pods = Vec::new();
         let mut told = |answer| {
             if let Answer::Pod(pod) = answer {
                 pods.push(pod);
             }
         };
-        match self.order(node, &Order::State, &mut told)? {
+        match self.order(node, &Order::State { verify }, &mut told)? {
             Answer::State(state) => Ok(State { pods, ..state }),
             _ => bail!("the node answered something else"),
         }

@@ -7,9 +7,10 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use bundler::Rootfs;
+use bundler::image::Unpacked;
 
 use crate::cli::build;
-use crate::command::settings::{Settings, unpack};
+use crate::command::settings::{LostOwners, Settings, unpack};
 use crate::image::{self, Source};
 use crate::report::Advice;
 
@@ -22,6 +23,7 @@ pub(super) struct Input {
     pub(super) settings: Settings,
     /// Whether it is an image, whose settings are its own.
     pub(super) is_image: bool,
+    pub(super) lost_owners: LostOwners,
     pub(super) size: Size,
 }
 
@@ -40,20 +42,20 @@ pub(super) struct Size {
 /// What is no image, or cannot be unpacked.
 pub(super) fn open(args: &build::Minify, work: &Path, stop: &AtomicBool) -> anyhow::Result<Input> {
     let name = args.image.to_string_lossy();
-    let opened = image::open(&args.image).hint(
+    let opened = image::open(&args.image, stop).hint(
         "IMAGE is oci:DIR, oci-archive:FILE, docker-archive:FILE, a root file system, or a name \
          that skopeo, podman or docker knows, such as containers-storage:NAME",
     )?;
-    let (root, settings) = match &opened {
+    let (root, (settings, unpacked)) = match &opened {
         Source::Directory(dir) => {
             let dir =
                 if bundler::bundle::is_bundle(dir) { dir.join("rootfs") } else { dir.clone() };
-            (dir, Settings::default())
+            (dir, (Settings::default(), Unpacked::default()))
         }
         Source::Image(opened) => {
             let root = work.join("image");
             fs::DirBuilder::new().mode(0o755).create(&root)?;
-            (root.clone(), unpack(&opened.image, &root, ("vzbuild", &name), stop)?.0)
+            (root.clone(), unpack(&opened.image, &root, ("vzbuild", &name), stop)?)
         }
     };
     let root = root.canonicalize().with_context(|| format!("cannot find `{}`", root.display()))?;
@@ -61,7 +63,8 @@ pub(super) fn open(args: &build::Minify, work: &Path, stop: &AtomicBool) -> anyh
         Rootfs::open(&root).with_context(|| format!("cannot open `{}`", root.display()))?;
     let size = Size::of(&root).with_context(|| format!("cannot read `{}`", root.display()))?;
     let is_image = matches!(opened, Source::Image(_));
-    Ok(Input { rootfs, root, settings, is_image, size })
+    let lost_owners = LostOwners::of(&unpacked);
+    Ok(Input { rootfs, root, settings, is_image, lost_owners, size })
 }
 
 impl Size {

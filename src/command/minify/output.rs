@@ -3,10 +3,11 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use bundler::bundle::is_bundle;
-use bundler::image::Destination;
+use bundler::image::{Destination, look_at};
 use bundler::staging::Staging;
 
 use super::input::Input;
@@ -32,7 +33,11 @@ impl Output {
     /// A directory that is no bundle, or cannot be written.
     pub(super) fn begin(args: &build::Minify) -> anyhow::Result<Self> {
         let cannot = || format!("cannot write `{}`", args.output.to_string_lossy());
-        let path = match Destination::parse(&args.output) {
+        let destination = Destination::parse(&args.output);
+        if let Ok(destination) = &destination {
+            look_at(destination).map_err(image::explain).with_context(cannot)?;
+        }
+        let path = match destination {
             Ok(
                 Destination::Layout(path, _)
                 | Destination::OciArchive(path, _)
@@ -67,6 +72,7 @@ impl Output {
         input: &Input,
         work: Staging,
         bundle: &Path,
+        stop: &AtomicBool,
     ) -> anyhow::Result<()> {
         let cannot = || format!("cannot write `{}`", args.output.to_string_lossy());
         let staging = match self {
@@ -82,7 +88,7 @@ impl Output {
                 let command: Vec<String> = words.collect();
                 let carried_over = || input.settings.carried_over(args, &command);
                 let carried_over = input.is_image.then(carried_over);
-                return image::write(&build::Image::of(source, &args.output), carried_over);
+                return image::write(&build::Image::of(source, &args.output), carried_over, stop);
             }
         };
         for entry in fs::read_dir(bundle).with_context(cannot)? {

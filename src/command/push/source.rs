@@ -13,8 +13,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::command::settings;
-use crate::command::verify::private_directory;
+use crate::command::verify::temporary_directory;
 use crate::image::{self, Source};
+use crate::interrupt;
 use crate::push::bundle::Bundle;
 use crate::report::Advice;
 
@@ -40,16 +41,14 @@ pub(super) fn open(source: &Path) -> anyhow::Result<Pushed> {
         let bundle = Bundle::open(source)?;
         return Ok(Pushed { name: bundle.name(), bundle, _unpacked: None });
     }
-    let opened = image::open(source.as_os_str()).hint(
+    let opened = image::open(source.as_os_str(), &*interrupt::flag()?).hint(
         "give a bundle directory, with config.json and rootfs/, or an image: oci:DIR[:REF], \
          oci-archive:FILE, docker-archive:FILE, containers-storage:NAME",
     )?;
     match opened {
         Source::Directory(dir) => open(&dir),
         Source::Image(opened) => {
-            let uid = nix::unistd::getuid();
-            let place = std::env::temp_dir().join(format!("vz-push-{uid}"));
-            let work = private_directory(&place)?;
+            let work = temporary_directory("vz-push")?;
             remove_on_signals(work.dir().to_owned())?;
             let bundle = unpack(&opened.image, &source.to_string_lossy(), work.dir())?;
             let name = name(&Reference::parse(source.as_os_str())?);

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use bundler::image::{ConfigError, Image, ImageConfig};
@@ -57,9 +58,9 @@ pub(super) struct Special {
 
 impl Model {
     /// Reads the evidence and the configuration of the bundle or image `name`.
-    pub(super) fn read(name: &OsStr) -> anyhow::Result<Model> {
+    pub(super) fn read(name: &OsStr, stop: &AtomicBool) -> anyhow::Result<Model> {
         let shown = name.to_string_lossy().into_owned();
-        let (container, documents) = match image::open(name)? {
+        let (container, documents) = match image::open(name, stop)? {
             Source::Directory(dir) => {
                 (Container::of_bundle(&dir)?, Documents::Folder(dir.join(evidence::FOLDER)))
             }
@@ -74,6 +75,8 @@ impl Model {
         if container.diff_id.as_ref().is_some_and(|told| *told != files.diff_id) {
             anyhow::bail!("the evidence of `{shown}` is of other files: it says {}", files.diff_id);
         }
+        refuse_impossible(&files)
+            .with_context(|| format!("the evidence of `{shown}` is refused"))?;
         let entries = files.files.iter().filter(|file| file.kind != "directory");
         Ok(Model {
             args: container.args,
@@ -102,6 +105,24 @@ impl Model {
             self.packages.len()
         )
     }
+}
+
+/// The longest path (PATH_MAX of <linux/limits.h>, without the NUL), and more names than
+/// a path of a root has.
+const MAX_PATH: usize = 4095;
+const MAX_NAMES: usize = 512;
+
+/// Refuses what no root has, and what would take our stack or overflow a sum.
+fn refuse_impossible(list: &FileList) -> anyhow::Result<()> {
+    let mut bytes = 0_u64;
+    for file in &list.files {
+        let path = &file.path.0;
+        if path.len() > MAX_PATH || path.split(|&b| b == b'/').count() > MAX_NAMES {
+            anyhow::bail!("a path of {} bytes is in it", path.len());
+        }
+        bytes = bytes.checked_add(file.size).context("its files have more bytes than 2^64")?;
+    }
+    Ok(())
 }
 
 /// What is run, as whom, and where it can write.
@@ -208,4 +229,32 @@ fn special(file: &File) -> Option<Special> {
         what.push(format!("capabilities {capabilities}"));
     }
     (!what.is_empty()).then(|| Special { path: file.path.clone(), what })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(path: &str, sizes: [u64; 2], is_possible: bool) {
+        let file = |size: u64| {
+            serde_json::json!({
+                "path": path, "size": size, "kind": "file", "mode": "0644", "uid": 0, "gid": 0,
+                "packages": [], "reason": { "kind": "listed", "text": "" },
+            })
+        };
+        let list = serde_json::json!({
+            "diffId": "", "name": "", "version": 1, "packages": [], "files": sizes.map(file),
+        });
+        let list = serde_json::from_value(list).unwrap();
+        assert_eq!(refuse_impossible(&list).is_ok(), is_possible, "{sizes:?}");
+    }
+
+    #[test]
+    fn what_no_root_has_is_refused() {
+        check("/usr/bin/sh", [1, 2], true);
+        check(&"/d".repeat(511), [1, 2], true);
+        check(&"/d".repeat(512), [1, 2], false);
+        check(&format!("/{}", "d".repeat(4095)), [1, 2], false);
+        check("/usr/bin/sh", [u64::MAX, 1], false);
+    }
 }

@@ -73,7 +73,10 @@ fn header(page: &mut String, model: &Model) {
     tile("packages", count(model.packages.len() as u64), &packages, false);
     let left: u64 = match &model.left_out.total {
         Some(total) => total.bytes,
-        None => model.left_out.packages.iter().map(|package| package.left_out.bytes).sum(),
+        None => {
+            let packages = model.left_out.packages.iter();
+            packages.fold(0, |sum, package| sum.saturating_add(package.left_out.bytes))
+        }
     };
     let what = match model.left_out.total {
         Some(_) => "left out of the root",

@@ -11,6 +11,7 @@ use tracer::Record;
 use tracer::record::{BytePath, Run, Until};
 
 use crate::command::bundle::program::text;
+use crate::command::settings;
 use crate::command::strace::foreign::OF_THE_MACHINE;
 
 /// A run to be made in the bundle.
@@ -34,6 +35,8 @@ pub(in crate::command) struct Bundle {
     pub(super) places: Vec<PathBuf>,
     /// Files that mounts take the place of, be they links.
     pub(super) replaced: Vec<PathBuf>,
+    /// What a run by this user leaves open.
+    pub(super) unproven: Option<String>,
 }
 
 impl Bundle {
@@ -105,20 +108,26 @@ impl Bundle {
     }
 }
 
-/// Reads the bundle at `dir`, as this user can run it.
+/// Reads the bundle at `dir`, as this user can run it; what such a run leaves open the
+/// caller may know better than its config.json.
 ///
 /// # Errors
 /// What is no bundle, or a config.json that is none.
-pub(in crate::command) fn open(dir: &Path) -> anyhow::Result<Bundle> {
+pub(in crate::command) fn open(dir: &Path, unproven: Option<String>) -> anyhow::Result<Bundle> {
     let mut spec = crate::command::run::read_bundle(dir)?;
     let dir = dir.canonicalize().with_context(|| format!("cannot find `{}`", dir.display()))?;
+    let user = spec.process().as_ref().context("config.json has no process")?.user();
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    // Who is that user runs it in no other way.
+    let is_own = (user.uid(), user.gid()) == (uid.as_raw(), gid.as_raw());
+    let (user, group) = if is_own { (0, 0) } else { (user.uid(), user.gid()) };
+    let unproven = unproven.or_else(|| settings::unproven(user, group, false));
     if !uid.is_root() {
         rootless::make_rootless(&mut spec, uid.as_raw(), gid.as_raw());
     }
     let process = spec.process_mut().as_mut().context("config.json has no process")?;
     process.set_terminal(Some(false));
-    Ok(Bundle { dir, spec, places: Vec::new(), replaced: Vec::new() })
+    Ok(Bundle { dir, spec, places: Vec::new(), replaced: Vec::new(), unproven })
 }
 
 fn become_user(process: &mut Process, run: &Run) {

@@ -111,7 +111,11 @@ fn text(verdict: &Verdict) -> String {
     let differences: Vec<String> = differences.into_iter().flatten().collect();
     let runs = count(verdict.scenarios.len(), "scenario").unwrap_or_default();
     text.push_str(&match verdict.is_equal() {
-        true => format!("verified: the {} does as the first run did, in {runs}\n", verdict.what()),
+        true => {
+            let but = verdict.unproven.as_ref().map(|unproven| format!("; {unproven}"));
+            let but = but.unwrap_or_default();
+            format!("verified: the {} does as the first run did, in {runs}{but}\n", verdict.what())
+        }
         false => format!("different: {}\n", differences.join(", ")),
     });
     text
@@ -235,6 +239,7 @@ fn json(verdict: &Verdict) -> Value {
         "otherCourses": found.courses.iter().map(finding).collect::<Vec<_>>(),
         "notListening": found.ports,
         "onlySecondFound": found.found,
+        "unproven": verdict.unproven,
         "warnings": found.warnings.iter().chain(&verdict.of_machine).collect::<Vec<_>>(),
     })
 }

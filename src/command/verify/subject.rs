@@ -12,7 +12,7 @@ use bundler::staging::Staging;
 
 use super::again::{self, Bundle};
 use crate::cli::build;
-use crate::command::settings;
+use crate::command::settings::{self, LostOwners};
 use crate::evidence::{self, Documents, LeftOut};
 use crate::image::{self, Source};
 use crate::report::{Advice, Status};
@@ -21,14 +21,17 @@ use crate::report::{Advice, Status};
 ///
 /// # Errors
 /// What is neither bundle nor image.
-pub(super) fn open(args: &build::Verify) -> anyhow::Result<(Documents, Option<Bundle>)> {
-    let opened = image::open(args.bundle.as_os_str()).hint(
+pub(super) fn open(
+    args: &build::Verify,
+    stop: &AtomicBool,
+) -> anyhow::Result<(Documents, Option<Bundle>)> {
+    let opened = image::open(args.bundle.as_os_str(), stop).hint(
         "give a bundle directory, oci:DIR[:REF], oci-archive:FILE, docker-archive:FILE, or a name \
          that skopeo, podman or docker knows, such as containers-storage:NAME",
     )?;
     match opened {
         Source::Directory(dir) => {
-            let bundle = again::open(&dir)?;
+            let bundle = again::open(&dir, None)?;
             Ok((Documents::Folder(dir.join(evidence::FOLDER)), Some(bundle)))
         }
         Source::Image(_) if args.fix => Err(anyhow::anyhow!("an image is not mended"))
@@ -58,13 +61,15 @@ pub(super) fn unpack(
     let dir = work.canonicalize().context("cannot find the directory for the work")?;
     let root = dir.join("rootfs");
     DirBuilder::new().mode(0o755).create(&root).context("cannot make a directory")?;
-    let (settings, _) = settings::unpack(image, &root, ("vzbuild", name), stop)?;
+    let (settings, unpacked) = settings::unpack(image, &root, ("vzbuild", name), stop)?;
     let rootfs = Rootfs::open(&root).context("cannot open the unpacked image")?;
     let mut container = settings.container(None, &[], &rootfs)?;
     container.args = settings.command(&[]);
     let replaced = container.binds.iter().map(|bind| PathBuf::from(&bind.destination)).collect();
     let spec = settings::spec(&container, &root);
-    Ok(Bundle { dir, spec, places: settings.places(), replaced })
+    let owners_are_lost = LostOwners::of(&unpacked).are_in(&root);
+    let unproven = settings::unproven(container.uid, container.gid, owners_are_lost);
+    Ok(Bundle { dir, spec, places: settings.places(), replaced, unproven })
 }
 
 /// Where the files came from: what was asked for, else this machine's root, unless
@@ -85,7 +90,19 @@ pub(super) fn original(args: &build::Verify, documents: &Documents) -> Option<Pa
 /// # Errors
 /// Where it cannot be made.
 pub(in crate::command) fn private_directory(path: &Path) -> anyhow::Result<Staging> {
-    let work = Staging::begin(path, |_| false)?;
+    Ok(made_private(Staging::begin(path, |_| false)?)?)
+}
+
+/// The same in the directory for temporary files, under a name that begins with `name`;
+/// removes what killed ones left.
+///
+/// # Errors
+/// Where it cannot be made.
+pub(in crate::command) fn temporary_directory(name: &str) -> anyhow::Result<Staging> {
+    Ok(made_private(Staging::scratch(&std::env::temp_dir(), name.as_ref())?)?)
+}
+
+fn made_private(work: Staging) -> std::io::Result<Staging> {
     fs::set_permissions(work.dir(), fs::Permissions::from_mode(0o700))?;
     Ok(work)
 }

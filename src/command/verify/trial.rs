@@ -43,6 +43,8 @@ pub(in crate::command) struct Verdict {
     pub(super) of_machine: Vec<String>,
     /// Whether it was an image that was run, and not a bundle.
     pub(super) is_image: bool,
+    /// What the runs leave open.
+    pub(super) unproven: Option<String>,
     /// What the second run showed.
     pub(super) second: Record,
 }
@@ -133,6 +135,7 @@ impl Trial<'_> {
         let comparison = compare::compare(first, &second, &places);
         let of_machine = source::only_seen_here(first, &second.host);
         let is_image = self.is_image;
-        Ok(Verdict { scenarios: done, comparison, of_machine, is_image, second })
+        let unproven = bundle.unproven.clone();
+        Ok(Verdict { scenarios: done, comparison, of_machine, is_image, unproven, second })
     }
 }

@@ -25,6 +25,8 @@ pub trait Network {
     fn withdraw(&self, pod: &str) -> anyhow::Result<()>;
     /// All rules of the node, as `nft list ruleset` prints them.
     fn ruleset(&self) -> String;
+    /// The ports that are open in firewalld, as it prints them; none where it does not run.
+    fn firewalld(&self) -> Option<String>;
     /// The sockets that the process sees, as `/proc/PID/net` has them.
     fn sockets(&self, pid: u64) -> Vec<Socket>;
 }
@@ -67,6 +69,15 @@ impl Network for Nftables {
         let mut nft = process::command("nft");
         let text = process::output(nft.args(["list", "ruleset"])).unwrap_or_default();
         String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn firewalld(&self) -> Option<String> {
+        process::find("firewall-cmd")?;
+        let mut active = process::command("systemctl");
+        process::output(active.args(["--quiet", "is-active", "firewalld"])).ok()?;
+        let mut listed = process::command("firewall-cmd");
+        let listed = process::output(listed.arg("--list-ports")).ok()?;
+        Some(String::from_utf8_lossy(&listed).into_owned())
     }
 
     fn sockets(&self, pid: u64) -> Vec<Socket> {

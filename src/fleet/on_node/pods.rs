@@ -27,6 +27,7 @@ use crate::fleet::state::Entry;
 use crate::push::protocol::valid_name;
 use crate::push::store::{Store, parse_id, sync_dir};
 use crate::push::sweep;
+use crate::push::verify::{self, Difference};
 
 /// Revisions of a pod that are kept beside the current and the previous one.
 const KEPT: usize = 5;
@@ -187,6 +188,15 @@ impl Pods {
         let store = Store::new(self.places.store.clone());
         let known = valid_name(&placed.bundle) && parse_id(&placed.bundle_id).is_some();
         known && store.revision(&placed.bundle, &placed.bundle_id).join("rootfs").is_dir()
+    }
+
+    /// Hashes the bundle of a container again; what is not as it was pushed comes back.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has lost its listing.
+    pub fn verify_bundle(&self, placed: &Placed) -> anyhow::Result<Vec<Difference>> {
+        let store = Store::new(self.places.store.clone());
+        verify::revision(&store, &placed.bundle, &placed.bundle_id)
     }
 
     /// What was done to a pod, the oldest first.

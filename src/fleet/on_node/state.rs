@@ -1,5 +1,6 @@
 //! What a node has of ours.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -7,13 +8,15 @@ use anyhow::Context;
 use delta::Digest;
 
 use super::pending::monotonic;
+use super::pods::list;
 use super::{Pods, Site, Socket};
-use crate::fleet::network::{Published, listed, opened};
+use crate::fleet::network::{Opened, Published, listed, opened};
 use crate::fleet::preflight::{Facts, SCRIPT};
 use crate::fleet::revision::{Placed, Record};
 use crate::fleet::state::{ContainerState, PodState, State};
 use crate::process;
 use crate::push::outcome::short;
+use crate::push::verify::Difference;
 
 /// So long facts are taken to hold; they lie where a reboot takes them.
 const FACTS_AGE: Duration = Duration::from_secs(3600);
@@ -22,16 +25,24 @@ const FACTS_AGE: Duration = Duration::from_secs(3600);
 const FAILED_AGE: Duration = Duration::from_secs(60);
 const RUNTIMES: [&str; 2] = ["crun", "runc"];
 
-/// Reads everything, and changes nothing.
+/// Of what is altered in a bundle, so many files are named.
+const NAMED: usize = 20;
+
+/// Reads everything, and changes nothing; with `verify`, all files of the pods' bundles.
 ///
 /// # Errors
 /// When systemd does not answer, or files cannot be read.
-pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
+pub(super) fn read(site: &Site<'_>, verify: bool) -> anyhow::Result<(State, Vec<PodState>)> {
     let pods = Pods::new(&site.places);
     let ruleset = site.network.ruleset();
     let (rules, opened) = (listed(&ruleset), opened(&ruleset));
-    let mut nobodys_open: Vec<String> = opened.clone().unwrap_or_default();
+    let opened = match opened {
+        None => firewalld(site)?,
+        some => some,
+    };
+    let mut nobodys_open = opened.as_ref().map(|o| o.ours().to_vec()).unwrap_or_default();
     let mut states = Vec::new();
+    let mut verified = verify.then(BTreeMap::new);
     for name in pods.names()? {
         let current = pods.link(&name, "current");
         let mut state = PodState {
@@ -45,12 +56,15 @@ pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
             state.files = pods.files(&name, id).unwrap_or_default();
             if let Ok(record) = pods.record(&name, id) {
                 state.containers = containers(site, &pods, &record)?;
+                if let Some(verified) = &mut verified {
+                    verify_bundles(&pods, &record, &mut state.containers, verified);
+                }
                 state.address = pods.address(&record);
                 state.leftover = pods.linked(&name)?;
                 state.leftover.retain(|unit| !record.all_units().contains(unit));
                 let names = record.listens.iter().map(Published::name);
                 let names: Vec<String> =
-                    names.filter(|name| opened.as_ref().is_none_or(|o| o.contains(name))).collect();
+                    names.filter(|name| opened.as_ref().is_none_or(|o| o.has(name))).collect();
                 nobodys_open.retain(|name| !names.contains(name));
                 state.rules.extend(names);
                 state.lacks_secrets = site.lacks_secrets(&record);
@@ -68,6 +82,44 @@ pub(super) fn read(site: &Site<'_>) -> anyhow::Result<(State, Vec<PodState>)> {
     stray.extend(nobodys_open.iter().map(|name| format!("port {name} of no pod")));
     let state = State { facts: facts(site)?, busy: site.busy(), pods: Vec::new(), stray };
     Ok((state, states))
+}
+
+/// Hashes the bundles of a pod again; one that several containers have, once.
+fn verify_bundles(
+    pods: &Pods,
+    record: &Record,
+    containers: &mut [ContainerState],
+    verified: &mut BTreeMap<String, Vec<String>>,
+) {
+    for (placed, state) in record.containers.iter().zip(containers) {
+        if state.stored {
+            let altered = verified.entry(placed.bundle_id.clone());
+            state.altered = altered.or_insert_with(|| altered_files(pods, placed)).clone();
+        }
+    }
+}
+
+fn altered_files(pods: &Pods, placed: &Placed) -> Vec<String> {
+    let differences = match pods.verify_bundle(placed) {
+        Ok(differences) => differences,
+        Err(error) => return vec![format!("{error:#}")],
+    };
+    let line = |found: &Difference| {
+        format!("{} ({})", String::from_utf8_lossy(&found.path).escape_debug(), found.what.name())
+    };
+    let mut lines: Vec<String> = differences.iter().take(NAMED).map(line).collect();
+    if let Some(more) = differences.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
+/// The ports that firewalld has open, where it runs.
+fn firewalld(site: &Site<'_>) -> anyhow::Result<Option<Opened>> {
+    let Some(listed) = site.network.firewalld() else { return Ok(None) };
+    let noted = list(&site.places.run.join("firewalld"))?;
+    let ours = noted.iter().map(|name| name.replacen('-', "/", 1)).collect();
+    Ok(Some(Opened::new(&listed, ours)))
 }
 
 /// How the containers of a revision are.
@@ -89,6 +141,7 @@ pub(super) fn containers(
             unit: placed.unit.clone(),
             bundle: placed.bundle_id.clone(),
             stored: pods.has_bundle(placed),
+            altered: Vec::new(),
             linked: linked && !unit.stale,
             enabled,
             uptime: (unit.active == "active").then(|| now.saturating_sub(since).as_secs()),

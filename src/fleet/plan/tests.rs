@@ -281,6 +281,10 @@ fn what_was_changed_on_the_node_is_repaired() {
             &|pod| pod.containers[0].stored = false,
             "the bundle of container app is gone from the store",
         ),
+        (
+            &|pod| pod.containers[0].altered = vec!["rootfs/a (content)".into()],
+            "the bundle of container app was changed: rootfs/a (content)",
+        ),
         (&|pod| pod.pending = Some("x".into()), "a deployment was not ended"),
         (
             &|pod| pod.leftover.push("vz-web.app.OLD.service".into()),

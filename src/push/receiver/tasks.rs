@@ -53,7 +53,7 @@ pub(super) fn verify(link: &mut Link, store: &Store, only: Option<&str>) -> anyh
     }
     for name in names {
         for id in store.ids(&name)? {
-            let found = check(store, &name, &id);
+            let found = verify::revision(store, &name, &id);
             let (differences, why) = match &found {
                 Ok(differences) => (differences.as_slice(), None),
                 Err(error) => (&[][..], Some(format!("{error:#}"))),
@@ -84,12 +84,6 @@ pub(super) fn verify(link: &mut Link, store: &Store, only: Option<&str>) -> anyh
         }
     }
     end(link)
-}
-
-fn check(store: &Store, name: &str, id: &str) -> anyhow::Result<Vec<verify::Difference>> {
-    let manifest = store.listing(name, id)?;
-    let contents = Contents::open(&store.revision(name, id))?;
-    Ok(verify::compare(&contents, &manifest)?)
 }
 
 pub(super) fn gc(link: &mut Link, store: &Store) -> anyhow::Result<()> {

@@ -124,7 +124,7 @@ fn walk(test: &str, backend: &str) {
 
 impl Nodes {
     /// Waits until a node's server answers with a page.
-    fn comes_back(&self, node: &str, page: &str) {
+    pub fn comes_back(&self, node: &str, page: &str) {
         let started = Instant::now();
         let get = "bash -c \"exec 3<>/dev/tcp/127.0.0.1/8381; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; tail -n 1 <&3\" 2>/dev/null || :";
         while self.on(node, get).stdout() != page {

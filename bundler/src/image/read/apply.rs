@@ -13,13 +13,14 @@ use rustix::io::Errno;
 use super::inside::{self, Inside, Made, is_directory, look};
 use super::late::Late;
 use super::layers::{Owners, UnpackOptions, Unpacked};
+use super::losses::Losses;
 use super::room::Room;
 use crate::attributes::{Attributes, owner, times};
 use crate::image::error::{EntryError, ImageError};
 use crate::path::{PathError, RootPath};
 use crate::tar_header::Xattrs;
 use crate::tar_reader::{Member, MemberKind, TarError, TarReader};
-use crate::tree::{Lost, Unkept};
+use crate::tree::Lost;
 use crate::xattr;
 
 /// Marks what a layer removes: the name of a file after it.
@@ -42,7 +43,7 @@ pub struct Unpacker<'a> {
     made: Made,
     layers: usize,
     late: Late,
-    unkept: Vec<Unkept>,
+    losses: Losses,
     /// For an ordinary user: what is not root's.
     owners: Option<Owners>,
     buffer: Vec<u8>,
@@ -110,7 +111,7 @@ impl<'a> Unpacker<'a> {
             made: Made::new(true),
             layers: 0,
             late: Late::default(),
-            unkept: Vec::new(),
+            losses: Losses::default(),
             owners: (!nix::unistd::geteuid().is_root()).then(Owners::new),
             buffer: vec![0; CHUNK],
         })
@@ -158,10 +159,12 @@ impl<'a> Unpacker<'a> {
     /// # Errors
     /// Where that cannot be done.
     pub fn finish(mut self) -> Result<Unpacked, ImageError> {
-        self.late.set(&self.inside.root, &mut self.unkept)?;
-        self.unkept.sort();
+        self.late.set(&self.inside.root, &mut self.losses)?;
         let (entries, bytes) = self.room.taken();
-        Ok(Unpacked { entries, bytes, unkept: self.unkept, owners: self.owners })
+        let (unkept_count, unkept_owners) = self.losses.counts();
+        let unkept = self.losses.into_named();
+        let owners = self.owners;
+        Ok(Unpacked { entries, bytes, unkept, unkept_count, unkept_owners, owners })
     }
 
     fn check_stop(&self) -> Result<(), ImageError> {
@@ -245,12 +248,11 @@ impl<'a> Unpacker<'a> {
         let Some(there) = look(&from, target.file_name())? else {
             // A device that this user cannot make has no second name either.
             let real = inside::below(&found, target.file_name())?;
-            let device = Unkept { path: real, what: Lost::Device };
-            if !self.unkept.contains(&device) {
+            if !self.losses.has_device(&real) {
                 return Err(missing().into());
             }
             let path = self.clear(parent, name)?;
-            self.unkept.push(Unkept { path, what: Lost::Device });
+            self.losses.add(&path, Lost::Device);
             return Ok(());
         };
         if is_directory(&there) {
@@ -322,12 +324,11 @@ impl<'a> Unpacker<'a> {
             MemberKind::BlockDevice(major, minor) => node(FileType::BlockDevice, *major, *minor),
             MemberKind::Directory | MemberKind::HardLink(_) => Ok(()),
         };
-        let lose = |what| Unkept { path: path.clone(), what };
         let is_device =
             matches!(member.kind, MemberKind::CharDevice(..) | MemberKind::BlockDevice(..));
         match made {
             Err(Errno::PERM) if is_device => {
-                self.unkept.push(lose(Lost::Device));
+                self.losses.add(&path, Lost::Device);
                 return Ok(());
             }
             other => other?,
@@ -337,14 +338,14 @@ impl<'a> Unpacker<'a> {
         let (uid, gid) = owner(member.uid, member.gid);
         match rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::PERM | Errno::INVAL) if is_roots(member) => {}
-            Err(Errno::PERM | Errno::INVAL) => self.unkept.push(lose(Lost::Owner)),
+            Err(Errno::PERM | Errno::INVAL) => self.losses.add(&path, Lost::Owner),
             other => other?,
         }
         if !matches!(member.kind, MemberKind::Symlink(_)) {
             rustix::fs::chmodat(dir, name, Mode::from_raw_mode(member.mode), AtFlags::empty())?;
         }
         let kept = member.xattrs.iter().filter(|(name, _)| xattr::is_kept(name));
-        self.unkept.extend(kept.map(|(name, _)| lose(Lost::Xattr(name.clone()))));
+        kept.for_each(|(name, _)| self.losses.add(&path, Lost::Xattr(name.clone())));
         Ok(rustix::fs::utimensat(dir, name, &times(member.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
@@ -380,7 +381,7 @@ impl<'a> Unpacker<'a> {
         path: &RootPath,
         member: &Member,
     ) -> Result<(), Failure> {
-        let (mode, xattrs) = self.late.keep(path, member);
+        let (mode, xattrs) = self.late.keep(path, member)?;
         let now = Member { mode, ..member.clone() };
         self.set(&dir.into(), path, &now, &xattrs)
     }
@@ -404,10 +405,9 @@ impl<'a> Unpacker<'a> {
         note_owner(&mut self.owners, &rustix::fs::fstat(file)?, member);
         let lost = attributes.set(file)?;
         let lost = lost.into_iter().filter(|what| *what != Lost::Owner || !is_roots(member));
-        self.unkept.extend(lost.map(|what| Unkept { path: path.clone(), what }));
+        lost.for_each(|what| self.losses.add(path, what));
         if member.textual_acl {
-            let what = Lost::Xattr(b"SCHILY.acl".to_vec());
-            self.unkept.push(Unkept { path: path.clone(), what });
+            self.losses.add(path, Lost::Xattr(b"SCHILY.acl".to_vec()));
         }
         Ok(())
     }

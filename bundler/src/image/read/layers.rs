@@ -48,10 +48,15 @@ pub struct Unpacked {
     pub entries: u64,
     /// Bytes of the files of all layers.
     pub bytes: u64,
-    /// What the tree lacks of the image, since this user may not write it, sorted.
+    /// What the tree lacks of the image, since this user may not write it, sorted; of
+    /// devices and of all else the first thousand.
     /// An ordinary user stands for root: files of root belong to that user, and
     /// that is not listed.
     pub unkept: Vec<Unkept>,
+    /// How much it lacks in all.
+    pub unkept_count: u64,
+    /// How many owners of that.
+    pub unkept_owners: u64,
     /// Whose the files are that the image does not give to root, where they were unpacked
     /// by an ordinary user, to whom they may belong now.
     pub owners: Option<Owners>,

@@ -46,20 +46,26 @@ pub(super) fn find(
     image: &Descriptor,
 ) -> Result<Vec<Referrer>, ImageError> {
     let tag = image.digest().to_string().replace(':', "-");
-    let mut manifests: Vec<Descriptor> = index.manifests().clone();
-    for listed in index.manifests() {
-        if choose::name_of(listed).as_deref() == Some(&tag)
-            && let Ok((index, _)) = store.json_blob::<ImageIndex>(listed)
-        {
-            manifests.extend(index.manifests().iter().cloned());
+    let mut bytes = 0_u64;
+    let mut is_too_much = |blob: &Descriptor| {
+        bytes = bytes.saturating_add(blob.size());
+        bytes > MAX_BYTES
+    };
+    let all = index.manifests();
+    let mut manifests: Vec<Descriptor> = all.iter().take(MAX_LOOKED_AT).cloned().collect();
+    for listed in all.iter().filter(|listed| choose::name_of(listed).as_deref() == Some(&tag)) {
+        if manifests.len() >= MAX_LOOKED_AT || is_too_much(listed) {
+            break;
+        }
+        if let Ok((index, _)) = store.json_blob::<ImageIndex>(listed) {
+            let room = MAX_LOOKED_AT - manifests.len();
+            manifests.extend(index.manifests().iter().take(room).cloned());
         }
     }
     let mut found = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
-    let mut bytes = 0_u64;
-    for descriptor in manifests.iter().take(MAX_LOOKED_AT) {
-        bytes = bytes.saturating_add(descriptor.size());
-        if bytes > MAX_BYTES {
+    for descriptor in &manifests {
+        if is_too_much(descriptor) {
             break;
         }
         // Other manifests need not even be there, nor in a form that we know.

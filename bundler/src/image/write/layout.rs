@@ -82,12 +82,25 @@ fn lock(dir: &Path, place: &mut Directory, watch: Watch<'_>) -> Result<(), Write
     }
 }
 
+/// Whether `dir` is a layout, empty or not there.
+pub(super) fn look_at(dir: &Path) -> Result<(), WriteError> {
+    if fs::metadata(dir.join(oci::LAYOUT_FILE)).is_ok() {
+        return Ok(());
+    }
+    match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(at(dir)(e)),
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(WriteError::Occupied(dir.to_owned())),
+        },
+    }
+}
+
 /// Makes an empty directory a layout; returns the index that a layout has.
 fn begin(dir: &Path, place: &mut Directory) -> Result<Option<Value>, WriteError> {
+    look_at(dir)?;
     if fs::metadata(dir.join(oci::LAYOUT_FILE)).is_err() {
-        if fs::read_dir(dir).map_err(at(dir))?.next().is_some() {
-            return Err(WriteError::Occupied(dir.to_owned()));
-        }
         place.put(oci::LAYOUT_FILE, oci::LAYOUT).map_err(at(dir))?;
     }
     for name in oci::DIRECTORIES {

@@ -343,3 +343,45 @@ fn entries_are_refused_by_type() {
     assert!(matches!(error, ImageError::Entry { source: EntryError::Nul(_), .. }), "{error}");
     assert!(unpack(Path::new("/nonexistent"), vec![]).is_err());
 }
+
+#[test]
+fn attributes_that_no_file_can_have_are_refused() {
+    let named = |length: usize| {
+        let key = format!("SCHILY.xattr.user.{}", "n".repeat(length - 5));
+        tar().pax(&[(&key, b"1")]).symlink("l", "x")
+    };
+    assert!(unpacked(vec![named(255)]).is_ok());
+    assert_eq!(unpacked(vec![named(256)]).unwrap_err(), "cannot read layer 1, sha256:x");
+    let valued = |length: usize| {
+        tar().pax(&[("SCHILY.xattr.user.x", vec![0; length].as_slice())]).symlink("l", "x")
+    };
+    assert!(unpacked(vec![valued(64 << 10)]).is_ok());
+    assert_eq!(
+        unpacked(vec![valued((64 << 10) + 1)]).unwrap_err(),
+        "cannot read layer 1, sha256:x"
+    );
+}
+
+#[test]
+fn what_is_kept_back_for_directories_is_bounded() {
+    let acl = vec![0; 64 << 10];
+    let mut layer = tar();
+    for number in 0..1100 {
+        layer = layer.pax(&[("SCHILY.xattr.system.posix_acl_default", &acl)]);
+        layer = layer.dir(&format!("d{number}"));
+    }
+    let said = unpacked(vec![layer]).unwrap_err();
+    assert!(said.starts_with("the image unpacks to more than 67108864 bytes of default"), "{said}");
+}
+
+#[test]
+fn what_is_lost_is_counted_and_the_first_thousand_are_named() {
+    let mut layer = tar();
+    for number in 0..1100 {
+        // Links cannot have it.
+        layer = layer.pax(&[("SCHILY.xattr.user.x", b"1")]).symlink(&format!("l{number}"), "x");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let done = unpack(dir.path(), vec![layer]).unwrap();
+    assert_eq!((done.unkept.len(), done.unkept_count, done.unkept_owners), (1000, 1100, 0));
+}

@@ -151,6 +151,10 @@ impl Network for Node {
         String::new()
     }
 
+    fn firewalld(&self) -> Option<String> {
+        None
+    }
+
     fn sockets(&self, _pid: u64) -> Vec<Socket> {
         let port = Socket { protocol: Protocol::Tcp, port: 80, listens: true, connected: false };
         vec![port]

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, anyhow};
-use bundler::image::{Foreign, Image, Reference};
+use bundler::image::{Foreign, Image, ImageName, Reference, ReferenceError};
 use tempfile::TempDir;
 
 use crate::process;
@@ -40,12 +40,25 @@ pub enum Source {
 pub fn open(name: &OsStr, stop: &AtomicBool) -> anyhow::Result<Source> {
     let shown = name.to_string_lossy().into_owned();
     let cannot = || format!("cannot open the image `{shown}`");
-    let opened = match Reference::parse(name)? {
+    let reference = Reference::parse(name).map_err(|error| match error {
+        ReferenceError::Read { source, .. } if is_like_a_name(&shown, &source) => anyhow!(
+            "there is no file or directory `{shown}`; an image is containers-storage:{shown} in \
+             podman's store, docker-daemon:{shown} in docker's, docker://{shown} in a registry"
+        ),
+        other => other.into(),
+    });
+    let opened = match reference? {
         Reference::Directory(dir) => return Ok(Source::Directory(dir)),
         Reference::Foreign(foreign) => fetch(&foreign, stop).with_context(cannot)?,
         local => Opened { image: Image::open(&local).with_context(cannot)?, _archive: None },
     };
     Ok(Source::Image(Box::new(opened)))
+}
+
+/// Whether the name of nothing here could be one of a store or a registry.
+fn is_like_a_name(name: &str, error: &std::io::Error) -> bool {
+    let is_path = name.starts_with(['/', '.']) || name.ends_with(".tar") || name.ends_with('/');
+    error.kind() == std::io::ErrorKind::NotFound && !is_path && name.parse::<ImageName>().is_ok()
 }
 
 /// Has another program write the image to an archive, and opens that.

@@ -220,6 +220,9 @@ fn say(
         before.files,
         HumanBytes(before.bytes)
     );
+    let rights = narrowed.as_ref().filter(|_| *is_proven);
+    let rights = rights.map(|narrowed| output::rights(&args.output, narrowed)).transpose()?;
+    text.extend(rights.flatten());
     text.push_str(&match is_proven {
         true if output::is_image(&args.output) => format!("{output}: {sizes}\n"),
         true => format!("{output}: {sizes}; run it with `vzbuild run {output}`\n"),

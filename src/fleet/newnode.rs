@@ -13,6 +13,15 @@ const SETUP: &str = include_str!("newnode/setup.sh");
 /// The line that says that the script came to its end.
 const END: &str = "end";
 
+/// The line that says that the node may take something back.
+const GUARDED: &str = "guarded";
+/// Tells the node to take nothing back; prints `undone` where it has, and else `kept`.
+/// Whoever moves the file first is right.
+pub const KEEP: &str = "cd /run/vz && { [ -e newnode-kept ] || mv newnode-undo newnode-kept; } 2>/dev/null || { echo undone; exit 0; }
+systemctl -q stop vz-newnode-guard.timer 2>/dev/null
+echo kept
+";
+
 /// What is wished of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
@@ -130,6 +139,8 @@ pub struct Report {
     pub kept: Vec<String>,
     /// What could not be had.
     pub warnings: Vec<String>,
+    /// Whether the node takes back what may lock out, unless it is told not to.
+    pub guarded: bool,
 }
 
 impl Report {
@@ -142,6 +153,7 @@ impl Report {
                 Some(("changed", what)) => report.changed.push(what.trim_end().to_owned()),
                 Some(("kept", what)) => report.kept.push(what.trim_end().to_owned()),
                 Some(("warning", what)) => report.warnings.push(what.trim_end().to_owned()),
+                _ if line == GUARDED => report.guarded = true,
                 _ if line == END => return Some(report),
                 _ => {}
             }

@@ -215,6 +215,10 @@ fn pod(revision: &Revision, record: &Record, machine: &Machine) -> Value {
         let mode = if path.starts_with(&own) { "0777" } else { "0755" };
         json!({ "path": path, "mode": mode })
     };
+    let mut dirs: Vec<Value> = record.dirs.iter().map(dir).collect();
+    if record.dirs.iter().any(|path| path.starts_with(&own)) {
+        dirs.insert(0, json!({ "path": own.trim_end_matches('/'), "mode": "0700" }));
+    }
     let probes = |placed: &Placed| -> Vec<Value> {
         let all = [
             ("startup", &placed.startup),
@@ -237,7 +241,7 @@ fn pod(revision: &Revision, record: &Record, machine: &Machine) -> Value {
         "update": if record.update == Update::StartFirst { "start-first" } else { "stop-first" },
         "restart": record.containers.first().map(|placed| placed.restart),
         "units": record.all_units(),
-        "dirs": record.dirs.iter().map(dir).collect::<Vec<_>>(),
+        "dirs": dirs,
         "probes": record.containers.iter().flat_map(probes).collect::<Vec<_>>(),
     })
 }

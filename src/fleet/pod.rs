@@ -87,9 +87,11 @@ pub enum Volume {
         create: bool,
     },
     /// A directory of the pod's own, which lives as long as the pod is on the node.
-    EmptyDir {
-        /// Whether it is in memory, and then lost at a reboot.
-        memory: bool,
+    EmptyDir,
+    /// The same in memory, and then lost at a reboot.
+    MemoryDir {
+        /// Bytes that it holds; none for half of the node's memory.
+        limit: Option<u64>,
     },
     /// A secret, in memory; a file for each of its keys.
     Secret {

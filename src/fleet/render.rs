@@ -195,8 +195,8 @@ struct Volumes {
     mounts: Vec<(String, String, bool)>,
     /// Directories that are made once.
     dirs: Vec<String>,
-    /// Directories that are made before each start.
-    memory: Vec<String>,
+    /// File systems in memory that are there before each start, and their bytes.
+    memory: Vec<(String, Option<u64>)>,
 }
 
 fn volumes(pod: &Pod, container: &Container, store: &str, number: &str) -> Volumes {
@@ -216,14 +216,14 @@ fn volumes(pod: &Pod, container: &Container, store: &str, number: &str) -> Volum
                 volumes.mounts.push((dir, mount.path.clone(), true));
                 continue;
             }
-            Volume::EmptyDir { memory: false } => {
+            Volume::EmptyDir => {
                 let dir = format!("{store}/.volumes/{}/{}", pod.name, mount.volume);
                 volumes.dirs.push(dir.clone());
                 dir
             }
-            Volume::EmptyDir { memory: true } => {
-                let dir = format!("/run/vz/volumes/{}/{}", pod.name, mount.volume);
-                volumes.memory.push(dir.clone());
+            Volume::MemoryDir { limit } => {
+                let dir = format!("{}/{}/{}", unit::VOLUMES, pod.name, mount.volume);
+                volumes.memory.push((dir.clone(), *limit));
                 dir
             }
         };

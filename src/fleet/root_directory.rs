@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// A shell where mounts are the node's own: systemd gives each process of a unit like
 /// this one its own, those with full privileges, too.
-const OUTSIDE: &str = "/usr/bin/nsenter --target 1 --mount -- /bin/sh -c";
+pub(super) const OUTSIDE: &str = "/usr/bin/nsenter --target 1 --mount -- /bin/sh -c";
 
 /// Returns the lines of the unit's `[Service]` for the container that `config`, an
 /// OCI `config.json`, describes.

@@ -18,6 +18,8 @@ use super::{network, quadlet, root_directory, secret};
 /// Where runtimes keep their state: never in XDG_RUNTIME_DIR, which crun would
 /// choose in some sessions and not in others.
 pub const STATE: &str = "/run/vz/runtime";
+/// Where pods have volumes in memory.
+pub const VOLUMES: &str = "/run/vz/volumes";
 /// Where pods of a node are kept.
 pub const PODS: &str = "/etc/vz/pods";
 /// Seconds for making and starting a container.
@@ -116,8 +118,9 @@ pub struct Runs<'a> {
     pub systemd: u64,
     /// The container's `config.json`.
     pub config: &'a Value,
-    /// Directories in memory that are made before each start.
-    pub memory_dirs: &'a [String],
+    /// File systems in memory that are there before each start, and their bytes; none for
+    /// half of the node's memory.
+    pub memory_dirs: &'a [(String, Option<u64>)],
 }
 
 /// Returns the text of a container's unit in the revision `tag`.
@@ -156,8 +159,8 @@ pub fn render(pod: &Pod, container: &Container, tag: &str, runs: &Runs<'_>) -> S
         container.name,
         conditions(&pod.name, &unit, &file(&unit, runs.runtime))
     );
-    for dir in runs.memory_dirs {
-        let _ = writeln!(text, "ExecStartPre=+/bin/sh -c 'mkdir -p {dir} && chmod 777 {dir}'");
+    for (dir, limit) in runs.memory_dirs {
+        text.push_str(&memory_dir(dir, *limit));
     }
     text.push_str(&secret::start_line(pod, tag));
     text.push_str(&format!("{open}{close}"));
@@ -201,6 +204,19 @@ pub fn render(pod: &Pod, container: &Container, tag: &str, runs: &Runs<'_>) -> S
     }
     text.push_str("\n[Install]\nWantedBy=multi-user.target\n");
     text
+}
+
+/// The line that mounts a file system in memory, if it is not there; one start at a
+/// time, since containers share it. Half of the memory is tmpfs(5)'s own default, and was
+/// that of Kubernetes.
+fn memory_dir(dir: &str, limit: Option<u64>) -> String {
+    let size = limit.map_or_else(|| "50%%".to_owned(), |bytes| bytes.to_string());
+    format!(
+        "ExecStartPre=+{} 'exec 9</run && flock 9 && mkdir -p {dir} && chmod 700 {VOLUMES} && \
+         if mountpoint -q {dir}; then mount -o remount,size={size} {dir} || :; \
+         else mount -t tmpfs -o nosuid,nodev,mode=777,size={size} tmpfs {dir}; fi'\n",
+        root_directory::OUTSIDE
+    )
 }
 
 /// The lines of a unit that end its program: `signal`, `grace` seconds, SIGKILL. A
@@ -336,6 +352,14 @@ mod tests {
                 "ExecStop=-+/bin/sh -c 'kill -s TERM $MAINPID; n=10; while [ $n -gt 0 ] && kill -0 $MAINPID 2>/dev/null; do sleep 0.1; n=$((n - 1)); done'",
             ],
         );
+    }
+
+    #[test]
+    fn a_volume_in_memory_has_a_size_of_its_own() {
+        let line = memory_dir("/run/vz/volumes/web/tmp", Some(1 << 20));
+        assert!(line.contains("mount -t tmpfs -o nosuid,nodev,mode=777,size=1048576 tmpfs /run"));
+        // A specifier of systemd's begins with `%`.
+        assert!(memory_dir("/run/vz/volumes/web/tmp", None).contains(",size=50%% tmpfs /run"));
     }
 
     #[test]

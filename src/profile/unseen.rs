@@ -85,8 +85,9 @@ pub(super) const RUNTIMES: [&str; 27] = [
 ];
 
 /// What they make besides, where they must put it on before they give up their
-/// rights, as podman and docker do without `--security-opt no-new-privileges`.
-pub(super) const PRIVILEGED_RUNTIMES: [&str; 20] = [
+/// rights, as podman and docker do without `--security-opt no-new-privileges`. crun 1.21
+/// waits then for the order to start (by pselect6(2), or select(2) where libc has that).
+pub(super) const PRIVILEGED_RUNTIMES: [&str; 22] = [
     "capget",
     "capset",
     "chdir",
@@ -101,6 +102,8 @@ pub(super) const PRIVILEGED_RUNTIMES: [&str; 20] = [
     "lstat",
     "openat2",
     "prctl",
+    "pselect6",
+    "select",
     "setgid",
     "setgroups",
     "setresgid",

@@ -125,6 +125,22 @@ fn the_evidence_of_other_files_is_refused() {
     sandbox.run("vzbuild", ["report", "out.tar"]).status(3).says("is of other files");
 }
 
+#[test]
+fn the_evidence_of_other_layers_is_warned_of() {
+    let sandbox = Sandbox::new();
+    root(&sandbox);
+    sandbox.write("base.spec", "/srv/other\n");
+    let on_base = ["--base-layer", "base.spec", "-o", "docker-archive:out.tar"];
+    sandbox.run("vzbuild", ["image"].iter().chain(&OF_ROOT).chain(&on_base)).success();
+    let report = || sandbox.run("vzbuild", ["report", "out.tar", "--json"]).success().stderr();
+    assert!(!report().contains("other files"), "{}", report());
+    let told = sandbox.run("tar", ["-xOf", "out.tar", "evidence/files.json"]).success().stdout();
+    let told = told.replacen("\"diffId\": \"sha256:", "\"diffId\": \"sha256:0", 1);
+    sandbox.write("evidence/files.json", told);
+    sandbox.run("tar", ["-rf", "out.tar", "evidence/files.json"]).success();
+    assert!(report().contains("is of other files"), "{}", report());
+}
+
 /// Traces a script of the shell that reads two files, and makes its bundle.
 fn traced(sandbox: &Sandbox) -> Finished {
     sandbox.write("one", "1\n");

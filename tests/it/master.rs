@@ -143,6 +143,32 @@ fn the_script_prints_facts_that_can_be_judged_and_leaves_nothing() {
     sandbox.run("vzmaster", ["preflight", "--facts", "facts"]).status(3).says("no facts in it");
 }
 
+/// A busy machine is no machine without containers.
+#[test]
+fn a_trial_that_fails_is_made_once_more() {
+    let sandbox = Sandbox::new();
+    let script = sandbox.run("vzmaster", ["preflight", "--script"]).success().stdout();
+    sandbox.write("facts.sh", &script);
+    let crun = "#!/bin/sh\ncase \"$*\" in *' run '*) echo \"$*\" >>runs; [ $(wc -l <runs) -ge $NEEDED ] ;; esac\n";
+    let crun = sandbox.write("bin/crun", crun);
+    std::fs::set_permissions(crun, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", sandbox.path("bin").display(), std::env::var("PATH").unwrap());
+    let trial = |needed: &str| {
+        let _ = std::fs::remove_file(sandbox.path("runs"));
+        let mut sh = sandbox.command("sh");
+        sh.arg("facts.sh").env("PATH", &path).env("NEEDED", needed);
+        let facts = Finished::of(&mut sh).success().stdout();
+        let trial = facts.lines().find(|line| line.starts_with("crun.trial=")).unwrap();
+        (trial.to_owned(), sandbox.lines("runs").len())
+    };
+    assert_eq!(trial("2"), ("crun.trial=yes".to_owned(), 2));
+    let (failed, runs) = trial("9");
+    assert!(failed.starts_with("crun.trial=no") && runs == 2, "{failed}");
+    // Two who try at once do not meet.
+    let names = sandbox.lines("runs");
+    assert!(names[0].contains("vz-preflight-"), "{names:?}");
+}
+
 #[test]
 fn nodes_are_asked_over_ssh_and_one_that_is_dead_does_not_stop_the_others() {
     if !wanted("nodes_are_asked_over_ssh_and_one_that_is_dead_does_not_stop_the_others") {

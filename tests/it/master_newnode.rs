@@ -2,6 +2,11 @@
 //! VZ_TEST_BARE names one, as `VZ_TEST_BARE=/path/ssh_config:node`. It needs root by key
 //! and a mirror of packages, and is a node afterwards.
 
+use vz::fleet::newnode::{self, KEEP, Stage, Wish};
+use vz::fleet::preflight::Runtime;
+use vz::fleet::render::{Built, Machine, render};
+use vz::fleet::revision::RECORD;
+
 use crate::sandbox::{Finished, Need, Sandbox, reduced, require};
 
 const KEY: &str =
@@ -25,7 +30,7 @@ fn the_setup_script_is_plain_posix_shell() {
     let script = user_data(&sandbox, &["sh"]).success().stdout();
     sandbox.write("setup.sh", &script);
     sandbox.run("dash", ["-n", "setup.sh"]).success();
-    let excluded = "--exclude=SC1091,SC2015,SC2086,SC2154";
+    let excluded = "--exclude=SC1091,SC2015,SC2086,SC2154,SC2317";
     sandbox.run("shellcheck", ["--shell=sh", excluded, "setup.sh"]).success();
 }
 
@@ -92,6 +97,56 @@ fn the_firewall_starts_before_the_network_where_cloud_init_waits_for_it() {
     assert!(!said.contains("ordering cycle"), "{said}");
 }
 
+/// Ports that pods have open stay open when a firewall is made around them.
+#[test]
+fn ports_of_running_pods_are_read_from_their_records() {
+    let sandbox = Sandbox::new();
+    let pod = |name: &str, ports: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  hostNetwork: true\n  containers:\n  - {{name: app, image: 'bundle:app', ports: {ports}}}\n"
+        );
+        let (pods, violations) = vz::fleet::pod::read(&text);
+        assert_eq!(violations, []);
+        let config =
+            serde_json::json!({ "root": { "readonly": true }, "process": { "args": ["app"] } });
+        let built = Built { name: "app".into(), id: "a".repeat(64), config };
+        let runtime = Runtime { name: "crun".into(), path: "/usr/bin/crun".into() };
+        let machine =
+            Machine { runtime, systemd: 257, store: "/var/lib/vz".into(), secrets: [].into() };
+        let revision = render(&pods[0], &[("app".to_owned(), built)].into(), &machine).unwrap();
+        sandbox.write(&format!("pods/{name}/current/{RECORD}"), &revision.files[RECORD]);
+    };
+    pod("web", "[{containerPort: 80}, {containerPort: 53, protocol: UDP}]");
+    pod("quiet", "[]");
+    pod("ended", "[{containerPort: 99}]");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/fleet/newnode/setup.sh");
+    let script = std::fs::read_to_string(source).unwrap();
+    let (_, function) = script.rsplit_once("\nopened() {").unwrap();
+    let (function, _) = function.split_once("\n}\n").unwrap();
+    let function = function.replace("/etc/vz/pods", "pods");
+    let text =
+        format!("systemctl() {{ [ \"$3\" != 'vz-ended.*' ]; }}\nopened() {{{function}\n}}\nopened");
+    let said = sandbox.run("sh", ["-c", &text]).success().stdout();
+    let mut ports: Vec<&str> = said.lines().collect();
+    ports.sort_unstable();
+    assert_eq!(ports, ["53 udp", "80 tcp"]);
+}
+
+#[test]
+fn a_node_that_took_everything_back_is_not_told_to_keep_it() {
+    let sandbox = Sandbox::new();
+    let keep = || {
+        let script = KEEP.replace("/run/vz", ".");
+        sandbox.run("sh", ["-c", &script]).success().stdout()
+    };
+    assert_eq!(keep(), "undone\n");
+    sandbox.write("newnode-undo", "");
+    assert_eq!(keep(), "kept\n");
+    assert!(!sandbox.path("newnode-undo").exists());
+    // Where the answer was lost it is asked for again.
+    assert_eq!(keep(), "kept\n");
+}
+
 #[test]
 fn a_bare_machine_becomes_a_node_once() {
     let test = "a_bare_machine_becomes_a_node_once";
@@ -106,7 +161,7 @@ fn a_bare_machine_becomes_a_node_once() {
     let sandbox = Sandbox::new();
     sandbox.write("key.pub", KEY);
     sandbox.write("hosts.ini", format!("node-x ansible_host={name} ansible_user=root\n"));
-    let newnode = || {
+    let make = || {
         let mut command = sandbox.command("vzmaster");
         command.args(["-F", config, "newnode", "--key", "key.pub", "--user", "ann", "--json"]);
         let done = Finished::of(command.arg("node-x").env_remove("SSH_AUTH_SOCK")).success();
@@ -117,8 +172,8 @@ fn a_bare_machine_becomes_a_node_once() {
         let said = Finished::of(ssh.args(["-F", config, "-l", "root", name, line])).success();
         said.stdout().trim().to_owned()
     };
-    newnode();
-    assert_eq!(newnode()["changed"], serde_json::json!([]), "the second run");
+    make();
+    assert_eq!(make()["changed"], serde_json::json!([]), "the second run");
     assert_eq!(on("hostname"), "node-x");
     assert_eq!(on("sudo -u ann sudo -n id -un"), "root");
     assert_eq!(on("systemctl is-active vz-firewall apt-daily-upgrade.timer | sort -u"), "active");
@@ -126,17 +181,36 @@ fn a_bare_machine_becomes_a_node_once() {
     assert_eq!(on("sshd -T | grep ^passwordauthentication"), "passwordauthentication no");
     assert!(on("nft list chain inet vz_node input").contains("policy drop"));
     // Where nobody comes in again, what may lock out is taken back.
-    let guarded = "cd /etc/ssh && rm -f sshd_config.d/00-vz.conf; systemctl disable -q --now vz-firewall; rm -f /etc/vz/firewall.nft";
-    on(guarded);
-    let script = user_data(&sandbox, &["sh"]).success().stdout().replace("guard='0'", "guard='3'");
-    sandbox.write("guarded.sh", script);
-    let mut ssh = sandbox.command("ssh");
-    ssh.args(["-F", config, "-l", "root", name, "sh -s"]);
-    ssh.stdin(std::fs::File::open(sandbox.path("guarded.sh")).unwrap());
-    Finished::of(&mut ssh).success();
+    let bare = "cd /etc/ssh && rm -f sshd_config.d/00-vz.conf; systemctl disable -q --now vz-firewall; rm -f /etc/vz/firewall.nft";
+    on(bare);
+    let guarded = |open: &[&str]| {
+        let wish = Wish {
+            name: None,
+            user: Some("ann".into()),
+            keys: vec![KEY.trim().into()],
+            runtime: newnode::Runtime::Crun,
+            firewall: true,
+            open: open.iter().map(ToString::to_string).collect(),
+            guard: 3,
+        };
+        sandbox.write("guarded.sh", wish.script(Stage::All));
+        let mut ssh = sandbox.command("ssh");
+        ssh.args(["-F", config, "-l", "root", name, "sh -s"]);
+        ssh.stdin(std::fs::File::open(sandbox.path("guarded.sh")).unwrap());
+        assert!(Finished::of(&mut ssh).success().stdout().ends_with("\nguarded\nend\n"));
+    };
+    guarded(&[]);
     assert_eq!(on("systemctl is-active vz-firewall"), "active");
     on("sleep 6");
     assert_eq!(on("systemctl is-active vz-firewall || :"), "inactive");
     assert_eq!(on("ls /etc/ssh/sshd_config.d/00-vz.conf 2>/dev/null || echo gone"), "gone");
-    newnode();
+    make();
+    // What was there before is there again: the firewall of the first time.
+    let before = on("cat /etc/vz/firewall.nft");
+    guarded(&["9/tcp"]);
+    assert!(on("nft list set inet vz_node fixed_tcp").contains(" 9"));
+    on("sleep 6");
+    assert_eq!(on("cat /etc/vz/firewall.nft"), before);
+    assert!(!on("nft list set inet vz_node fixed_tcp").contains(" 9"));
+    assert_eq!(on("systemctl is-active vz-firewall"), "active");
 }

@@ -259,6 +259,9 @@ fn a_command_that_fails_in_the_image_is_no_test() {
         minify(&sandbox, &root, &["--user", "bob", "--", "/bin/id"])
             .status(3)
             .says("no user `bob`");
+        minify(&sandbox, "web:1", &[]).status(3).says("containers-storage:web:1 in podman's store");
+        let archive = ["-o", "out.tar", "--", "/bin/id"];
+        minify(&sandbox, &root, &archive).status(2).says("hint: write oci-archive:out.tar or ");
         let until = ["--until", "exit 3", "--", "/bin/sleep", "100"];
         minify(&sandbox, &root, &until).status(3).says("`exit 3` ended with");
         sandbox.write("bundle/keep", "x");

@@ -255,7 +255,14 @@ fn what_is_minified_under_a_profile_runs_under_it() {
         done.status(1).says(refused);
     }
     // An image has no place for the profile: it goes along as a file.
-    minify(&["-o", "docker-archive:small.tar:small:1"]).success();
+    let said = minify(&["-o", "docker-archive:small.tar:small:1"]).success().stdout();
+    let rights = "just these rights: `tar -xf small.tar evidence/seccomp.json`, then `podman run \
+                  --cap-drop all --security-opt seccomp=evidence/seccomp.json IMAGE`\n";
+    assert!(said.contains(rights), "{said}");
+    let said = minify(&["-o", "oci:images:small"]).success().stdout();
+    let file = said.split_once("seccomp=").unwrap().1.split(' ').next().unwrap();
+    let written = fs::read(sandbox.path("bundle/evidence/seccomp.json")).unwrap();
+    assert!(fs::read(sandbox.path(file)).unwrap() == written, "{said}");
     sandbox.run("tar", ["-xf", "small.tar", "evidence/seccomp.json"]).success();
     podman(&sandbox, &["load", "-i", "small.tar"]).success();
     let profile = "seccomp=evidence/seccomp.json";

@@ -162,7 +162,7 @@ fn lists_of_documents_count_among_what_is_read() {
         layout.index(&all);
         open(&layout).unwrap().referrers.len()
     };
-    assert_eq!(found(1), 1);
+    assert_eq!(found(3), 1);
     // Five of 2 MiB are more than all may have together.
     assert_eq!(found(5), 0);
 }

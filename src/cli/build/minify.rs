@@ -17,7 +17,10 @@ The image's own command (Entrypoint and Cmd, or CMD in the place of Cmd) is run 
 container of the whole image, traced; so is each --run, in a container of its own. What
 they used becomes the bundle, in which all of it is run again: only when each run does
 what it did in the image is the bundle written. The image's HEALTHCHECK must succeed
-in both. The network is this machine's.
+in both. The network is this machine's, so nothing else may listen on --ready-port.
+
+An ordinary user is root in that container, and there is nobody else. What that leaves
+open is said; an image whose user or kept files are not root's is not written then.
 
 With --seccomp and --least-caps the bundle is run once more under what they leave, and
 only written if it does the same then; `vzbuild verify --help` says what they know, and

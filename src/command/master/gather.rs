@@ -140,7 +140,19 @@ fn know(
     let (machine, reasons) = machine(host, &state.facts, store)?;
     // The facts may be of an hour ago.
     let machine = Machine { secrets: numbers.clone(), ..machine };
-    let wished = wished(host, built, &machine)?;
+    let mut wished = wished(host, built, &machine)?;
+    let facts = Facts::parse(&state.facts)?;
+    let mut doubted = Vec::new();
+    for there in &state.pods {
+        let Some(pod) = host.pods.get(&there.name) else { continue };
+        let Some(runtime) = plan::proven(there, &facts) else { continue };
+        doubted.push(format!(
+            "{} failed its trial, and runs `{}`: it goes on doing so",
+            runtime.name, pod.name
+        ));
+        let revision = render(pod, built, &Machine { runtime, ..machine.clone() })?;
+        wished.insert(pod.name.clone(), revision);
+    }
     let steps = plan::plan(&wished, state, prune);
     // Limits that cannot be kept are no loss to who asks for none.
     let limits = || host.pods.values().flat_map(|pod| &pod.containers).map(|c| c.limits);
@@ -151,7 +163,7 @@ fn know(
             && (!reason.what.starts_with("limits of CPU")
                 || limits().any(|l| l.milli_cpus.is_some()))
     });
-    let lost = lost.map(|reason| reason.what).collect();
+    let lost = lost.map(|reason| reason.what).chain(doubted).collect();
     Ok(Known { wished, steps, lost, unseen: Vec::new(), numbers })
 }
 

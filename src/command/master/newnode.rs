@@ -15,7 +15,7 @@ use super::directory;
 use crate::cli::master::{Args, Newnode};
 use crate::command::push::ssh;
 use crate::fleet::newnode::user_data::render;
-use crate::fleet::newnode::{Report, Stage, Wish, provider};
+use crate::fleet::newnode::{KEEP, Report, Stage, Wish, provider};
 use crate::push::ssh::Ssh;
 use crate::push::target::Node;
 use crate::report::{self, Advice, Status, plain};
@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args, wish: &Newnode) -> anyhow::Result<ExitCode> {
     let script = wished.script(Stage::All);
     let said = ssh.run_aloud(&node, &script, PATIENCE, &[], &mut told)?;
     let report = Report::parse(&said).context("the script did not come to its end")?;
-    confirm(&ssh, &node)?;
+    confirm(&ssh, &node, report.guarded)?;
     if args.ssh.json {
         report::json(&json!({
             "node": node.label, "host-key": pinned, "changed": report.changed,
@@ -164,10 +164,10 @@ fn keys(files: &[PathBuf]) -> anyhow::Result<Vec<String>> {
     Ok(keys)
 }
 
-/// Logs in once more, and tells the node that it need not take anything back.
-fn confirm(ssh: &Ssh, node: &Node) -> anyhow::Result<()> {
-    let script = "if systemctl -q is-active vz-newnode-guard.timer; then \
-                  systemctl stop vz-newnode-guard.timer; rm -f /run/vz/newnode-undo; fi\n";
+/// Logs in once more, and tells the node that it need not take anything back; fails
+/// where it was `guarded` and has taken it back already.
+fn confirm(ssh: &Ssh, node: &Node, guarded: bool) -> anyhow::Result<()> {
+    let script = if guarded { KEEP } else { "echo kept\n" };
     let mut confirmed = ssh.run(node, script, SHORT);
     // sshd does not listen for a moment while it reads its settings again.
     for _ in 0..TRIES {
@@ -176,10 +176,16 @@ fn confirm(ssh: &Ssh, node: &Node) -> anyhow::Result<()> {
             confirmed = ssh.run(node, script, SHORT);
         }
     }
-    confirmed
-        .map(drop)
-        .context("the node cannot be logged in to any more")
-        .hint(format!("within {GUARD} s it takes sshd's settings and its firewall back by itself"))
+    let said = confirmed.context("the node cannot be logged in to any more").hint(format!(
+        "within {GUARD} s it takes sshd's settings and its firewall back by itself"
+    ))?;
+    if said.lines().next_back() == Some("kept") {
+        return Ok(());
+    }
+    Err(anyhow!(
+        "the node took sshd's settings and its firewall back before it was told to keep them"
+    ))
+    .hint("run it again: what was slow is done now")
 }
 
 /// The first of the files that ssh reads known host keys from.

@@ -16,7 +16,7 @@ use crate::push::fanout;
 use crate::report::{self, Status, hint_of};
 
 /// How long the script may take: a slow machine and a few trials that time out.
-pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// How many nodes are asked at a time.
 const PARALLEL: usize = 20;
 

@@ -5,14 +5,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use bundler::bundle::is_bundle;
+use bundler::digest::BlobDigest;
 use bundler::image::{Destination, look_at};
 use bundler::staging::Staging;
 
 use super::input::Input;
 use crate::cli::build;
+use crate::command::bundle::summary::shell_word;
 use crate::command::image;
+use crate::command::verify::Narrowed;
+use crate::evidence;
 use crate::report::{Advice, Status};
 
 /// The place, looked at before anything is run.
@@ -26,6 +30,37 @@ pub(super) enum Output {
 /// Whether the word names an image and not a directory.
 pub(super) fn is_image(output: &OsStr) -> bool {
     Destination::parse(output).is_ok()
+}
+
+/// Whether an archive is meant, by the name.
+fn is_tar(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "tar") && !path.is_dir()
+}
+
+/// How podman gives an image the rights that were proven, which it has no place for.
+pub(super) fn rights(output: &OsStr, narrowed: &Narrowed) -> anyhow::Result<Option<String>> {
+    let Ok(destination) = Destination::parse(output) else { return Ok(None) };
+    let mut options: Vec<String> = Vec::new();
+    let mut before = String::new();
+    if let Some(capabilities) = narrowed.capabilities() {
+        options.push("--cap-drop all".to_owned());
+        options.extend(capabilities.map(|name| format!("--cap-add {name}")));
+    }
+    if let Some(profile) = narrowed.profile()? {
+        let file = match &destination {
+            Destination::Layout(dir, _) => {
+                let name = format!("blobs/sha256/{}", BlobDigest::of(&profile).hex());
+                shell_word(&dir.join(name))
+            }
+            Destination::OciArchive(file, _) | Destination::DockerArchive(file, _) => {
+                let name = format!("{}/{}", evidence::FOLDER, evidence::PROFILE);
+                before = format!("`tar -xf {} {name}`, then ", shell_word(file));
+                name
+            }
+        };
+        options.push(format!("--security-opt seccomp={file}"));
+    }
+    Ok(Some(format!("just these rights: {before}`podman run {} IMAGE`\n", options.join(" "))))
 }
 
 impl Output {
@@ -45,6 +80,14 @@ impl Output {
             ) => path,
             Err(error) if args.output.as_encoded_bytes().contains(&b':') => {
                 return Err(error).with_context(cannot).status(Status::Usage as u8);
+            }
+            Err(_) if is_tar(Path::new(&args.output)) => {
+                let shown = args.output.to_string_lossy();
+                return Err(anyhow!(
+                    "`{shown}` would be a directory, since it says no form of image"
+                ))
+                .hint(format!("write oci-archive:{shown} or docker-archive:{shown}"))
+                .status(Status::Usage as u8);
             }
             Err(_) => {
                 let staging = Staging::begin(Path::new(&args.output), is_bundle);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
+use bundler::DiffId;
 use bundler::image::{ConfigError, Image, ImageConfig};
 use indicatif::HumanBytes;
 use serde::Serialize;
@@ -14,7 +15,7 @@ use super::changes::Changes;
 use super::rights::Rights;
 use crate::evidence::{self, Documents, FILES, File, FileList, KeptPackage, LEFT_OUT, LeftOut};
 use crate::image::{self, Source};
-use crate::report::Advice;
+use crate::report::{self, Advice};
 
 /// All that a report says of one bundle or image.
 #[derive(Debug, Serialize)]
@@ -72,8 +73,13 @@ impl Model {
         };
         let read = || anyhow::Ok((documents.json(FILES)?, documents.json(LEFT_OUT)?));
         let (files, left_out): (FileList, LeftOut) = read().hint(documents.way_out())?;
-        if container.diff_id.as_ref().is_some_and(|told| *told != files.diff_id) {
-            anyhow::bail!("the evidence of `{shown}` is of other files: it says {}", files.diff_id);
+        if !container.is_of(&files.diff_id) {
+            let other = format!("is of other files: it says {}", files.diff_id);
+            match container.layers.as_slice() {
+                [_] => anyhow::bail!("the evidence of `{shown}` {other}"),
+                // That of a bundle whose image lies on a base is such.
+                _ => report::warn("vzbuild", format_args!("the evidence of `{shown}` {other}")),
+            }
         }
         refuse_impossible(&files)
             .with_context(|| format!("the evidence of `{shown}` is refused"))?;
@@ -130,8 +136,8 @@ struct Container {
     args: Vec<String>,
     user: String,
     writable: Vec<Writable>,
-    /// Digest of the only layer, where there is only one.
-    diff_id: Option<String>,
+    /// Digests of the layers, as far as they are told.
+    layers: Vec<String>,
     /// A bundle's `config.json`.
     config: Option<Value>,
 }
@@ -151,7 +157,7 @@ impl Container {
             args: words.filter_map(Value::as_str).map(str::to_owned).collect(),
             user: format!("{}:{}", number("/process/user/uid"), number("/process/user/gid")),
             writable: writable(&config),
-            diff_id: diff_id.map(str::to_owned),
+            layers: diff_id.map(str::to_owned).into_iter().collect(),
             config: Some(config),
         })
     }
@@ -168,17 +174,22 @@ impl Container {
             "" => "0:0",
             user => user,
         };
-        let diff_id = match config.rootfs.diff_ids.as_slice() {
-            [only] => Some(only.clone()),
-            _ => None,
-        };
         Ok(Container {
             args: config.config.args(),
             user: user.to_owned(),
             writable: [root].into_iter().chain(volumes).map(place).collect(),
-            diff_id,
+            layers: config.rootfs.diff_ids,
             config: None,
         })
+    }
+
+    /// Whether `diff_id` may be that of its files: all layers', or one's.
+    fn is_of(&self, diff_id: &str) -> bool {
+        let all = self.layers.iter().map(|layer| DiffId::parse(layer));
+        let all = all.collect::<Option<Vec<_>>>().and_then(DiffId::chain);
+        self.layers.is_empty()
+            || self.layers.iter().any(|layer| layer == diff_id)
+            || all.is_some_and(|all| all.to_string() == diff_id)
     }
 }
 

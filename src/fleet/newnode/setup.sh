@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC2154,SC2015
+# shellcheck shell=sh disable=SC2154,SC2015,SC2317
 # Makes a node of a bare Debian 12 or 13, EL 8 or 9, or Fedora CoreOS. Run as root, with these set before:
 #   stage     all, or keys for those of root alone
 #   name      host name, or nothing to leave it
@@ -202,20 +202,37 @@ deploy_user() {
   fi
 }
 
-# Undoes what may lock everybody out, unless somebody comes in and says that it does not.
+# At a first boot nobody comes in, and no pod runs.
+watch_over() { :; }
+opened() { :; }
+# Over ssh only:
+# Undoes what may lock everybody out, unless somebody comes in and takes the undo away.
 watch_over() { # line of sh
   [ "$guard" -gt 0 ] || return 0
   mkdir -p /run/vz
+  guarded=yes
+  rm -f /run/vz/newnode-kept
   if systemctl -q is-active vz-newnode-guard.timer; then
     echo "$1" >>/run/vz/newnode-undo
     return 0
   fi
-  printf '%s\n' "rm -f /run/vz/newnode-undo" "$1" >/run/vz/newnode-undo
+  printf '%s\n' "mv /run/vz/newnode-undo /run/vz/newnode-undone || exit 0" "$1" >/run/vz/newnode-undo
   # One command with plain words: systemd-run of Debian 12 hands on a `;` as it should not.
   systemd-run -q --collect --unit=vz-newnode-guard --on-active="$guard" \
     --timer-property=AccuracySec=1s /bin/sh /run/vz/newnode-undo >&2 ||
     fail "cannot set a timer that undoes what locks out"
 }
+
+# Ports that pods with the node's own network have open, as `80 tcp`.
+opened() {
+  for record in /etc/vz/pods/*/current/pod.json; do
+    pod=${record%/current/*}
+    systemctl -q is-active "vz-${pod##*/}.*" 2>/dev/null || continue
+    sed -n '/^  "listens": \[$/,/^  \]/s/^ *"\(host\|protocol\)": "\{0,1\}\([a-z0-9]*\).*/\2/p' "$record" |
+      while read -r port && read -r protocol; do echo "$port $protocol"; done
+  done
+}
+# Always:
 
 sshd_binary() { if [ -x /usr/sbin/sshd ]; then /usr/sbin/sshd "$@"; else sshd "$@"; fi; }
 sshd_reload() { systemctl -q reload ssh 2>/dev/null || systemctl -q reload sshd; }
@@ -317,6 +334,11 @@ fire_wall() {
     return
   fi
   new=no
+  back="systemctl disable --now vz-firewall"
+  if [ -e /etc/vz/firewall.nft ] && systemctl -q is-active vz-firewall; then
+    cp -p /etc/vz/firewall.nft /run/vz-firewall-old
+    back="cp -p /run/vz-firewall-old /etc/vz/firewall.nft; systemctl reload vz-firewall || $back"
+  fi
   if put /etc/vz/firewall.nft 644 </run/vz-filter; then new=yes; fi
   rm -f /run/vz-filter
   # Early, as cloud-init waits for the network, and sysinit.target waits for cloud-init.
@@ -344,7 +366,12 @@ END
     kept "firewall"
     return
   fi
-  watch_over "systemctl disable --now vz-firewall"
+  watch_over "$back"
+  # Before anything is closed.
+  {
+    echo 'table inet vz_node { set open_tcp { type inet_service; }; set open_udp { type inet_service; }; }'
+    opened | while read -r port protocol; do echo "add element inet vz_node open_$protocol { $port }"; done
+  } | "$nft" -f - >&2
   systemctl daemon-reload && systemctl -q reenable vz-firewall >&2 && systemctl reload-or-restart vz-firewall >&2 ||
     fail "the firewall does not start"
   changed "firewall: open are $(ports tcp | sed 's|$|/tcp|' | tr '\n' ' ')$(ports udp | sed 's|$|/udp|' | tr '\n' ' ')"
@@ -377,8 +404,10 @@ main() {
   updates
   authorize root
   deploy_user
+  guarded=no
   fire_wall
   harden
+  [ $guarded = no ] || echo guarded
   echo end
 }
 main </dev/null

@@ -55,5 +55,6 @@ fn a_report_is_whole_or_none() {
     let report = Report::parse(&format!("{said}end\n")).unwrap();
     assert_eq!(report.changed, ["swap: 512 MiB in /swapfile"]);
     assert_eq!(report.kept, ["user ann"]);
-    assert_eq!(report.warnings, ["no firewall"]);
+    assert_eq!((report.warnings, report.guarded), (vec!["no firewall".to_owned()], false));
+    assert!(Report::parse("guarded\nend\n").unwrap().guarded);
 }

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, bail};
 
-use super::pending::{Pending, monotonic};
+use super::pending::{Pending, monotonic, private};
 use super::watch::judge;
 use super::{Pods, Site, state};
 use crate::fleet::network;
@@ -355,6 +355,10 @@ fn attempt(
 
 fn make_dirs(site: &Site<'_>, record: &Record) -> anyhow::Result<()> {
     let own = site.places.store.join(".volumes");
+    if record.dirs.iter().any(|dir| Path::new(dir).starts_with(&own)) {
+        // Anybody writes to those in it.
+        private(&own).with_context(|| format!("cannot make `{}`", own.display()))?;
+    }
     for dir in record.dirs.iter().map(Path::new) {
         let made = || {
             if dir.is_dir() {

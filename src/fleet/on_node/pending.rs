@@ -1,8 +1,10 @@
 //! What a deployment has begun and not ended: kept where a reboot takes it, since a
 //! reboot ends it, by starting what was current before.
 
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -45,7 +47,7 @@ impl Pods {
         let path = self.pending_path(pod);
         let put = || match pending {
             Some(pending) => {
-                fs::create_dir_all(self.places.run.join("pending"))?;
+                private(&self.places.run.join("pending"))?;
                 write(&path, &serde_json::to_string(pending)?)
             }
             None => gone(fs::remove_file(&path)),
@@ -69,15 +71,35 @@ impl Pods {
     pub fn set_outcome(&self, pod: &str, id: &str, applied: &Applied) -> anyhow::Result<()> {
         let dir = self.places.run.join("outcomes");
         let put = || {
-            fs::create_dir_all(&dir)?;
+            private(&dir)?;
             write(&dir.join(pod), &serde_json::to_string(&(id, applied))?)
         };
         put().with_context(|| format!("cannot write in `{}`", dir.display()))
     }
 }
 
+/// Makes a folder that nobody but root passes through.
+pub(super) fn private(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    fs::set_permissions(dir, Permissions::from_mode(0o700))
+}
+
 /// The monotonic clock, which systemd's times are of.
 pub(super) fn monotonic() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Duration::try_from(now).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_else_passes_through_what_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("outcomes");
+        fs::create_dir(&path).unwrap();
+        private(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o700);
+    }
 }

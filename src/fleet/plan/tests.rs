@@ -257,6 +257,22 @@ fn a_job_that_ended_well_is_not_run_again() {
 }
 
 #[test]
+fn a_pod_that_runs_keeps_its_runtime_whatever_a_trial_says() {
+    let there = running(&revision('a', ""));
+    let proven = |there: &PodState, facts: &str| {
+        let facts = Facts::parse(&format!("vz-facts=1\n{facts}\nend=1\n")).unwrap();
+        proven(there, &facts).map(|runtime| runtime.name)
+    };
+    let failed = "crun.path=/usr/bin/crun\ncrun.trial=no: timed out";
+    assert_eq!(proven(&there, failed).as_deref(), Some("crun"));
+    assert_eq!(proven(&there, "crun.path=/usr/bin/crun\ncrun.trial=yes"), None);
+    assert_eq!(proven(&there, "crun.path=/opt/crun\ncrun.trial=no: x"), None);
+    let mut ended = there;
+    ended.containers[0].active = "failed".into();
+    assert_eq!(proven(&ended, failed), None);
+}
+
+#[test]
 fn what_was_changed_on_the_node_is_repaired() {
     let wished = revision('a', "");
     let with = |change: &dyn Fn(&mut PodState)| {

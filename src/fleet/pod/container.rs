@@ -384,6 +384,17 @@ fn mounts(check: &mut Check, at: &At<'_>, volumes: &BTreeMap<String, Volume>) ->
     mounts
 }
 
+/// An amount of memory.
+pub(super) fn bytes(check: &mut Check, at: &At<'_>) -> Option<u64> {
+    let text = check.quantity(at)?;
+    let bytes = quantity::bytes(&text);
+    if bytes.is_none() {
+        let text = text.escape_debug();
+        check.wrong(at, format!("`{text}` is no amount of memory from 1Mi on, such as 64Mi"));
+    }
+    bytes
+}
+
 fn limits(check: &mut Check, at: &At<'_>) -> Limits {
     let mut limits = Limits::default();
     let why = |name: &str| match name {
@@ -393,19 +404,8 @@ fn limits(check: &mut Check, at: &At<'_>) -> Limits {
     let Some(fields) = check.fields(at, &["limits"], why) else { return limits };
     let Some(at) = fields.get("limits") else { return limits };
     let Some(fields) = check.fields(&at, &["memory", "cpu"], |_| "") else { return limits };
-    if let Some(at) = fields.get("memory")
-        && let Some(text) = check.quantity(&at)
-    {
-        limits.memory = quantity::bytes(&text);
-        if limits.memory.is_none() {
-            check.wrong(
-                &at,
-                format!(
-                    "`{}` is no amount of memory from 1Mi on, such as 64Mi",
-                    text.escape_debug()
-                ),
-            );
-        }
+    if let Some(at) = fields.get("memory") {
+        limits.memory = bytes(check, &at);
     }
     if let Some(at) = fields.get("cpu")
         && let Some(text) = check.quantity(&at)

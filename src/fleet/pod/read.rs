@@ -227,7 +227,7 @@ fn volumes(check: &mut Check, at: &At<'_>) -> BTreeMap<String, Volume> {
             }
         };
         // A volume that is wrong is there all the same, for the mounts that name it.
-        let volume = volume.unwrap_or(Volume::EmptyDir { memory: false });
+        let volume = volume.unwrap_or(Volume::EmptyDir);
         if let Some(name) = name
             && volumes.insert(name.clone(), volume).is_some()
         {
@@ -271,7 +271,7 @@ fn secret(check: &mut Check, at: &At<'_>) -> Option<Volume> {
 }
 
 fn empty_dir(check: &mut Check, at: &At<'_>) -> Option<Volume> {
-    let fields = check.fields(at, &["medium"], |_| "")?;
+    let fields = check.fields(at, &["medium", "sizeLimit"], |_| "")?;
     let memory = match fields.get("medium").map(|at| (check.text(&at), at)) {
         None | Some((None, _)) => false,
         Some((Some(text), at)) => {
@@ -281,5 +281,12 @@ fn empty_dir(check: &mut Check, at: &At<'_>) -> Option<Volume> {
             text == "Memory"
         }
     };
-    Some(Volume::EmptyDir { memory })
+    let limit = fields.get("sizeLimit").and_then(|at| {
+        if memory {
+            return container::bytes(check, &at);
+        }
+        check.wrong(&at, "not supported: it is kept with medium: Memory only");
+        None
+    });
+    Some(if memory { Volume::MemoryDir { limit } } else { Volume::EmptyDir })
 }

@@ -64,7 +64,7 @@ spec:
   - name: data
     hostPath: {path: /srv//shop/./data/, type: DirectoryOrCreate}
   - name: tmp
-    emptyDir: {medium: Memory}
+    emptyDir: {medium: Memory, sizeLimit: 16Mi}
   containers:
   - name: nginx
     image: bundle:bundles/nginx
@@ -103,7 +103,7 @@ spec:
     assert_eq!(pod.labels.get("tier").map(String::as_str), Some("front"));
     let data = Volume::HostPath { path: "/srv/shop/data".into(), create: true };
     assert_eq!(pod.volumes.get("data"), Some(&data));
-    assert_eq!(pod.volumes.get("tmp"), Some(&Volume::EmptyDir { memory: true }));
+    assert_eq!(pod.volumes.get("tmp"), Some(&Volume::MemoryDir { limit: Some(16 << 20) }));
     let nginx = &pod.containers[0];
     assert_eq!(nginx.command, ["nginx", "-g", "daemon off;"]);
     assert_eq!(nginx.env.get("PORT").map(String::as_str), Some("8080"));
@@ -237,6 +237,14 @@ fn the_wrong_type_is_said() {
         (
             "    resources: {limits: {cpu: lots}}",
             "10: spec.containers[0].resources.limits.cpu: `lots` is no amount of CPU, such as 500m or 2",
+        ),
+        (
+            "  volumes: [{name: a, emptyDir: {sizeLimit: 1Mi}}]",
+            "10: spec.volumes[0].emptyDir.sizeLimit: not supported: it is kept with medium: Memory only",
+        ),
+        (
+            "  volumes: [{name: a, emptyDir: {medium: Memory, sizeLimit: 1}}]",
+            "10: spec.volumes[0].emptyDir.sizeLimit: `1` is no amount of memory from 1Mi on, such as 64Mi",
         ),
         (
             "    resources: {requests: {memory: 1Gi}}",

@@ -51,9 +51,12 @@ pub(super) fn find(
         bytes = bytes.saturating_add(blob.size());
         bytes > MAX_BYTES
     };
-    let all = index.manifests();
-    let mut manifests: Vec<Descriptor> = all.iter().take(MAX_LOOKED_AT).cloned().collect();
-    for listed in all.iter().filter(|listed| choose::name_of(listed).as_deref() == Some(&tag)) {
+    let is_list = |listed: &&Descriptor| choose::name_of(listed).as_deref() == Some(&tag);
+    let (lists, mut manifests): (Vec<&Descriptor>, Vec<&Descriptor>) =
+        index.manifests().iter().partition(is_list);
+    manifests.truncate(MAX_LOOKED_AT);
+    let mut manifests: Vec<Descriptor> = manifests.into_iter().cloned().collect();
+    for listed in lists {
         if manifests.len() >= MAX_LOOKED_AT || is_too_much(listed) {
             break;
         }

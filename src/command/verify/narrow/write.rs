@@ -28,16 +28,31 @@ impl Narrowed {
         let mut spec: Spec = serde_json::from_slice(&text)
             .with_context(|| format!("`{}` is no OCI config.json", path.display()))?;
         self.narrowing.apply(&mut spec);
-        if let Some(wanted) = self.wanted {
-            // Podman gives new privileges unless it is told not to.
-            let wanted = Use { new_privileges: true, ..wanted };
-            let document = report::json_text(&profile::document(&self.syscalls, wanted))?;
+        if let Some(document) = self.profile()? {
             let folder = dir.join(evidence::FOLDER);
             fs::create_dir_all(&folder)
                 .with_context(|| format!("cannot make `{}`", folder.display()))?;
             replace(&folder.join(evidence::PROFILE), &document)?;
         }
         replace(&path, &config::print(&spec)?)
+    }
+}
+
+impl Narrowed {
+    /// The profile as a file for podman and docker, where one was asked for.
+    ///
+    /// # Errors
+    /// None in practice: it has a JSON form.
+    pub(in crate::command) fn profile(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        // Podman gives new privileges unless it is told not to.
+        let wanted = self.wanted.map(|wanted| Use { new_privileges: true, ..wanted });
+        let document = wanted.map(|wanted| profile::document(&self.syscalls, wanted));
+        Ok(document.map(|document| report::json_text(&document)).transpose()?)
+    }
+
+    /// The capabilities that it keeps, where the fewest were asked for.
+    pub(in crate::command) fn capabilities(&self) -> Option<impl Iterator<Item = &String>> {
+        self.narrowing.capabilities.is_some().then(|| self.kept.iter())
     }
 }
 

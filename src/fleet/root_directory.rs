@@ -32,19 +32,30 @@ pub fn service(config: &Value, id: &str, systemd: u64) -> String {
          PrivateDevices=yes\n\
          ProtectSystem=strict\n\
          ReadWritePaths=-/proc -/dev\n\
-         User={}\n\
-         Group={}\n\
          WorkingDirectory=-{}\n",
-        number("/process/user/uid"),
-        number("/process/user/gid"),
         plain(text("/process/cwd")),
     );
+    // Root is the default; said, it loses capabilities of the bounding set (systemd 257).
+    for (key, id) in [("User", "uid"), ("Group", "gid")] {
+        let id = number(&format!("/process/user/{id}"));
+        if id != 0 || number("/process/user/uid") != 0 {
+            let _ = writeln!(unit, "{key}={id}");
+        }
+    }
+    let env = || list(config, "/process/env").filter_map(Value::as_str);
+    let program = list(config, "/process/args").next().and_then(Value::as_str);
+    if program.is_some_and(|program| !program.contains('/'))
+        && let Some(path) = env().find_map(|variable| variable.strip_prefix("PATH="))
+    {
+        // From systemd 250 on; else its own search path.
+        let _ = writeln!(unit, "ExecSearchPath={path}");
+    }
     let groups: Vec<String> =
         list(config, "/process/user/additionalGids").map(ToString::to_string).collect();
     if !groups.is_empty() {
         let _ = writeln!(unit, "SupplementaryGroups={}", groups.join(" "));
     }
-    for word in list(config, "/process/env").filter_map(Value::as_str) {
+    for word in env() {
         let _ = writeln!(unit, "Environment={}", quoted(word));
     }
     for (key, set) in [("CapabilityBoundingSet", "bounding"), ("AmbientCapabilities", "ambient")] {
@@ -201,9 +212,9 @@ MountAPIVFS=yes
 PrivateDevices=yes
 ProtectSystem=strict
 ReadWritePaths=-/proc -/dev
+WorkingDirectory=-/srv
 User=33
 Group=34
-WorkingDirectory=-/srv
 SupplementaryGroups=4 5
 Environment=\"A=b c\"
 CapabilityBoundingSet=CAP_CHOWN
@@ -219,5 +230,10 @@ ExecStart=\"/bin/app\" \"$$HOME is 5%%\"
 ";
         assert_eq!(service(&config, "web.app.1", 257), expected);
         assert!(service(&config, "web.app.1", 239).starts_with("Type=simple\n"));
+        // A name is looked for where the program's own PATH says, and root is not said.
+        let bare = json!({ "process": { "args": ["nginx"], "env": ["PATH=/usr/sbin:/bin"] } });
+        let unit = service(&bare, "web.app.1", 257);
+        assert!(unit.contains("\nExecSearchPath=/usr/sbin:/bin\n"), "{unit}");
+        assert!(!unit.contains("User=") && !unit.contains("Group="), "{unit}");
     }
 }

@@ -26,6 +26,18 @@ pub fn inferred(log: &[String], has: &dyn Fn(&str) -> bool) -> Vec<String> {
     found
 }
 
+/// What else a log says of why a program does not run on nodes.
+pub fn advice(log: &[String]) -> Option<&'static str> {
+    let opens = |line: &&String| {
+        ["/dev/stdout", "/dev/stderr"].iter().any(|name| line.contains(name))
+            && line.contains("No such device or address")
+    };
+    log.iter().find(opens).map(|_| {
+        "its standard streams are sockets of the journal, which open(2) refuses: let it log to \
+         the open ones (nginx: `error_log stderr; access_log syslog:server=unix:/dev/log` or off)"
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +65,13 @@ mod tests {
             "/usr/bin/app: /lib/libz.so.1: cannot open shared object file: No such file or directory",
             &["/lib/libz.so.1"],
         );
+    }
+
+    #[test]
+    fn a_stream_that_cannot_be_opened_by_its_name_is_told_of() {
+        let line = "[emerg] open() \"/dev/stdout\" failed (6: No such device or address)";
+        assert!(advice(&[line.to_owned()]).unwrap().contains("sockets of the journal"));
+        assert_eq!(advice(&["/dev/stdout is open".to_owned()]), None);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub enum Order {
         revision: Option<String>,
         /// Who asks, for the history.
         by: String,
+        /// Whether what runs now is nothing to go back to: it failed elsewhere.
+        forget: bool,
     },
     /// Start, stop, kill or restart the pod's units.
     Control {
@@ -94,6 +96,8 @@ pub struct Apply {
     pub expected: Option<String>,
     /// Who asks, for the history.
     pub by: String,
+    /// Whether what runs now is nothing to go back to later.
+    pub forget: bool,
 }
 
 /// What is done to units.

@@ -14,7 +14,7 @@ use super::push;
 use super::secrets;
 use super::session::{Nodes, Unconfirmed};
 use crate::cli::master::{Args, Deploy};
-use crate::fleet::missing::inferred;
+use crate::fleet::missing::{advice, inferred};
 use crate::fleet::plan::{Action, Step};
 use crate::fleet::revision::{RECORD, Record, Revision, Update};
 use crate::fleet::state::{Answer, Applied, Apply, Order};
@@ -184,6 +184,7 @@ impl Job<'_> {
             files: revision.files.clone(),
             expected: step.from.clone(),
             by: self.by.clone(),
+            forget: false,
         });
         match self.apply(node, pod, &order) {
             Ok(applied) if applied.failure.is_none() => {
@@ -205,6 +206,9 @@ impl Job<'_> {
                             "{node}: {pod}: inferred from its log: it misses {path}, which is in none of its bundles"
                         ),
                     );
+                }
+                if let Some(advice) = advice(&applied.log) {
+                    report::say("vzmaster", format!("{node}: {pod}: {advice}"));
                 }
                 Outcome::Failed(applied)
             }
@@ -245,7 +249,7 @@ impl Job<'_> {
         let by = format!("{}, since it failed elsewhere", self.by);
         let result = match &step.from {
             Some(from) if Some(from) != step.to.as_ref() => {
-                let order = Order::Rollback { pod, revision: Some(from.clone()), by };
+                let order = Order::Rollback { pod, revision: Some(from.clone()), by, forget: true };
                 self.apply(node, &step.pod, &order).map(|applied| applied.failure)
             }
             // It was repaired, and is what it was.

@@ -14,7 +14,8 @@ use crate::report::Status;
 
 pub(super) fn run(args: &Args, rollback: &Rollback) -> anyhow::Result<ExitCode> {
     let pod = &rollback.pod;
-    let order = Order::Rollback { pod: pod.clone(), revision: rollback.revision.clone(), by: by() };
+    let revision = rollback.revision.clone();
+    let order = Order::Rollback { pod: pod.clone(), revision, by: by(), forget: false };
     let hosts = hosts(args, pod, &rollback.select)?;
     let nodes = Nodes::new(args)?;
     let results = fanout::each(&hosts, PARALLEL, |node| {

@@ -56,7 +56,7 @@ pub(super) fn earlier(
         }
     };
     let files = pods.files(&pod, &id)?;
-    Ok(Apply { pod, id, files, expected: current, by })
+    Ok(Apply { pod, id, files, expected: current, by, forget: false })
 }
 
 /// Tries a revision. Where it does not do its work, what ran before runs again; where it
@@ -95,13 +95,19 @@ pub(super) fn apply(
     // What cannot be read cannot be stopped by its record; its units are, below.
     let old = pods.current(pod).unwrap_or_default();
     let is_same = current.as_deref() == Some(id);
-    let start_first = old.as_ref().is_some_and(|old| record.replaces(old) == Update::StartFirst)
-        || is_same && is_whole(site, &pods, &record, wished)?;
+    let beside = old.as_ref().is_some_and(|old| record.replaces(old) == Update::StartFirst);
+    let start_first = beside || is_same && is_whole(site, &pods, &record, wished)?;
     pods.write(pod, id, &wished.files)?;
     pods.pin()?;
-    pods.tag(&record, id, old.as_ref(), start_first)?;
-    let mut pending =
-        Pending { id: id.to_owned(), back, by: wished.by.clone(), judged: None, until: 0 };
+    pods.tag(&record, id, old.as_ref(), beside)?;
+    let mut pending = Pending {
+        id: id.to_owned(),
+        back,
+        by: wished.by.clone(),
+        judged: None,
+        until: 0,
+        forget: wished.forget,
+    };
     // It finds nothing to do where this is broken off before the next line, and waits
     // for the lock after it.
     site.guard.arm(pod).context("cannot start what would take a failed deployment back")?;
@@ -166,8 +172,10 @@ pub(super) fn confirm(
             };
             let previous = pods.link(pod, "current").filter(|current| current != id);
             let put = || {
-                if let Some(previous) = &previous {
-                    pods.set_link(pod, "previous", Some(previous))?;
+                match &previous {
+                    Some(_) if pending.forget => pods.set_link(pod, "previous", None)?,
+                    Some(previous) => pods.set_link(pod, "previous", Some(previous))?,
+                    None => {}
                 }
                 pods.set_link(pod, "current", Some(id))
             };
@@ -323,7 +331,7 @@ fn attempt(
     let stopped = Instant::now();
     let pod = &record.pod;
     if let Some(old) = old.filter(|_| !start_first) {
-        say(format!("stops the revision {}", old.tag));
+        say("stops the one before".to_owned());
         site.systemd.stop(&old.all_units())?;
     }
     let old: Vec<&Record> = old.filter(|old| old.tag != record.tag).into_iter().collect();
@@ -336,7 +344,7 @@ fn attempt(
     pods.allow(pod, Some(record))?;
     make_dirs(site, record)?;
     site.systemd.reload()?;
-    say(format!("starts the revision {}", record.tag));
+    say("starts it".to_owned());
     // The job's failure is told better by the unit's state.
     let begun = monotonic();
     let job = site.systemd.start(&record.all_units());
@@ -401,7 +409,7 @@ fn go_back(
     let mut others = pods.linked(pod)?;
     others.retain(|unit| !record.all_units().contains(unit));
     told(site.systemd.stop(&others), say);
-    say(format!("failed; goes back to the revision {}", record.tag));
+    say("failed; goes back to the one before".to_owned());
     let is_current = || pods.link(pod, "current").as_deref() == Some(back);
     if !is_current() {
         told(pods.set_link(pod, "current", Some(back)), say);

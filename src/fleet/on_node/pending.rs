@@ -27,6 +27,8 @@ pub struct Pending {
     pub judged: Option<Applied>,
     /// Second of the monotonic clock until which a confirmation is waited for.
     pub until: u64,
+    /// As [`Apply::forget`](crate::fleet::state::Apply::forget).
+    pub forget: bool,
 }
 
 impl Pods {

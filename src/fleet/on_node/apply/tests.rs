@@ -164,8 +164,12 @@ fn where_only_the_ports_lead_elsewhere_nothing_is_stopped() {
     let node = Node::new();
     let one = apart("good", 'a');
     node.apply(&one, None).unwrap();
+    let record: Record = serde_json::from_str(&one.files[RECORD]).unwrap();
+    let address = node.pods().address(&record);
     node.events.borrow_mut().clear();
     assert_eq!(node.apply(&one, Some(&one)).unwrap().failure, None);
+    // What runs has its address still.
+    assert_eq!(node.pods().address(&record), address);
     let events = node.events.borrow().join(", ");
     assert!(!events.contains("stop") && events.contains("ports to"), "{events}");
 }
@@ -282,6 +286,19 @@ fn files_that_were_changed_on_the_node_give_way() {
     node.pods().write("web", &one.id, &one.files).unwrap();
     assert_eq!(node.pods().files("web", &one.id).unwrap(), one.files);
     assert_eq!(fs::read_dir(revs).unwrap().count(), 1);
+}
+
+#[test]
+fn what_failed_elsewhere_is_nothing_to_roll_back_to() {
+    let node = Node::new();
+    let (one, two) = (revision("good", 'a'), revision("better", 'b'));
+    node.apply(&one, None).unwrap();
+    node.apply(&two, Some(&one)).unwrap();
+    let back = earlier(&node.pods(), "web".into(), Some(&one.id), String::new()).unwrap();
+    apply(&node.site(), &Apply { forget: true, ..back }, &mut |_| ()).unwrap();
+    confirm(&node.site(), "web", &one.id, &mut |_| ()).unwrap();
+    let error = earlier(&node.pods(), "web".into(), None, String::new()).unwrap_err();
+    assert_eq!(error.to_string(), "there is no previous revision");
 }
 
 #[test]

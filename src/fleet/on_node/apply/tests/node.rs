@@ -92,6 +92,7 @@ impl Node {
             files: revision.files.clone(),
             expected: expected.map(|revision| revision.id.clone()),
             by: "a test".into(),
+            forget: false,
         };
         apply(&self.site(), &wished, &mut |_| ())
     }

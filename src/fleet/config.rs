@@ -79,6 +79,10 @@ pub fn derive(
     process.insert("capabilities".to_owned(), sets);
     mounts(&mut config, place);
     linux(&mut config, place);
+    if let Some(annotations) = config.get_mut("annotations").and_then(Value::as_object_mut) {
+        // The bundle's digest is in its path, and says it better.
+        annotations.remove(bundler::config::DIFF_ID);
+    }
     Ok(config)
 }
 

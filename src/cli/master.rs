@@ -166,7 +166,7 @@ pub struct Deploy {
     /// Keep secrets on nodes encrypted by systemd-creds, so that pods come back after a
     /// reboot, or no longer [default: as before]
     #[arg(long, value_name = "yes|no", num_args = 0..=1, require_equals = true,
-          default_missing_value = "yes", value_parser = clap::builder::BoolishValueParser::new())]
+          default_missing_value = "yes", value_parser = yes_or_no)]
     pub encrypt_at_rest: Option<bool>,
     /// How many nodes at a time, after the first one
     #[arg(short = 'P', long, value_name = "N", default_value_t = 5,
@@ -184,6 +184,14 @@ pub struct Push {
     #[arg(short = 'P', long, value_name = "N", default_value_t = 5,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub parallel: usize,
+}
+
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("it is yes or no".to_owned()),
+    }
 }
 
 /// `newnode`.
@@ -353,8 +361,8 @@ pub struct Rollback {
 /// `preflight`.
 #[derive(ArgGroup, Debug, PartialEq)]
 pub struct Preflight {
-    /// Nodes: ssh alias, user@host[:port], or @group of the inventory
-    #[arg(value_name = "HOST", required_unless_present_any = ["script", "facts"])]
+    /// Nodes: ssh alias, user@host[:port], or @group of the inventory [default: all of it]
+    #[arg(value_name = "HOST")]
     pub hosts: Vec<String>,
     /// Print the POSIX shell script that collects the facts, and ask no node
     #[arg(long, conflicts_with = "hosts")]
@@ -384,7 +392,7 @@ mod tests {
         assert!(parse(&["node-a"]).is_ok());
         assert!(parse(&["--script"]).is_ok());
         assert!(parse(&["--facts", "-"]).is_ok());
-        assert!(parse(&[]).is_err());
+        assert!(parse(&[]).is_ok());
         assert!(parse(&["--script", "node-a"]).is_err());
     }
 }

@@ -33,7 +33,7 @@ pub use watch::Patience;
 
 use super::fields::is_label;
 use super::revision::Record;
-use super::state::{Answer, Control, Order, Start, VERSION};
+use super::state::{Answer, Apply, Control, Order, Start, VERSION};
 use crate::push::link::{Link, LinkError};
 use crate::push::lock::{self, Lock};
 use crate::report::hint_of;
@@ -149,9 +149,10 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
             let applied = apply::confirm(site, &pod, &id, &mut say)?;
             link.say(&Answer::Applied(applied))?;
         }
-        Order::Rollback { pod, revision, by } => {
+        Order::Rollback { pod, revision, by, forget } => {
             let _lock = site.lock()?;
             let apply = apply::earlier(&pods, pod, revision.as_deref(), by)?;
+            let apply = Apply { forget, ..apply };
             let mut say = |what: String| {
                 let _ = link.say(&Answer::Progress(what));
             };

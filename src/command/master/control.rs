@@ -8,7 +8,8 @@ use super::directory;
 use super::gather::PARALLEL;
 use super::session::Nodes;
 use crate::cli::master::{Args, OnePod, Select};
-use crate::fleet::state::{Answer, Control, Order};
+use crate::fleet::deployment::Host;
+use crate::fleet::state::{Answer, Control, Order, State};
 use crate::push::fanout;
 use crate::push::target::Node;
 use crate::report::{self, Advice, Status};
@@ -19,18 +20,27 @@ pub(super) fn run(args: &Args, one: &OnePod, verb: Control) -> anyhow::Result<Ex
     print(args, &one.pod, &answers, |_| "done".to_owned())
 }
 
-/// The hosts that are to have a pod.
+/// The hosts that are to have a pod; where none is, those that have it.
 ///
 /// # Errors
-/// When none is.
+/// When none has it either.
 pub(super) fn hosts(args: &Args, pod: &str, select: &Select) -> anyhow::Result<Vec<Node>> {
-    let fleet = directory::read_right(args, &select.limit)?;
-    let hosts = fleet.deployment.hosts.into_values();
-    let hosts: Vec<Node> =
-        hosts.filter(|host| host.pods.contains_key(pod)).map(|host| host.node).collect();
+    let fleet = directory::read_hosts(args, &select.limit)?;
+    let (wished, others): (Vec<Host>, Vec<Host>) =
+        fleet.deployment.hosts.into_values().partition(|host| host.pods.contains_key(pod));
+    if !wished.is_empty() {
+        return Ok(wished.into_iter().map(|host| host.node).collect());
+    }
+    let nodes = Nodes::new(args)?;
+    let states = fanout::each(&others, PARALLEL, |host| nodes.state(&host.node, false));
+    let has = |state: &anyhow::Result<State>| {
+        state.as_ref().is_ok_and(|state| state.pods.iter().any(|there| there.name == pod))
+    };
+    let having = others.into_iter().zip(&states).filter(|(_, state)| has(state));
+    let hosts: Vec<Node> = having.map(|(host, _)| host.node).collect();
     if hosts.is_empty() {
-        return Err(anyhow::anyhow!("no host is to have the pod `{pod}`"))
-            .hint("groups.yaml says which hosts have which pods")
+        return Err(anyhow::anyhow!("no host has the pod `{pod}`, or is to have it"))
+            .hint("groups.yaml says which hosts have which pods; `vzmaster ps` what they have")
             .status(Status::Usage as u8);
     }
     Ok(hosts)

@@ -15,7 +15,7 @@ use crate::fleet::secret::{self, Sources};
 use crate::fleet::{groups, pod};
 use crate::push::inventory::Inventory;
 use crate::push::target::Node;
-use crate::report::{Advice, Status};
+use crate::report::{self, Advice, Status};
 
 /// Where an inventory is looked for.
 const INVENTORIES: [&str; 6] =
@@ -119,13 +119,30 @@ fn follows(finding: &Finding) -> bool {
 /// # Errors
 /// As [`read`]; where anything is wrong with the files, or `limit` names no host.
 pub(super) fn read_right(args: &Args, limit: &[String]) -> anyhow::Result<Fleet> {
-    let mut fleet = read(args)?;
+    let fleet = read(args)?;
     if let Some(first) = fleet.findings.first() {
         return Err(anyhow!("{first}"))
             .context("something is wrong with the files")
             .hint("`vzmaster validate` names everything that is wrong")
             .status(Status::No as u8);
     }
+    limited(fleet, limit)
+}
+
+/// Reads all files for who only looks at nodes, or stops what runs there: what is wrong
+/// with the pods is warned of.
+///
+/// # Errors
+/// As [`read`]; where `limit` names no host.
+pub(super) fn read_hosts(args: &Args, limit: &[String]) -> anyhow::Result<Fleet> {
+    let fleet = read(args)?;
+    if let Some(first) = fleet.findings.first() {
+        report::warn("vzmaster", format_args!("something is wrong with the files: {first}"));
+    }
+    limited(fleet, limit)
+}
+
+fn limited(mut fleet: Fleet, limit: &[String]) -> anyhow::Result<Fleet> {
     let mut kept = BTreeSet::new();
     for name in limit {
         let nodes = fleet.inventory.nodes(name).status(Status::Usage as u8)?;

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{ExitCode, Stdio};
 
 use anyhow::Context;
+use serde_json::Value;
 
 use super::control::hosts;
 use super::session::Nodes;
@@ -20,14 +21,19 @@ pub(super) fn run(args: &Args, logs: &Logs) -> anyhow::Result<ExitCode> {
     // A pattern: journalctl takes it as systemd does.
     let unit = unit::name(pod, container.unwrap_or("*"), "*");
     let follow = if logs.follow { " --follow" } else { "" };
+    let output = if args.ssh.json { "json" } else { "short-iso" };
     let remote = format!(
-        "exec journalctl --no-pager --output=short-iso --lines={}{follow} --unit='{unit}'",
+        "exec journalctl --no-pager --output={output} --lines={}{follow} --unit='{unit}'",
         logs.lines
     );
-    let alone = hosts.len() == 1;
+    let form = match hosts.len() {
+        _ if args.ssh.json => Form::Json,
+        1 => Form::Plain,
+        _ => Form::Named,
+    };
     let results: Vec<anyhow::Result<bool>> = std::thread::scope(|scope| {
         let (nodes, remote) = (&nodes, &remote);
-        let start = |node| scope.spawn(move || copy(nodes, node, remote, alone));
+        let start = |node| scope.spawn(move || copy(nodes, node, remote, form));
         let running: Vec<_> = hosts.iter().map(start).collect();
         let end = |thread: std::thread::ScopedJoinHandle<'_, anyhow::Result<bool>>| {
             thread.join().unwrap_or(Ok(false))
@@ -67,18 +73,37 @@ pub(super) fn split(text: &str) -> anyhow::Result<(&str, Option<&str>)> {
     }
 }
 
-/// Copies a host's lines, with its name before each unless it is alone. Returns
-/// whether all went well.
-fn copy(nodes: &Nodes, node: &Node, remote: &str, alone: bool) -> anyhow::Result<bool> {
+/// What a line looks like.
+#[derive(Clone, Copy)]
+enum Form {
+    /// As journalctl has it.
+    Plain,
+    /// With the host's name before it.
+    Named,
+    /// An object of journalctl's fields, and `node`.
+    Json,
+}
+
+/// Copies a host's lines. Returns whether all went well.
+fn copy(nodes: &Nodes, node: &Node, remote: &str, form: Form) -> anyhow::Result<bool> {
     let mut ssh = nodes.ssh.attached(node, remote, false);
     let mut child =
         ssh.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run ssh")?;
     for line in child.stdout.take().map(BufReader::new).into_iter().flat_map(|out| out.split(b'\n'))
     {
         let mut line = line.context("cannot read the log")?;
+        match form {
+            Form::Plain => {}
+            Form::Named => line.splice(..0, format!("{node}: ").bytes()).for_each(drop),
+            Form::Json => {
+                let fields: Value = serde_json::from_slice(&line).context("cannot read the log")?;
+                let mut fields = fields.as_object().cloned().unwrap_or_default();
+                fields.insert("node".to_owned(), node.label.clone().into());
+                line = serde_json::to_vec(&fields)?;
+            }
+        }
         line.push(b'\n');
-        let head = if alone { String::new() } else { format!("{node}: ") };
-        report::data(&[head.as_bytes(), &line].concat())?;
+        report::data(&line)?;
     }
     Ok(child.wait().context("cannot wait for ssh")?.success())
 }

@@ -47,7 +47,10 @@ pub(super) fn run(args: &Args, preflight: &Preflight) -> anyhow::Result<ExitCode
 type Judged = anyhow::Result<(Verdict, Facts)>;
 
 fn ask(args: &Args, preflight: &Preflight) -> anyhow::Result<Vec<(String, Judged)>> {
-    let nodes = directory::nodes(args, &preflight.hosts)?;
+    let nodes = match preflight.hosts.is_empty() {
+        true => directory::nodes(args, &["@all".to_owned()])?,
+        false => directory::nodes(args, &preflight.hosts)?,
+    };
     let ssh = ssh(&args.ssh);
     let results = fanout::each(&nodes, PARALLEL, |node| {
         let said = ssh.run(node, SCRIPT, PATIENCE)?;

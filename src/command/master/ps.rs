@@ -8,14 +8,15 @@ use super::directory;
 use super::gather::PARALLEL;
 use super::session::Nodes;
 use crate::cli::master::{Args, Select};
-use crate::fleet::state::{ContainerState, State};
+use crate::fleet::revision::Files;
+use crate::fleet::state::{ContainerState, PodState, State};
 use crate::push::fanout;
 use crate::push::outcome::{bytes, short};
 use crate::push::target::Node;
 use crate::report::{self, Status, hint_of};
 
 pub(super) fn run(args: &Args, select: &Select) -> anyhow::Result<ExitCode> {
-    let fleet = directory::read_right(args, &select.limit)?;
+    let fleet = directory::read_hosts(args, &select.limit)?;
     let hosts: Vec<Node> = fleet.deployment.hosts.into_values().map(|host| host.node).collect();
     let nodes = Nodes::new(args)?;
     let states = fanout::each(&hosts, PARALLEL, |node| nodes.state(node, false));
@@ -91,7 +92,12 @@ fn condition(container: &ContainerState) -> String {
 
 fn value((node, state): &(&Node, anyhow::Result<State>)) -> Value {
     match state {
-        Ok(state) => json!({ "node": node.label, "pods": state.pods, "stray": state.stray }),
+        Ok(state) => {
+            // The files of a revision are what `plan` compares, and nobody's state.
+            let without = |pod: &PodState| PodState { files: Files::new(), ..pod.clone() };
+            let pods: Vec<PodState> = state.pods.iter().map(without).collect();
+            json!({ "node": node.label, "pods": pods, "stray": state.stray })
+        }
         Err(error) => {
             json!({ "node": node.label, "error": format!("{error:#}"), "hint": hint_of(error) })
         }

@@ -1,11 +1,13 @@
 //! `vzmaster validate`: read all files, name everything that is wrong.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::directory::{self, Fleet};
 use crate::cli::master::Args;
+use crate::fleet::secret::{FILE, Source};
 use crate::report::{self, Status};
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -16,6 +18,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let lines: String = fleet.findings.iter().map(|finding| format!("{finding}\n")).collect();
         report::data(lines.as_bytes())?;
         warn_of_idle(&fleet);
+        warn_of_absent(args, &fleet);
         let hosts = fleet.deployment.hosts.len();
         let summary = match fleet.findings.len() {
             0 => format!("{} pods, {hosts} hosts: nothing is wrong", fleet.pods),
@@ -30,6 +33,32 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn warn_of_idle(fleet: &Fleet) {
     for name in &fleet.deployment.idle {
         report::warn("vzmaster", format_args!("no group of groups.yaml has the pod `{name}`"));
+    }
+}
+
+/// What is not of the files themselves, and may be made later: bundles, and files of secrets.
+fn warn_of_absent(args: &Args, fleet: &Fleet) {
+    let pods = fleet.deployment.hosts.values().flat_map(|host| host.pods.values());
+    let bundles: BTreeSet<(&str, &str)> = pods
+        .flat_map(|pod| pod.containers.iter().map(|c| (c.bundle.as_str(), pod.name.as_str())))
+        .collect();
+    for (bundle, pod) in bundles {
+        if !args.directory.join(bundle).join("config.json").is_file() {
+            let what = format_args!(
+                "the pod `{pod}` has no bundle yet: `vzbuild bundle` or `minify` makes `{bundle}`"
+            );
+            report::warn("vzmaster", what);
+        }
+    }
+    for (name, keys) in &fleet.secrets {
+        for (key, source) in keys {
+            if let Source::File(file) = source
+                && !args.directory.join(file).is_file()
+            {
+                let what = format_args!("{FILE}: {name}.{key}: there is no file `{file}`");
+                report::warn("vzmaster", what);
+            }
+        }
     }
 }
 

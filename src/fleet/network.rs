@@ -275,7 +275,7 @@ pub fn opened(ruleset: &str) -> Option<Opened> {
         let numbers = words.split(|c: char| !c.is_ascii_digit()).filter(|word| !word.is_empty());
         ports.extend(numbers.map(|number| format!("{number}/{protocol}")));
     }
-    Some(Opened::new(&ports.join(" "), ports.clone()))
+    Some(Opened::new(&ports.join(" "), ports))
 }
 
 /// Returns the rules of a pod's ports. A table is emptied and filled in one

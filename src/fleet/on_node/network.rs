@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::{Pods, Site};
-use crate::fleet::network::{SCRIPT, table};
+use crate::fleet::network::{Published, SCRIPT, table};
 use crate::fleet::pod::Protocol;
 use crate::fleet::revision::Record;
 use crate::process;
 
 /// What is needed of it.
 pub trait Network {
-    /// Makes the node's ports of a pod lead to a revision, all at once.
+    /// Makes the node's ports of a pod lead to a revision, all at once; or opens them
+    /// where it shares the node's network.
     ///
     /// # Errors
     /// When they lead where they led before.
@@ -51,7 +52,12 @@ impl Network for Nftables {
     fn publish(&self, pods: &Pods, record: &Record) -> anyhow::Result<()> {
         let script = pods.dir(&record.pod).join("tags").join(&record.tag).join(SCRIPT);
         let mut sh = process::command("sh");
-        process::output(sh.arg(script).arg("publish")).map(drop)
+        sh.arg(script);
+        match record.network {
+            Some(_) => sh.arg("publish"),
+            None => sh.arg("open").args(record.listens.iter().map(Published::name)),
+        };
+        process::output(&mut sh).map(drop)
     }
 
     fn withdraw(&self, pod: &str) -> anyhow::Result<()> {
@@ -119,9 +125,19 @@ impl Site<'_> {
     pub(super) fn point(&self, pods: &Pods, record: &Record) -> anyhow::Result<()> {
         match record.network {
             Some(_) => self.network.publish(pods, record),
-            None => self.network.withdraw(&record.pod),
+            None => self.network.withdraw(&record.pod).and_then(|()| self.open(pods, record)),
         }
         .with_context(|| format!("cannot make the node's ports lead to `{}`", record.pod))
+    }
+
+    /// Opens the ports of a revision that shares the node's network, where it runs: its
+    /// units do that, too, but those that go on running may have been closed since.
+    fn open(&self, pods: &Pods, record: &Record) -> anyhow::Result<()> {
+        let runs = |state: &super::UnitState| state.active == "active";
+        if record.listens.is_empty() || !self.show(record)?.iter().any(runs) {
+            return Ok(());
+        }
+        self.network.publish(pods, record)
     }
 
     /// Waits until nobody is connected to the ports of `record`, for as long as its time

@@ -120,7 +120,7 @@ fn mounted(unit: &mut String, mount: &Value, root: &str, id: &str) {
             let _ = writeln!(
                 unit,
                 "ExecStartPre=+/bin/sh -c 'rm -rf \"$$2\" && mkdir -p \"$${{2%%/*}}\" && cp -a \"$$1\" \"$$2\"' sh {} {}\n\
-                 BindPaths={}:{}:rbind",
+                 BindPaths=-{}:{}:rbind",
                 quoted(&format!("{root}{to}")),
                 quoted(&copy),
                 plain(&copy),
@@ -230,6 +230,10 @@ ExecStart=\"/bin/app\" \"$$HOME is 5%%\"
 ";
         assert_eq!(service(&config, "web.app.1", 257), expected);
         assert!(service(&config, "web.app.1", 239).starts_with("Type=simple\n"));
+        // What is copied is there when the program starts, and not yet for the copying itself.
+        let memory = json!({ "mounts": [{ "destination": "/tmp", "type": "tmpfs", "options": ["tmpcopyup"] }] });
+        let unit = service(&memory, "web.app.1", 257);
+        assert!(unit.contains("\nBindPaths=-/run/vz/copies/web.app.1/tmp:/tmp:rbind\n"), "{unit}");
         // A name is looked for where the program's own PATH says, and root is not said.
         let bare = json!({ "process": { "args": ["nginx"], "env": ["PATH=/usr/sbin:/bin"] } });
         let unit = service(&bare, "web.app.1", 257);

@@ -16,7 +16,7 @@ use crate::fleet::newnode::user_data::Form;
     version,
     arg_required_else_help = true,
     after_help = "The directory has an Ansible inventory (hosts.ini, hosts.yml, inventory.ini or
-inventory.yml), groups.yaml (group: {hosts, pods}), and pods/*.yaml.
+inventory.yml), groups.yaml (group: {hosts, pods}), and pods/*.yaml: vz-fleet(5).
 
 Examples:
   vzmaster validate

@@ -1,5 +1,6 @@
 //! `vzbuild manual DIR`: man pages and shell completions, laid out as in /usr/share.
 
+mod fleet_page;
 mod spec_page;
 
 use std::fs;
@@ -37,10 +38,11 @@ pub fn run(args: &cli::build::Manual) -> anyhow::Result<ExitCode> {
             write_completion(&args.dir.join(dir), shell, tool.clone())?;
         }
     }
-    let page = args.dir.join("man/man5/vz-spec.5");
     make_dir(&args.dir.join("man/man5"))?;
-    fs::write(&page, spec_page::render())
-        .with_context(|| format!("cannot write `{}`", page.display()))?;
+    for (name, text) in [("vz-spec", spec_page::render()), ("vz-fleet", fleet_page::render())] {
+        let page = args.dir.join("man/man5").join(format!("{name}.5"));
+        fs::write(&page, text).with_context(|| format!("cannot write `{}`", page.display()))?;
+    }
     Ok(Status::Done.into())
 }
 

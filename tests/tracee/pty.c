@@ -33,9 +33,15 @@ static void read_more(void)
 	}
 }
 
+/* How long something may take, on a busy machine, too: a terminal that is hung up
+ * answers at once, so that tries say nothing of time. */
+#define PATIENCE 60
+
 static void see(const char *text)
 {
-	for (int i = 0; i < 600 && !strstr(screen, text); i++)
+	time_t end = time(NULL) + PATIENCE;
+
+	while (!strstr(screen, text) && time(NULL) < end)
 		read_more();
 	if (!strstr(screen, text)) {
 		kill(-job, SIGKILL);
@@ -47,8 +53,9 @@ static void see(const char *text)
 static void changed(int options)
 {
 	int status, found = 0;
+	time_t end = time(NULL) + PATIENCE;
 
-	for (int i = 0; i < 600 && !found; i++) {
+	while (!found && time(NULL) < end) {
 		found = must(waitpid(job, &status, options | WNOHANG));
 		read_more();
 	}

@@ -98,7 +98,7 @@ impl Round {
         match self.phase {
             Phase::Connect | Phase::Whole => true,
             Phase::Push => line.contains("vz-test") && line.contains(" -> "),
-            Phase::Start | Phase::Judge | Phase::Confirm => on_node("starts the revision"),
+            Phase::Start | Phase::Judge | Phase::Confirm => on_node("starts it"),
             Phase::Follow => on_node(" runs"),
         }
     }

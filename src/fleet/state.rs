@@ -98,6 +98,8 @@ pub struct Apply {
     pub by: String,
     /// Whether what runs now is nothing to go back to later.
     pub forget: bool,
+    /// Whether only ports lead elsewhere, so that what runs goes on.
+    pub ports: bool,
 }
 
 /// What is done to units.

@@ -56,7 +56,7 @@ pub(super) fn earlier(
         }
     };
     let files = pods.files(&pod, &id)?;
-    Ok(Apply { pod, id, files, expected: current, by, forget: false })
+    Ok(Apply { pod, id, files, expected: current, by, forget: false, ports: false })
 }
 
 /// Tries a revision. Where it does not do its work, what ran before runs again; where it
@@ -96,7 +96,8 @@ pub(super) fn apply(
     let old = pods.current(pod).unwrap_or_default();
     let is_same = current.as_deref() == Some(id);
     let beside = old.as_ref().is_some_and(|old| record.replaces(old) == Update::StartFirst);
-    let start_first = beside || is_same && is_whole(site, &pods, &record, wished)?;
+    let goes_on = is_same && wished.ports && is_whole(site, &pods, &record, wished)?;
+    let start_first = beside || goes_on;
     pods.write(pod, id, &wished.files)?;
     pods.pin()?;
     pods.tag(&record, id, old.as_ref(), beside)?;

@@ -93,6 +93,7 @@ impl Node {
             expected: expected.map(|revision| revision.id.clone()),
             by: "a test".into(),
             forget: false,
+            ports: true,
         };
         apply(&self.site(), &wished, &mut |_| ())
     }

@@ -257,7 +257,14 @@ impl Build<'_> {
     /// layer (they are locked to it): its entries are, one by one.
     fn by_entries(&mut self, inside: &Path, lower: &OwnedFd, new: &Path) -> Result<(), Failure> {
         let list = |e| (format!("list `/{}`", inside.display()), e);
-        for entry in fs::read_dir(proc_path(lower)).map_err(list)? {
+        let entries = match fs::read_dir(proc_path(lower)) {
+            // What is closed to the run is closed to it in isolation.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied && inside != Path::new("") => {
+                return fs::set_permissions(new, fs::Permissions::from_mode(0)).map_err(list);
+            }
+            other => other.map_err(list)?,
+        };
+        for entry in entries {
             let entry = entry.map_err(list)?;
             let (path, to) = (inside.join(entry.file_name()), new.join(entry.file_name()));
             if self.points.iter().any(|p| p.inside == path) {

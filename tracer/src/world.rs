@@ -260,7 +260,7 @@ impl Build<'_> {
         let entries = match fs::read_dir(proc_path(lower)) {
             // What is closed to the run is closed to it in isolation.
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied && inside != Path::new("") => {
-                return fs::set_permissions(new, fs::Permissions::from_mode(0)).map_err(list);
+                return fs::set_permissions(new, fs::Permissions::from_mode(0o000)).map_err(list);
             }
             other => other.map_err(list)?,
         };

@@ -82,7 +82,7 @@ pub struct Push {
     pub targets: Vec<String>,
     /// Use a delta against what the node has
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true,
-          default_value = "auto", default_missing_value = "auto")]
+          default_value = "auto", default_missing_value = "smaller")]
     pub delta: Mode,
     /// Print per file what would be sent, and change nothing
     #[arg(long)]
@@ -247,7 +247,7 @@ mod tests {
         let args = parse(&["--delta", "./bundle", "user@node"]);
         assert_eq!(args.push.bundle, Some("./bundle".into()));
         assert_eq!(args.push.targets, ["user@node"]);
-        assert_eq!(args.push.delta, Mode::Auto);
+        assert_eq!(args.push.delta, Mode::Smaller);
         assert_eq!(parse(&["b", "n"]).push.delta, Mode::Auto);
         assert_eq!(parse(&["--delta=never", "b", "n"]).push.delta, Mode::Never);
         assert!(Args::try_parse_from(["vzpush", "--delta=maybe", "b", "n"]).is_err());

@@ -9,6 +9,8 @@ use super::protocol::Have;
 pub enum Mode {
     /// A delta where it is smaller than the files, and not made seconds after they are sent
     Auto,
+    /// A delta where it is smaller than the files, however long it takes to make
+    Smaller,
     /// A delta, or it is an error
     Always,
     /// The files that the node lacks, whole
@@ -52,9 +54,9 @@ pub fn choose(
     }
     let base = have.revisions.iter().find(|id| known(id));
     match (mode, base) {
-        (Mode::Auto | Mode::Always, Some(base)) => Ok(Way::Delta(base.clone())),
+        (Mode::Auto | Mode::Smaller | Mode::Always, Some(base)) => Ok(Way::Delta(base.clone())),
         (Mode::Always, None) => Err(PlanError::NoBase),
-        (Mode::Auto | Mode::Never, _) => Ok(Way::Files { ask: !have.empty }),
+        (Mode::Auto | Mode::Smaller | Mode::Never, _) => Ok(Way::Files { ask: !have.empty }),
     }
 }
 

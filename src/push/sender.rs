@@ -154,7 +154,7 @@ impl Push<'_> {
             return None;
         }
         match self.deltas.get(base, without) {
-            Ok(delta) if delta.full && self.mode == Mode::Auto => None,
+            Ok(delta) if delta.full && self.mode != Mode::Always => None,
             other => Some(other.context("cannot make a delta")),
         }
     }

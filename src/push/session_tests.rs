@@ -247,12 +247,17 @@ fn revisions_that_are_written_to_share_no_file() {
 #[test]
 fn over_a_fast_line_a_large_program_goes_whole() {
     let mut world = World::new();
-    let [old, new] = ["old", "new"].map(|name| world.bundle(name, &[(name, vec![7; 14 << 20])]));
-    fs::write(new.join("rootfs/new"), vec![8; 14 << 20]).unwrap();
-    let first = world.push(&old, Mode::Auto).unwrap();
-    assert_eq!((first.way, first.rate), ("files", None));
+    let mut program = noise(14 << 20, 1);
+    let old = world.bundle("old", &[("app", program.clone())]);
+    program[9] ^= 1;
+    let new = world.bundle("new", &[("app", program)]);
+    world.push(&old, Mode::Auto).unwrap();
     world.rate = Some(100e6);
     assert_eq!(world.push(&new, Mode::Auto).unwrap().way, "files");
+    let id = world.store.current("web").unwrap();
+    fs::remove_dir_all(world.store.revision("web", &id)).unwrap();
+    // Who asks for a delta waits for it.
+    assert_eq!(world.push(&new, Mode::Smaller).unwrap().way, "delta");
 }
 
 #[test]

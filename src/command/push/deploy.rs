@@ -159,7 +159,7 @@ impl Job<'_> {
     fn wants_delta(&self, base: &str, nodes: &[Node]) -> bool {
         let slow = |node| !files_are_sooner(self.deltas.changed(base), self.rate(node));
         match self.args.delta {
-            Mode::Always => true,
+            Mode::Smaller | Mode::Always => true,
             Mode::Auto => self.deltas.is_begun(base) || nodes.iter().any(slow),
             Mode::Never => false,
         }

@@ -149,6 +149,10 @@ impl Network for Node {
         Ok(())
     }
 
+    fn has_ipv6(&self) -> bool {
+        false
+    }
+
     fn ruleset(&self) -> String {
         String::new()
     }

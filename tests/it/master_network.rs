@@ -227,6 +227,16 @@ fn ipv6_may_go_and_come_back() {
     );
 }
 
+#[test]
+fn forwarding_that_was_taken_back_comes_back() {
+    check(
+        "forwarding_that_was_taken_back_comes_back",
+        "for value in 1 0; do echo $value >/proc/sys/net/ipv6/conf/all/forwarding; done\n\
+         $neighbour sh get 2001:db8::1 80 || net publish; $neighbour sh get 2001:db8::1 80",
+        "pod\n",
+    );
+}
+
 /// What forwards is a router, and routers hear none: a node that has its address by router
 /// advertisements would lose it.
 #[test]

@@ -44,7 +44,8 @@ forward6() (
   cd $conf
   [ \"$(cat all/forwarding)\" = 0 ] || exit 0
   if [ -e all/force_forwarding ]; then
-    echo 1 >all/force_forwarding && echo 1 >default/force_forwarding
+    # Each, since what is 1 for all may have been taken back from some.
+    for file in */force_forwarding; do echo 1 >$file; done
     exit
   fi
   hosts=$(grep -lx 0 -- */forwarding) heard=$(grep -lx 1 -- */accept_ra)

@@ -15,7 +15,7 @@ mod backends;
 mod chaos;
 mod firewall;
 mod ipv6;
-mod load;
+pub mod load;
 mod two_containers;
 
 /// The nodes are the same for all tests.

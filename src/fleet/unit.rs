@@ -191,7 +191,8 @@ pub fn render(pod: &Pod, container: &Container, tag: &str, runs: &Runs<'_>) -> S
         _ => "RestartSec=5\n",
     });
     if let Some(bytes) = container.limits.memory {
-        let _ = writeln!(text, "MemoryMax={bytes}");
+        // What is limited would else fill the swap of all, and slow the whole node down.
+        let _ = writeln!(text, "MemoryMax={bytes}\nMemorySwapMax=0");
     }
     if let Some(milli) = container.limits.milli_cpus {
         let _ = writeln!(text, "CPUQuota={}%", milli.div_ceil(10));
@@ -371,6 +372,7 @@ mod tests {
             &unit,
             &[
                 "MemoryMax=67108864",
+                "MemorySwapMax=0",
                 "CPUQuota=26%",
                 "Restart=on-failure",
                 "RestartSec=5",

@@ -15,6 +15,7 @@ mod backends;
 mod chaos;
 mod firewall;
 mod load;
+mod memory;
 mod two_containers;
 
 /// The nodes are the same for all tests.
@@ -25,6 +26,8 @@ pub struct Nodes {
     pub sandbox: Sandbox,
     config: String,
     pub names: Vec<String>,
+    /// Seconds that a connection may take.
+    patience: &'static str,
 }
 
 /// The nodes, and a fleet for them; nothing where there are none.
@@ -44,7 +47,7 @@ pub fn nodes(test: &str) -> Option<Nodes> {
     let sandbox = Sandbox::new();
     sandbox.write("hosts.ini", format!("[web]\n{}\n", names.join("\n")));
     sandbox.write("groups.yaml", "web:\n  pods: [vz-test]\n");
-    let nodes = Nodes { _alone: alone, sandbox, config: config.to_owned(), names };
+    let nodes = Nodes { _alone: alone, sandbox, config: config.to_owned(), names, patience: "5" };
     nodes.forget();
     nodes.serve("one", 8381);
     Some(nodes)
@@ -99,7 +102,7 @@ impl Nodes {
     fn master(&self, args: &[&str]) -> Command {
         let program = std::env::var("VZ_TEST_VZMASTER").unwrap_or_else(|_| "vzmaster".to_owned());
         let mut command = self.sandbox.command(program);
-        command.args(["-F", &self.config, "--connect-timeout", "5"]).args(args);
+        command.args(["-F", &self.config, "--connect-timeout", self.patience]).args(args);
         command.env("XDG_CACHE_HOME", self.sandbox.path("cache")).env_remove("SSH_AUTH_SOCK");
         command
     }

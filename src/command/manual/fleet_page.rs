@@ -106,7 +106,7 @@ const NOTES: &[(&str, &str)] = &[
     ),
     (
         "resources.limits",
-        "memory from 1Mi on, cpu: systemd's MemoryMax= and CPUQuota=. Requests are refused, since nothing schedules by them.",
+        "memory from 1Mi on, without swap, and cpu: systemd's MemoryMax= and CPUQuota=. What takes more memory ends alone and is started again. Requests are refused, since nothing schedules by them.",
     ),
     (
         "startupProbe, readinessProbe, livenessProbe",

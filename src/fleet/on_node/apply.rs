@@ -15,6 +15,7 @@ use crate::fleet::network;
 use crate::fleet::revision::{RECORD, Record, Update, digest};
 use crate::fleet::state::{Applied, Apply, ContainerState, Entry};
 use crate::push::outcome::short;
+use crate::push::store::sync_dir;
 use crate::report::Advice;
 
 /// So many of the last lines of a container that failed are told.
@@ -92,6 +93,10 @@ pub(super) fn apply(
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&site.places.pods);
     made.and_then(|()| fs::create_dir_all(site.places.pods.join(pod).join("revs")))
         .with_context(|| format!("cannot make the folder of `{pod}`"))?;
+    // What is synced below a folder whose own name is not is lost with it.
+    for folder in site.places.pods.ancestors().take(3) {
+        sync_dir(folder)?;
+    }
     // What cannot be read cannot be stopped by its record; its units are, below.
     let old = pods.current(pod).unwrap_or_default();
     let is_same = current.as_deref() == Some(id);

@@ -225,7 +225,8 @@ impl Pods {
             .collect();
         let path = self.dir(pod).join("history");
         let written = write(&path, &format!("{}\n", lines.join("\n")));
-        written.with_context(|| format!("cannot write `{}`", path.display()))
+        written.with_context(|| format!("cannot write `{}`", path.display()))?;
+        sync_dir(&self.dir(pod))
     }
 
     /// Removes revisions beyond those kept, and tells the store which bundles the

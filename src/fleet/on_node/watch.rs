@@ -44,6 +44,8 @@ struct Watched<'a> {
     restarts: u64,
     steady: Instant,
     finished: bool,
+    /// How it ended last, as systemd calls it; nothing where it did not.
+    ended: String,
 }
 
 struct Asked<'a> {
@@ -139,7 +141,8 @@ impl<'a> Watched<'a> {
             Some(Asked { what, probe, due, good: 0, bad: 0, said: String::new() })
         };
         let probes = kinds.into_iter().filter_map(asked).collect();
-        Watched { placed, probes, before, restarts, steady: now, finished: false }
+        let (finished, ended) = (false, String::new());
+        Watched { placed, probes, before, restarts, steady: now, finished, ended }
     }
 
     fn look(
@@ -149,12 +152,17 @@ impl<'a> Watched<'a> {
         address: &str,
     ) -> Result<(), String> {
         let unit = &self.placed.unit;
+        if !matches!(state.result.as_str(), "" | "success") {
+            self.ended.clone_from(&state.result);
+        }
         if state.restarts > self.restarts {
+            let ended = std::mem::take(&mut self.ended);
             *self = Watched::new(self.placed, self.before, state.restarts, Instant::now());
+            self.ended = ended;
         }
         let times = state.restarts.saturating_sub(self.before);
         if times > RESTARTS {
-            return Err(format!("{unit} was started again {times} times"));
+            return Err(format!("{unit} was started again {times} times{}", self.why()));
         }
         match state.active.as_str() {
             "active" => {}
@@ -202,6 +210,16 @@ impl<'a> Watched<'a> {
             asked.due = Instant::now() + Duration::from_secs(asked.probe.period.into());
         }
         Ok(())
+    }
+
+    /// How it ended, where that is known.
+    fn why(&self) -> String {
+        match self.ended.as_str() {
+            "" => String::new(),
+            // Of its own control group, or of the node.
+            "oom-kill" => ": oom-kill, it took more memory than there is for it".to_owned(),
+            other => format!(": {other}"),
+        }
     }
 
     fn complaint(&self) -> String {

@@ -89,7 +89,7 @@ fn goes_back(program: &str, why: &str) {
 
 #[test]
 fn a_crash_loop_goes_back() {
-    goes_back("crash", "was started again 3 times");
+    goes_back("crash", "was started again 3 times: exit-code");
 }
 
 #[test]

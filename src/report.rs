@@ -210,6 +210,13 @@ fn emphasis(word: &str) -> String {
 }
 
 /// Whether standard error takes colour: a terminal, and no `NO_COLOR` (no-color.org).
+/// A number of things, as `1 file` or `2 files`.
+pub fn count(number: impl fmt::Display, thing: &str) -> String {
+    let number = number.to_string();
+    let ending = if number == "1" { "" } else { "s" };
+    format!("{number} {thing}{ending}")
+}
+
 fn colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
@@ -234,6 +241,12 @@ mod tests {
         let error = Err::<(), _>(std::io::Error::other("disk"))
             .hint("buy one")
             .status(1)
+    #[test]
+    fn one_thing_is_not_several() {
+        let counts = [0, 1, 2].map(|number| count(number, "pod"));
+        assert_eq!(counts, ["0 pods", "1 pod", "2 pods"]);
+    }
+
             .context("cannot write `x`")
             .unwrap_err();
         assert_eq!(advices(&error).find_map(|a| a.hint.as_deref()), Some("buy one"));

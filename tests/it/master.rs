@@ -31,7 +31,7 @@ fn json(finished: &Finished) -> serde_json::Value {
 fn a_fleet_that_is_right_is_said_to_be() {
     let fleet = fleet();
     let said = fleet.run("vzmaster", ["validate"]).success();
-    said.says("1 pods, 2 hosts: nothing is wrong")
+    said.says("1 pod, 2 hosts: nothing is wrong")
         .says("the pod `web` has no bundle yet: `vzbuild bundle` or `minify` makes `bundles/app`");
     let value = json(&fleet.run("vzmaster", ["validate", "--json"]).success());
     assert_eq!(value["hosts"]["node-a"], serde_json::json!(["web"]));

@@ -38,15 +38,15 @@ impl Summary<'_> {
                 ),
             );
         }
-        let (files, size) = (self.files(), HumanBytes(self.layer.bytes()));
+        let (files, size) = (report::count(self.files(), "file"), HumanBytes(self.layer.bytes()));
         let id = self.assembled.diff_id;
         match &self.place {
             Some(_) => {
                 let dir = shell_word(&self.args.output);
                 let how = format!("run it with `vzbuild run {dir}`");
-                report::say("vzbuild", format_args!("{dir}: {files} files, {size}, {id}; {how}"));
+                report::say("vzbuild", format_args!("{dir}: {files}, {size}, {id}; {how}"));
             }
-            None => report::say("vzbuild", format_args!("layer: {files} files, {size}, {id}")),
+            None => report::say("vzbuild", format_args!("layer: {files}, {size}, {id}")),
         }
         Ok(())
     }
@@ -70,7 +70,7 @@ impl Summary<'_> {
             ("the device nodes", count(|lost| *lost == Lost::Device)),
         ] {
             if count > 0 {
-                kinds.push(format!("{what} {count} {}", if count == 1 { "file" } else { "files" }));
+                kinds.push(format!("{what} {}", report::count(count, "file")));
             }
         }
         report::say(

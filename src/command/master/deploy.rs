@@ -113,7 +113,7 @@ fn confirmed(count: usize) -> anyhow::Result<bool> {
             .hint("-y deploys without asking")
             .status(Status::Usage as u8);
     }
-    report::say("vzmaster", format!("do these {count} steps? [y/N]"));
+    report::say("vzmaster", format!("do {}? [y/N]", report::count(count, "step")));
     let mut line = String::new();
     stdin.lock().read_line(&mut line).context("cannot read the answer")?;
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))

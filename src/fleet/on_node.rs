@@ -7,6 +7,7 @@
 mod apply;
 mod guard;
 mod network;
+mod listeners;
 mod pending;
 mod pods;
 mod probe;
@@ -73,6 +74,8 @@ pub struct Site<'a> {
     /// How long to wait for what.
     pub patience: Patience,
 }
+    /// The port by which ssh came in, where it did.
+    pub ssh: Option<u16>,
 
 impl Places {
     /// The usual ones, with this store.
@@ -124,8 +127,8 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
     }
     let pods = Pods::new(&site.places);
     match order {
-        Order::State { verify } => {
-            let (state, of_pods) = state::read(site, verify)?;
+        Order::State { verify, needs } => {
+            let (state, of_pods) = state::read(site, verify, &needs)?;
             for pod in of_pods {
                 link.say(&Answer::Pod(pod))?;
             }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::revision::Files;
 use super::secret::Secrets;
+use super::obstacle::{Found, Needs};
 
 /// Version of orders and answers.
 pub const VERSION: u32 = 3;
@@ -26,6 +27,8 @@ pub enum Order {
         verify: bool,
     },
     /// Make a revision the one that runs.
+        /// What is to be looked at for pods that may be started.
+        needs: Needs,
     Apply(Apply),
     /// Make a revision that was applied the current one: the node can still be reached.
     Confirm {
@@ -210,6 +213,8 @@ pub struct PodState {
     pub address: Option<String>,
     /// The ports of the node that lead somewhere, as `nft` has them.
     pub rules: Vec<String>,
+    /// What there is of what pods need.
+    pub found: Found,
     /// Whether the secrets of the current revision are not in memory.
     pub lacks_secrets: bool,
     /// Ports of the pod on which nobody listens, as `80/tcp`.

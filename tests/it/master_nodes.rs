@@ -15,6 +15,7 @@ mod backends;
 mod chaos;
 mod firewall;
 mod load;
+mod obstacles;
 mod two_containers;
 
 /// The nodes are the same for all tests.

@@ -32,7 +32,7 @@ pub(super) fn hosts(args: &Args, pod: &str, select: &Select) -> anyhow::Result<V
         return Ok(wished.into_iter().map(|host| host.node).collect());
     }
     let nodes = Nodes::new(args)?;
-    let states = fanout::each(&others, PARALLEL, |host| nodes.state(&host.node, false));
+    let states = fanout::each(&others, PARALLEL, |host| nodes.state(&host.node));
     let has = |state: &anyhow::Result<State>| {
         state.as_ref().is_ok_and(|state| state.pods.iter().any(|there| there.name == pod))
     };

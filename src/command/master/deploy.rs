@@ -9,7 +9,8 @@ use anyhow::{Context, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::gather::{Gathered, Known, gather};
-use super::plan::{reached, say_left_out, text};
+use super::interruption::{Stage, Watched};
+use super::plan::{all_free, reached, say_left_out, text};
 use super::push;
 use super::secrets;
 use super::session::{Nodes, Unconfirmed};
@@ -64,6 +65,7 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
     if tasks.is_empty() {
         let failed = secrets::bring(wish, &nodes, &gathered);
         let lost = |(host, error): (String, String)| {
+    all_free(args, &gathered)?;
             (host, String::new(), Outcome::Lost(anyhow!("{error}")))
         };
         let outcomes: Vec<_> = failed.into_iter().map(lost).collect();

@@ -11,6 +11,7 @@ use super::session::Nodes;
 use super::{directory, secrets};
 use crate::cli::master::{Args, Plan};
 use crate::fleet::deployment::{Deployment, Host};
+use crate::fleet::obstacle::{Obstacle, needs, obstacles};
 use crate::fleet::plan::{self, Step};
 use crate::fleet::pod::Pod;
 use crate::fleet::preflight::{Facts, Grade, Reason, cannot, judge};
@@ -47,6 +48,8 @@ pub(super) struct Known {
     /// What cannot be kept there, such as limits.
     pub(super) lost: Vec<String>,
     /// What could not be seen.
+    /// What is in the way of that.
+    pub(super) obstacles: Vec<Obstacle>,
     pub(super) unseen: Vec<String>,
     /// The numbers of the secrets of pods.
     pub(super) numbers: BTreeMap<String, String>,
@@ -66,7 +69,9 @@ pub(super) fn gather(args: &Args, plan: &Plan, nodes: &Nodes) -> anyhow::Result<
     let hosts: Vec<&Host> = fleet.deployment.hosts.values().collect();
     let store = args.ssh.store.as_deref().unwrap_or(STORE);
     let known = fanout::each(&hosts, PARALLEL, |host| {
-        let state = nodes.state(&host.node, plan.verify)?;
+        let needs = needs(host.pods.values());
+        let state = nodes.look(&host.node, plan.verify, needs);
+        let state = state.or_else(|error| or_retire(&host.node, error))?;
         let (numbers, unseen) = secrets::compare(nodes, host, &secrets, &state)?;
         let known = know(host, &built, (&state, numbers), store, plan.prune)?;
         Ok(Known { unseen, ..known })
@@ -164,7 +169,7 @@ fn know(
                 || limits().any(|l| l.milli_cpus.is_some()))
     });
     let lost = lost.map(|reason| reason.what).chain(doubted).collect();
-    Ok(Known { wished, steps, lost, unseen: Vec::new(), numbers })
+    Ok(Known { wished, steps, obstacles, lost, unseen: Vec::new(), numbers })
 }
 
 /// Bundles by directory.
@@ -174,6 +179,7 @@ pub(super) type Opened = BTreeMap<String, (Bundle, Built)>;
 ///
 /// # Errors
 /// When one cannot be used by a container.
+    let obstacles = obstacles(&host.pods, &wished, &steps, state);
 pub(super) fn open_bundles(dir: &Path, deployment: &Deployment) -> anyhow::Result<Opened> {
     let pods: BTreeMap<&String, &Pod> =
         deployment.hosts.values().flat_map(|host| &host.pods).collect();

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use serde_json::{Value, json};
 
 use super::gather::{Gathered, gather};
@@ -17,7 +18,11 @@ pub(super) fn plan(args: &Args, plan: &Plan) -> anyhow::Result<ExitCode> {
     } else {
         report::data(text(&gathered, true).as_bytes())?;
     }
-    Ok(reached(&gathered).into())
+    Ok(match reached(&gathered) {
+        Status::Done if blocked(&gathered) > 0 => Status::No,
+        status => status,
+    }
+    .into())
 }
 
 pub(super) fn diff(args: &Args, plan: &Plan) -> anyhow::Result<ExitCode> {
@@ -49,6 +54,33 @@ pub(super) fn reached(gathered: &Gathered) -> Status {
 pub(super) fn say_left_out(gathered: &Gathered) {
     for (node, known) in &gathered.hosts {
         if let Err(error) = known {
+/// Looks whether nothing is in the way of any step.
+///
+/// # Errors
+/// When something is: nothing is changed anywhere then. As JSON it is printed here.
+pub(super) fn all_free(args: &Args, gathered: &Gathered) -> anyhow::Result<()> {
+    let count = blocked(gathered);
+    if count == 0 {
+        return Ok(());
+    }
+    if args.ssh.json {
+        let values = gathered.hosts.iter().map(|(node, known)| {
+            let blocked = known.as_ref().map(|known| known.obstacles.as_slice());
+            json!({ "node": node.label, "done": false, "blocked": blocked.unwrap_or_default() })
+        });
+        report::data(format!("{:#}\n", values.collect::<Value>()).as_bytes())?;
+    }
+    let what = report::count(count, "obstacle");
+    Err(anyhow!("nothing was done: the plan has {what}"))
+        .hint("it names them after BLOCKED; -l HOST deploys to other hosts only")
+}
+
+/// How many obstacles there are.
+pub(super) fn blocked(gathered: &Gathered) -> usize {
+    let known = gathered.hosts.iter().filter_map(|(_, known)| known.as_ref().ok());
+    known.map(|known| known.obstacles.len()).sum()
+}
+
             report::warn("vzmaster", format_args!("{node} was left out: {error:#}"));
         }
     }
@@ -70,11 +102,14 @@ pub(super) fn text(gathered: &Gathered, keep: bool) -> String {
                 let notes = lost.chain(&known.unseen).map(|what| format!("  note    {what}\n"));
                 let notes: String = notes.collect();
                 if !steps.is_empty() || !notes.is_empty() {
-                    text.push_str(&format!("{node}\n{}{notes}", steps.concat()));
+                    text.push_str(&format!("{node}\n{}{blocked}{notes}", steps.concat()));
                 }
             }
             Err(error) => {
                 text.push_str(&format!("{node}\n  FAILED  {error:#}\n"));
+                let blocked = known.obstacles.iter();
+                let blocked = blocked.map(|found| format!("  BLOCKED {}\n", found.line()));
+                let blocked: String = blocked.collect();
                 text.extend(hint_of(error).map(|hint| format!("          hint: {hint}\n")));
             }
         }
@@ -83,9 +118,12 @@ pub(super) fn text(gathered: &Gathered, keep: bool) -> String {
 }
 
 fn print_json(gathered: &Gathered) -> anyhow::Result<()> {
-    let value = |(node, known): &(crate::push::target::Node, anyhow::Result<_>)| match known {
-        Ok(super::gather::Known { steps, lost, unseen, .. }) => {
-            json!({ "node": node.label, "steps": steps, "lost": lost, "unseen": unseen })
+    let value = |(node, known): &(Node, anyhow::Result<Known>)| match known {
+        Ok(known) => {
+            let Known { obstacles, lost, unseen, .. } = known;
+            let step = |step| with_bundles(gathered, known, step);
+            let steps: Vec<Value> = known.steps.iter().map(step).collect();
+            json!({ "node": node.label, "steps": steps, "blocked": obstacles, "lost": lost, "unseen": unseen })
         }
         Err(error) => {
             json!({ "node": node.label, "error": format!("{error:#}"), "hint": hint_of(error) })

@@ -19,7 +19,7 @@ pub(super) fn run(args: &Args, select: &Select) -> anyhow::Result<ExitCode> {
     let fleet = directory::read_hosts(args, &select.limit)?;
     let hosts: Vec<Node> = fleet.deployment.hosts.into_values().map(|host| host.node).collect();
     let nodes = Nodes::new(args)?;
-    let states = fanout::each(&hosts, PARALLEL, |node| nodes.state(node, false));
+    let states = fanout::each(&hosts, PARALLEL, |node| nodes.state(node));
     let failed = states.iter().filter(|state| state.is_err()).count();
     let pairs: Vec<(&Node, anyhow::Result<State>)> = hosts.iter().zip(states).collect();
     if args.ssh.json {

@@ -73,6 +73,9 @@ pub(super) fn apply(
     let pods = Pods::new(&site.places);
     let (pod, id) = (wished.pod.as_str(), wished.id.as_str());
     let record = check(&pods, wished)?;
+    if let Some(obstacle) = site.taken(&record) {
+        return Err(anyhow::anyhow!("{}", obstacle.what)).hint(obstacle.fix);
+    }
     if site.lost_secrets(&record) {
         return Err(anyhow::anyhow!("the secrets of this revision are not on the node any more"))
             .hint("deploy from the fleet's directory, which brings them");

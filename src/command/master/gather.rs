@@ -21,8 +21,9 @@ use crate::fleet::secret::Secrets;
 use crate::fleet::state::State;
 use crate::push::bundle::Bundle;
 use crate::push::fanout;
+use crate::push::ssh::was_unreached;
 use crate::push::target::Node;
-use crate::report::Advice;
+use crate::report::{Advice, hint_of};
 
 /// Where bundles lie on nodes, unless asked for otherwise.
 pub(super) const STORE: &str = "/var/lib/vz";
@@ -78,7 +79,17 @@ pub(super) fn gather(args: &Args, plan: &Plan, nodes: &Nodes) -> anyhow::Result<
     });
     let hosts = hosts.iter().map(|host| host.node.clone()).zip(known).collect();
     let bundles = bundles.into_iter().map(|(dir, (bundle, _))| (dir, bundle)).collect();
-    Ok(Gathered { bundles, hosts, secrets })
+    Ok(Gathered { bundles, layers, hosts, secrets })
+}
+
+/// Adds the way out where a machine may be no more.
+fn or_retire(node: &Node, error: anyhow::Error) -> anyhow::Result<State> {
+    match was_unreached(&error) && hint_of(&error).is_none() {
+        false => Err(error),
+        true => Err(error).hint(format!(
+            "where the machine is no more, `vzmaster retire {node}` leaves it out from now on"
+        )),
+    }
 }
 
 /// What runs the pods of `host`, a node with these facts, and what is lost there.

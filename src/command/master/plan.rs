@@ -81,7 +81,13 @@ pub(super) fn blocked(gathered: &Gathered) -> usize {
     known.map(|known| known.obstacles.len()).sum()
 }
 
-            report::warn("vzmaster", format_args!("{node} was left out: {error:#}"));
+/// Warns of each host that did not answer.
+pub(super) fn say_left_out(gathered: &Gathered) {
+    for (node, known) in &gathered.hosts {
+        if let Err(error) = known {
+            let hint = hint_of(error).map(|hint| format!("\n  hint: {hint}"));
+            let hint = hint.unwrap_or_default();
+            report::warn("vzmaster", format_args!("{node} was left out: {error:#}{hint}"));
         }
     }
 }

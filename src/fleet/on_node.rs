@@ -5,9 +5,10 @@
 //! is the kernel's, so it ends with the process.
 
 mod apply;
+mod control;
 mod guard;
-mod network;
 mod listeners;
+mod network;
 mod pending;
 mod pods;
 mod probe;
@@ -34,7 +35,7 @@ pub use watch::Patience;
 
 use super::fields::is_label;
 use super::revision::Record;
-use super::state::{Answer, Apply, Control, Order, Start, VERSION};
+use super::state::{Answer, Apply, Order, Start, VERSION};
 use crate::push::link::{Link, LinkError};
 use crate::push::lock::{self, Lock};
 use crate::report::hint_of;
@@ -73,9 +74,9 @@ pub struct Site<'a> {
     pub guard: &'a dyn Guard,
     /// How long to wait for what.
     pub patience: Patience,
-}
     /// The port by which ssh came in, where it did.
     pub ssh: Option<u16>,
+}
 
 impl Places {
     /// The usual ones, with this store.
@@ -162,9 +163,9 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
             let applied = apply::apply(site, &apply, &mut say)?;
             link.say(&Answer::Applied(applied))?;
         }
-        Order::Control { pod, verb } => {
+        Order::Control { pod, verb, by } => {
             let _lock = site.lock()?;
-            site.control(&pods, &pod, verb)?;
+            control::control(site, &pods, (&pod, &by), verb)?;
             link.say(&Answer::Done)?;
         }
         Order::Remove { pod } => {
@@ -221,21 +222,5 @@ impl Site<'_> {
             state.pid = pid.filter(|_| state.pid != 0).unwrap_or(0);
         }
         Ok(states)
-    }
-
-    fn control(&self, pods: &Pods, pod: &str, verb: Control) -> anyhow::Result<()> {
-        let current = pods.link(pod, "current");
-        let current = current.with_context(|| format!("there is no pod `{pod}` on this node"))?;
-        let units = pods.record(pod, &current)?.all_units();
-        match verb {
-            Control::Start => self.systemd.start(&units),
-            Control::Stop => self.systemd.stop(&units),
-            Control::Kill => self.systemd.kill(&units),
-            Control::Restart => {
-                self.systemd.stop(&units)?;
-                self.systemd.start(&units)
-            }
-        }
-        .with_context(|| format!("cannot {verb:?} `{pod}`").to_lowercase())
     }
 }

@@ -56,6 +56,8 @@ pub enum Order {
         verb: Control,
     },
     /// Say which number the pod's secrets have there, or would have.
+        /// Who asks, for the history.
+        by: String,
     Compare {
         /// Which pod.
         pod: String,
@@ -121,6 +123,18 @@ pub enum Control {
 
 /// What a node answers; several of them end with one that is no progress.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+impl Control {
+    /// What it does, and what was done then.
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Control::Start => ("start", "was started"),
+            Control::Stop => ("stop", "was stopped"),
+            Control::Kill => ("kill", "was killed"),
+            Control::Restart => ("restart", "was started again"),
+        }
+    }
+}
+
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     /// What is going on.

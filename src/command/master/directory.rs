@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, anyhow};
 
+use super::rollback::utc;
 use crate::cli::master::Args;
 use crate::command::push::targets;
 use crate::fleet::deployment::{self, Deployment, Finding, Host, Source};
@@ -239,7 +241,7 @@ fn retired(dir: &Path) -> anyhow::Result<BTreeSet<String>> {
     Ok(text.lines().filter_map(name).filter(|name| !name.starts_with('#')).collect())
 }
 
-/// Adds a host to those that are retired.
+/// Adds a host to those that are retired, with the day and who says so.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -248,7 +250,9 @@ pub(super) fn note_retired(args: &Args, host: &str, by: &str) -> anyhow::Result<
     let cannot = || format!("cannot write `{}`", path.display());
     let mut file =
         fs::File::options().append(true).create(true).open(&path).with_context(cannot)?;
-    writeln!(file, "{host}  # by {by}").with_context(cannot)
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let (date, _) = utc(now.map_or(0, |now| now.as_secs()));
+    writeln!(file, "{host}  # {date}, by {by}").with_context(cannot)
 }
 
 fn text(path: &Path, name: &str, findings: &mut Vec<Finding>) -> Option<String> {

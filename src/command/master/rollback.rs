@@ -54,11 +54,14 @@ pub(super) fn history(args: &Args, one: &OnePod) -> anyhow::Result<ExitCode> {
 
 fn line(entry: &Entry) -> String {
     let (date, time) = utc(entry.time);
-    format!("{date} {time} UTC  {}  {}, by {}", short(&entry.revision), entry.outcome, entry.by)
+    let (revision, outcome) = (short(&entry.revision), &entry.outcome);
+    let bundle = |(name, id): (&String, &String)| format!(", {name}: bundle {}", short(id));
+    let bundles: String = entry.bundles.iter().map(bundle).collect();
+    format!("{date} {time} UTC  {revision}  {outcome}, by {}{bundles}", entry.by)
 }
 
 /// Date and time of seconds since 1970 (Howard Hinnant's days-to-civil algorithm).
-fn utc(seconds: u64) -> (String, String) {
+pub(super) fn utc(seconds: u64) -> (String, String) {
     let (days, rest) = (seconds / 86400 + 719_468, seconds % 86400);
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1460 + day / 36524 - day / 146_096) / 365;

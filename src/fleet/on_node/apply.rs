@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 
@@ -249,7 +249,7 @@ fn finish(
     pods.allow(pod, None)?;
     site.systemd.reload()?;
     pods.set_pending(pod, None)?;
-    told(pods.note(pod, entry(&pending.id, &pending.by, "runs")), say);
+    told(pods.note(pod, Entry::now(&pending.id, "runs".to_owned(), &pending.by)), say);
     told(pods.prune(pod), say);
     Ok(())
 }
@@ -285,19 +285,9 @@ fn take_back(
     // Who lost the connection asks for it later.
     told(pods.set_outcome(pod, &pending.id, &applied), say);
     pods.set_pending(pod, None)?;
-    told(pods.note(pod, entry(&pending.id, &pending.by, &outcome)), say);
+    told(pods.note(pod, Entry::now(&pending.id, outcome, &pending.by)), say);
     told(pods.prune(pod), say);
     Ok(applied)
-}
-
-fn entry(id: &str, by: &str, outcome: &str) -> Entry {
-    let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    Entry {
-        time: time.map_or(0, |time| time.as_secs()),
-        revision: id.to_owned(),
-        outcome: outcome.to_owned(),
-        by: by.to_owned(),
-    }
 }
 
 /// Looks at what was sent before anything is touched.

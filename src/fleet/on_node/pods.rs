@@ -16,6 +16,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -273,6 +274,20 @@ impl Pods {
 pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let aside = path.with_file_name(format!(".{name}"));
+impl Entry {
+    /// A line of this moment.
+    pub(super) fn now(revision: &str, outcome: String, by: &str) -> Self {
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Entry {
+            time: time.map_or(0, |time| time.as_secs()),
+            revision: revision.to_owned(),
+            outcome,
+            by: by.to_owned(),
+            bundles: BTreeMap::new(),
+        }
+    }
+}
+
     let mut file = File::create(&aside)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;

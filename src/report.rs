@@ -103,10 +103,15 @@ pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
 
 /// Ends the program at once, where no error can be returned: a thread found out
 /// that nobody is left to work for.
-#[expect(clippy::disallowed_methods, reason = "this is the place")]
 pub fn abandon(tool: &str, message: impl fmt::Display) -> ! {
-    write_stderr(&format!("{tool}: {} {message}\n", emphasis("error:")));
-    std::process::exit(Status::Failed as i32)
+    end(tool, format_args!("{} {message}", emphasis("error:")), Status::Failed as i32)
+}
+
+/// Ends the program at once, with a message and an exit status.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub fn end(tool: &str, message: impl fmt::Display, status: i32) -> ! {
+    write_stderr(&format!("{tool}: {message}\n"));
+    std::process::exit(status)
 }
 
 fn status_of(error: &anyhow::Error) -> ExitCode {
@@ -205,11 +210,6 @@ pub fn plain(text: impl fmt::Display) -> String {
     plain
 }
 
-fn emphasis(word: &str) -> String {
-    if colour() { format!("\x1b[1;31m{word}\x1b[0m") } else { word.to_owned() }
-}
-
-/// Whether standard error takes colour: a terminal, and no `NO_COLOR` (no-color.org).
 /// A number of things, as `1 file` or `2 files`.
 pub fn count(number: impl fmt::Display, thing: &str) -> String {
     let number = number.to_string();
@@ -217,6 +217,11 @@ pub fn count(number: impl fmt::Display, thing: &str) -> String {
     format!("{number} {thing}{ending}")
 }
 
+fn emphasis(word: &str) -> String {
+    if colour() { format!("\x1b[1;31m{word}\x1b[0m") } else { word.to_owned() }
+}
+
+/// Whether standard error takes colour: a terminal, and no `NO_COLOR` (no-color.org).
 fn colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
@@ -237,16 +242,16 @@ mod tests {
     }
 
     #[test]
-    fn hints_and_statuses_are_found_through_context() {
-        let error = Err::<(), _>(std::io::Error::other("disk"))
-            .hint("buy one")
-            .status(1)
-    #[test]
     fn one_thing_is_not_several() {
         let counts = [0, 1, 2].map(|number| count(number, "pod"));
         assert_eq!(counts, ["0 pods", "1 pod", "2 pods"]);
     }
 
+    #[test]
+    fn hints_and_statuses_are_found_through_context() {
+        let error = Err::<(), _>(std::io::Error::other("disk"))
+            .hint("buy one")
+            .status(1)
             .context("cannot write `x`")
             .unwrap_err();
         assert_eq!(advices(&error).find_map(|a| a.hint.as_deref()), Some("buy one"));

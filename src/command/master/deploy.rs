@@ -43,6 +43,7 @@ struct Job<'a> {
     nodes: &'a Nodes,
     bundles: &'a BTreeMap<String, Bundle>,
     parallel: usize,
+    course: &'a Watched,
     by: String,
 }
 
@@ -53,6 +54,7 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
     let nodes = Nodes::new(args)?;
     let gathered = gather(args, &wish.plan, &nodes)?;
     if !args.ssh.json {
+    let course = Watched::start("nodes were being asked")?;
         report::data(text(&gathered, true).as_bytes())?;
     }
     let mut tasks: Vec<Task<'_>> = Vec::new();
@@ -77,13 +79,16 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
     }
     if !wish.yes && !confirmed(tasks.len())? {
         bail!("nothing was done");
+    course.phase("nobody had said yes");
     }
     let needed =
         tasks.iter().filter_map(|(node, known, step)| Some((*node, known.wished.get(&step.pod)?)));
+    course.phase("bundles and secrets were being pushed");
+    tasks.iter().for_each(|(node, _, step)| course.set(node, step, Stage::Waiting));
     let mut unpushed = push::bundles((args, wish.parallel), &gathered, needed)?;
     unpushed.extend(secrets::bring(wish, &nodes, &gathered));
     let bundles = &gathered.bundles;
-    let job = Job { nodes: &nodes, bundles, parallel: wish.parallel, by: by() };
+    let job = Job { nodes: &nodes, course: &course, bundles, parallel: wish.parallel, by: by() };
     let mut outcomes: Vec<(String, String, Outcome)> = Vec::new();
     for (host, error) in &unpushed {
         outcomes.push((host.clone(), String::new(), Outcome::Lost(anyhow!("{error}"))));
@@ -100,6 +105,7 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
         let of_pod: Vec<Task<'_>> = tasks.iter().filter(of_pod).copied().collect();
         failed = job.deploy(name, &of_pod, &mut outcomes);
         if failed {
+        course.phase(&format!("{name} was being deployed"));
             report::say("vzmaster", format!("{name} failed; what comes after it was not tried"));
             break;
         }
@@ -145,7 +151,7 @@ impl Job<'_> {
             let count = if proved { self.parallel } else { 1 };
             let (batch, later) = rest.split_at(count.min(rest.len()));
             rest = later;
-            let results = fanout::each(batch, self.parallel, |task| self.step(task));
+            let results = fanout::each(batch, self.parallel, |task| self.watched(task));
             let mut failed = false;
             for (task, outcome) in batch.iter().zip(results) {
                 match &outcome {
@@ -173,6 +179,21 @@ impl Job<'_> {
 
     fn step(&self, (node, known, step): &Task<'_>) -> Outcome {
         let pod = &step.pod;
+    /// Does a step, and says how far it is.
+    fn watched(&self, task: &Task<'_>) -> Outcome {
+        let (node, known, step) = task;
+        let removes = !known.wished.contains_key(&step.pod);
+        self.course.set(node, step, if removes { Stage::Removing } else { Stage::Trying });
+        let outcome = self.step(task);
+        let stage = match outcome {
+            Outcome::Done(_) => Stage::Done,
+            Outcome::Removed => Stage::Removed,
+            _ => Stage::Failed,
+        };
+        self.course.set(node, step, stage);
+        outcome
+    }
+
         let Some(revision) = known.wished.get(pod) else {
             let removed = self.nodes.order(node, &Order::Remove { pod: pod.clone() }, &mut |_| ());
             return match removed {
@@ -259,6 +280,7 @@ impl Job<'_> {
             Some(_) => return Outcome::TakenBack(None),
             None => self.nodes.order(node, &Order::Remove { pod }, &mut |_| ()).map(|_| None),
         };
+        self.course.set(node, step, Stage::TakingBack);
         let failure = result.unwrap_or_else(|error| Some(format!("{error:#}")));
         let line = failure.as_ref().map_or_else(
             || "taken back".to_owned(),
@@ -276,6 +298,9 @@ pub(super) fn say_failure(node: &Node, pod: &str, applied: &Applied) {
     let then = match applied.restored {
         Some(true) => format!("{current} runs again"),
         Some(false) => format!("{current} was started again, and does NOT do its work"),
+        if failure.is_none() {
+            self.course.set(node, step, Stage::TakenBack);
+        }
         None => "nothing ran before, and nothing does now".to_owned(),
     };
     let mut text = format!("{node}: {pod}: FAILED: {why}; {then}");

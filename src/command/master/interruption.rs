@@ -1,0 +1,154 @@
+//! What a deployment says that is interrupted: each host has then what the node itself
+//! makes of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::fleet::plan::Step;
+use crate::interrupt;
+use crate::push::outcome::short;
+use crate::push::target::Node;
+use crate::report;
+
+/// How far one pod is on one host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Nothing was ordered.
+    Waiting,
+    /// The node was told to run the new revision, and did not answer yet.
+    Trying,
+    /// The new revision runs, and is confirmed.
+    Done,
+    /// The node went back, or refused, or could not be reached.
+    Failed,
+    /// The node was told to run the old revision again, since the new one failed elsewhere.
+    TakingBack,
+    /// The old revision runs again.
+    TakenBack,
+    /// The node was told to remove the pod.
+    Removing,
+    /// It is removed.
+    Removed,
+}
+
+/// How far a deployment is.
+#[derive(Debug, Default)]
+struct Course {
+    /// What is being done.
+    phase: String,
+    /// By host and pod: the stage, what was there before, and what is wished.
+    pods: BTreeMap<(String, String), (Stage, Option<String>, Option<String>)>,
+}
+
+/// The course of a deployment, which the first SIGINT, SIGTERM or SIGHUP prints and ends;
+/// a second one ends it at once.
+#[derive(Debug)]
+pub(super) struct Watched(Arc<Mutex<Course>>);
+
+impl Watched {
+    /// Begins to wait for signals.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    pub(super) fn start(phase: &str) -> anyhow::Result<Self> {
+        let course = Course { phase: phase.to_owned(), ..Course::default() };
+        let course = Arc::new(Mutex::new(course));
+        let shared = Arc::clone(&course);
+        // It makes a second one end the program.
+        interrupt::flag().context("cannot wait for signals")?;
+        let mut signals =
+            Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot wait for signals")?;
+        std::thread::spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                // Kept, so that nothing goes on that is not told.
+                let course = lock(&shared);
+                report::end("vzmaster", course.text(), 128 + signal);
+            }
+        });
+        Ok(Watched(course))
+    }
+
+    /// Says what is being done now.
+    pub(super) fn phase(&self, phase: &str) {
+        phase.clone_into(&mut lock(&self.0).phase);
+    }
+
+    /// Says how far a step is.
+    pub(super) fn set(&self, node: &Node, step: &Step, stage: Stage) {
+        let ids = (stage, step.from.clone(), step.to.clone());
+        lock(&self.0).pods.insert((node.label.clone(), step.pod.clone()), ids);
+    }
+}
+
+fn lock(course: &Mutex<Course>) -> MutexGuard<'_, Course> {
+    course.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Course {
+    fn text(&self) -> String {
+        let mut text = format!("interrupted while {}", self.phase);
+        let begun = self.pods.values().any(|(stage, ..)| *stage != Stage::Waiting);
+        if !begun {
+            text.push_str(": no pod was changed");
+            return text;
+        }
+        for ((host, pod), (stage, from, to)) in &self.pods {
+            let old = from.as_deref().map_or("nothing", short);
+            let new = to.as_deref().map_or("nothing", short);
+            let line = match stage {
+                Stage::Waiting => format!("not begun: it has {old} still"),
+                Stage::Trying => format!(
+                    "{new} was being tried: the node goes back to {old} by itself, within a minute of having judged it"
+                ),
+                Stage::Done => format!("{new} runs"),
+                Stage::Failed => format!("failed: it has {old}, as far as is known"),
+                Stage::TakingBack => {
+                    format!("was being taken back to {old}: it may have {new} still")
+                }
+                Stage::TakenBack => format!("taken back to {old}"),
+                Stage::Removing => "was being removed: it may be there still".to_owned(),
+                Stage::Removed => "removed".to_owned(),
+            };
+            text.push_str(&format!("\n  {host}: {pod}: {line}"));
+        }
+        text.push_str(
+            "\n  `vzmaster ps` and `vzmaster diff` say what is there, `vzmaster deploy` goes on",
+        );
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_host_has_what_its_node_makes_of_it() {
+        let mut course = Course { phase: "web was being deployed".into(), ..Course::default() };
+        let mut add = |host: &str, stage: Stage, from: Option<&str>| {
+            let ids = (stage, from.map(str::to_owned), Some("new".to_owned()));
+            course.pods.insert((host.to_owned(), "web".to_owned()), ids);
+        };
+        add("b", Stage::Waiting, Some("old"));
+        add("c", Stage::Waiting, None);
+        let text = course.text();
+        assert_eq!(text, "interrupted while web was being deployed: no pod was changed");
+        let mut add = |host: &str, stage: Stage, from: Option<&str>| {
+            let ids = (stage, from.map(str::to_owned), Some("new".to_owned()));
+            course.pods.insert((host.to_owned(), "web".to_owned()), ids);
+        };
+        add("a", Stage::Done, Some("old"));
+        add("b", Stage::Trying, Some("old"));
+        let expected = "\
+interrupted while web was being deployed
+  a: web: new runs
+  b: web: new was being tried: the node goes back to old by itself, within a minute of having judged it
+  c: web: not begun: it has nothing still
+  `vzmaster ps` and `vzmaster diff` say what is there, `vzmaster deploy` goes on";
+        assert_eq!(course.text(), expected);
+    }
+}

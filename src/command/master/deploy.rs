@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, IsTerminal};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
+use delta::Entry;
 use serde_json::{Value, json};
 
 use super::gather::{Gathered, Known, gather};
@@ -17,7 +19,7 @@ use super::session::{Nodes, Unconfirmed};
 use crate::cli::master::{Args, Deploy};
 use crate::fleet::missing::{advice, inferred};
 use crate::fleet::plan::{Action, Drift, Step};
-use crate::fleet::revision::{RECORD, Record, Revision, Update};
+use crate::fleet::revision::{Placed, RECORD, Record, Revision, Update};
 use crate::fleet::state::{Answer, Applied, Apply, Order};
 use crate::push::bundle::Bundle;
 use crate::push::fanout;
@@ -41,9 +43,9 @@ enum Outcome {
 
 struct Job<'a> {
     nodes: &'a Nodes,
+    course: &'a Watched,
     bundles: &'a BTreeMap<String, Bundle>,
     parallel: usize,
-    course: &'a Watched,
     by: String,
 }
 
@@ -52,9 +54,9 @@ type Task<'a> = (&'a Node, &'a Known, &'a Step);
 
 pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
     let nodes = Nodes::new(args)?;
+    let course = Watched::start("nodes were being asked")?;
     let gathered = gather(args, &wish.plan, &nodes)?;
     if !args.ssh.json {
-    let course = Watched::start("nodes were being asked")?;
         report::data(text(&gathered, true).as_bytes())?;
     }
     let mut tasks: Vec<Task<'_>> = Vec::new();
@@ -63,11 +65,11 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
         let todo = |step: &&Step| !matches!(step.action, Action::Keep | Action::Leave);
         tasks.extend(known.steps.iter().filter(todo).map(|step| (node, known, step)));
     }
+    all_free(args, &gathered)?;
     secrets::all_found(&gathered)?;
     if tasks.is_empty() {
         let failed = secrets::bring(wish, &nodes, &gathered);
         let lost = |(host, error): (String, String)| {
-    all_free(args, &gathered)?;
             (host, String::new(), Outcome::Lost(anyhow!("{error}")))
         };
         let outcomes: Vec<_> = failed.into_iter().map(lost).collect();
@@ -77,14 +79,14 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
         report::say("vzmaster", "there is nothing to do");
         return finish(args, &gathered, &[], false);
     }
+    course.phase("nobody had said yes");
     if !wish.yes && !confirmed(tasks.len())? {
         bail!("nothing was done");
-    course.phase("nobody had said yes");
     }
-    let needed =
-        tasks.iter().filter_map(|(node, known, step)| Some((*node, known.wished.get(&step.pod)?)));
     course.phase("bundles and secrets were being pushed");
     tasks.iter().for_each(|(node, _, step)| course.set(node, step, Stage::Waiting));
+    let needed =
+        tasks.iter().filter_map(|(node, known, step)| Some((*node, known.wished.get(&step.pod)?)));
     let mut unpushed = push::bundles((args, wish.parallel), &gathered, needed)?;
     unpushed.extend(secrets::bring(wish, &nodes, &gathered));
     let bundles = &gathered.bundles;
@@ -103,9 +105,9 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
             step.pod == *name && kept(step) == keep && !unpushed.contains_key(&node.label)
         };
         let of_pod: Vec<Task<'_>> = tasks.iter().filter(of_pod).copied().collect();
+        course.phase(&format!("{name} was being deployed"));
         failed = job.deploy(name, &of_pod, &mut outcomes);
         if failed {
-        course.phase(&format!("{name} was being deployed"));
             report::say("vzmaster", format!("{name} failed; what comes after it was not tried"));
             break;
         }
@@ -177,8 +179,6 @@ impl Job<'_> {
         false
     }
 
-    fn step(&self, (node, known, step): &Task<'_>) -> Outcome {
-        let pod = &step.pod;
     /// Does a step, and says how far it is.
     fn watched(&self, task: &Task<'_>) -> Outcome {
         let (node, known, step) = task;
@@ -194,6 +194,8 @@ impl Job<'_> {
         outcome
     }
 
+    fn step(&self, (node, known, step): &Task<'_>) -> Outcome {
+        let pod = &step.pod;
         let Some(revision) = known.wished.get(pod) else {
             let removed = self.nodes.order(node, &Order::Remove { pod: pod.clone() }, &mut |_| ());
             return match removed {
@@ -250,10 +252,19 @@ impl Job<'_> {
         let record = revision.files.get(RECORD).map(|text| serde_json::from_str::<Record>(text));
         let Some(Ok(record)) = record else { return Vec::new() };
         let ids: Vec<&String> = record.containers.iter().map(|placed| &placed.bundle_id).collect();
+        let mounts = mounts(revision, &record);
         let has = |path: &str| {
-            let path = format!("rootfs{path}");
             let mut bundles = self.bundles.values().filter(|bundle| ids.contains(&&bundle.id));
-            bundles.any(|bundle| bundle.manifest.get(path.as_bytes()).is_some())
+            // A library may lie anywhere.
+            let ends = |entry: &Entry| entry.path.ends_with(format!("/{path}").as_bytes());
+            match path.starts_with('/') {
+                // What is mounted is none of a bundle's.
+                true if mounts.iter().any(|mount| Path::new(path).starts_with(mount)) => true,
+                true => {
+                    bundles.any(|b| b.manifest.get(format!("rootfs{path}").as_bytes()).is_some())
+                }
+                false => bundles.any(|b| b.manifest.entries().iter().any(ends)),
+            }
         };
         inferred(log, &has)
     }
@@ -269,6 +280,7 @@ impl Job<'_> {
 
     /// Makes a host run again what ran before this deployment.
     fn take_back(&self, (node, _, step): &Task<'_>) -> Outcome {
+        self.course.set(node, step, Stage::TakingBack);
         let pod = step.pod.clone();
         let by = format!("{}, since it failed elsewhere", self.by);
         let result = match &step.from {
@@ -280,15 +292,29 @@ impl Job<'_> {
             Some(_) => return Outcome::TakenBack(None),
             None => self.nodes.order(node, &Order::Remove { pod }, &mut |_| ()).map(|_| None),
         };
-        self.course.set(node, step, Stage::TakingBack);
         let failure = result.unwrap_or_else(|error| Some(format!("{error:#}")));
         let line = failure.as_ref().map_or_else(
             || "taken back".to_owned(),
             |why| format!("FAILED to be taken back: {why}"),
         );
         report::say("vzmaster", format!("{node}: {}: {line}", step.pod));
+        if failure.is_none() {
+            self.course.set(node, step, Stage::TakenBack);
+        }
         Outcome::TakenBack(failure)
     }
+}
+
+/// Where something is mounted in the containers of a revision.
+fn mounts(revision: &Revision, record: &Record) -> Vec<String> {
+    let of = |placed: &Placed| -> Vec<String> {
+        let config = revision.files.get(&format!("{}/config.json", placed.name));
+        let config: Option<Value> = config.and_then(|text| serde_json::from_str(text).ok());
+        let mounts = config.as_ref().and_then(|config| config.get("mounts")?.as_array());
+        let path = |mount: &Value| mount.get("destination")?.as_str().map(str::to_owned);
+        mounts.into_iter().flatten().filter_map(path).collect()
+    };
+    record.containers.iter().flat_map(of).collect()
 }
 
 /// Why a revision failed, what the node did about it, and what the pod said last.
@@ -298,9 +324,6 @@ pub(super) fn say_failure(node: &Node, pod: &str, applied: &Applied) {
     let then = match applied.restored {
         Some(true) => format!("{current} runs again"),
         Some(false) => format!("{current} was started again, and does NOT do its work"),
-        if failure.is_none() {
-            self.course.set(node, step, Stage::TakenBack);
-        }
         None => "nothing ran before, and nothing does now".to_owned(),
     };
     let mut text = format!("{node}: {pod}: FAILED: {why}; {then}");

@@ -7,6 +7,7 @@ use bundler::{Assembled, Container, Layer, Lost, RootPath};
 use indicatif::HumanBytes;
 use serde_json::json;
 
+use super::private::Private;
 use crate::cli::build::Bundle;
 use crate::report;
 
@@ -17,6 +18,8 @@ pub(super) struct Summary<'a> {
     pub(super) place: Option<PathBuf>,
     pub(super) layer: &'a Layer,
     pub(super) assembled: &'a Assembled,
+    /// Files that look like secrets.
+    pub(super) private: &'a [Private],
     /// Directories whose content ends with the program.
     pub(super) lost: &'a [RootPath],
     pub(super) container: &'a Container,
@@ -98,6 +101,8 @@ impl Summary<'_> {
             .left_out
             .iter()
             .map(|left| json!({ "path": path(&left.path), "why": left.why }));
+        let secrets = self.private.iter();
+        let secrets = secrets.map(|file| json!({ "path": path(&file.path), "what": file.what }));
         json!({
             "bundle": self.place.as_deref().map(Path::to_string_lossy),
             "tar": self.args.tar.as_deref().map(Path::to_string_lossy),
@@ -107,6 +112,7 @@ impl Summary<'_> {
             "tarBytes": self.assembled.tar_bytes,
             "args": self.container.args,
             "lostAtStop": self.lost.iter().map(path).collect::<Vec<_>>(),
+            "secrets": secrets.collect::<Vec<_>>(),
             "leftOut": left_out.collect::<Vec<_>>(),
             "unreadable": self.layer.unreadable.iter().map(path).collect::<Vec<_>>(),
             "unkept": unkept.collect::<Vec<_>>(),

@@ -87,14 +87,12 @@ pub fn resolve(
             findings.push(finding(&source.file, source.pod.line, "metadata.name", what));
         }
     }
-    match inventory.1.nodes("all") {
-        Ok(nodes) => {
-            for node in nodes {
-                let host = Host { node: node.clone(), pods: BTreeMap::new() };
-                deployment.hosts.insert(node.label, host);
-            }
-        }
-        Err(error) => findings.push(finding(inventory.0, 1, "", error.to_string())),
+    for (line, error) in inventory.1.faults() {
+        findings.push(finding(inventory.0, line, "", error.to_string()));
+    }
+    for node in inventory.1.nodes("all").unwrap_or_default() {
+        let host = Host { node: node.clone(), pods: BTreeMap::new() };
+        deployment.hosts.insert(node.label, host);
     }
     for group in groups.1 {
         let known = |named: &&Named| {
@@ -150,12 +148,16 @@ fn same_ports(
         for container in &pod.containers {
             for port in &container.ports {
                 let Some(number) = port.host else { continue };
-                let Some(first) = taken.insert((number, port.protocol), &pod.name) else {
+                let Some(source) = pods.get(pod.name.as_str()) else { continue };
+                let own = (&pod.name, &source.file, port.place.line);
+                let Some((first, file, line)) = taken.insert((number, port.protocol), own) else {
                     continue;
                 };
                 let what = match first == &pod.name {
-                    true => format!("two containers listen on port {number}"),
-                    false => format!("port {number} is taken on `{label}` by the pod `{first}`"),
+                    true => format!("port {number} is there twice, first in line {line}"),
+                    false => format!(
+                        "port {number} is taken on `{label}` by the pod `{first}`, {file}:{line}"
+                    ),
                 };
                 let Some(source) = pods.get(pod.name.as_str()) else { continue };
                 let path = format!("spec.containers[{}].ports", container.name);
@@ -256,7 +258,9 @@ mod tests {
         check(
             both,
             &sources,
-            &["p/b.yaml:1: spec.containers[app].ports: port 80 is taken on `a` by the pod `one`"],
+            &[
+                "p/b.yaml:9: spec.containers[0].ports[0]: port 80 is taken on `a` by the pod `one`, p/a.yaml:9",
+            ],
         );
         check("web:\n  pods: [one]\ndb:\n  pods: [two]\n", &sources, &[]);
     }

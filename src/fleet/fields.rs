@@ -25,6 +25,15 @@ impl fmt::Display for Violation {
     }
 }
 
+/// Where something stands in its file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The line, from 1.
+    pub line: usize,
+    /// Which field, as `spec.containers[0].name`.
+    pub path: String,
+}
+
 /// A node and how it is reached.
 #[derive(Clone, Debug)]
 pub struct At<'a> {
@@ -53,6 +62,11 @@ impl<'a> At<'a> {
     /// The top of a document.
     pub fn top(node: &'a Node) -> Self {
         At { node, path: String::new() }
+    }
+
+    /// Where it stands.
+    pub fn place(&self) -> Place {
+        Place { line: self.node.line, path: self.path.clone() }
     }
 }
 

@@ -57,7 +57,8 @@ fn warn_of_absent(args: &Args, fleet: &Fleet) {
             if let Source::File(file) = source
                 && !args.directory.join(file).is_file()
             {
-                let what = format_args!("{FILE}: {name}.{key}: there is no file `{file}`");
+                let line = fleet.secret_lines.get(&(name.clone(), key.clone())).unwrap_or(&1);
+                let what = format_args!("{FILE}:{line}: {name}.{key}: there is no file `{file}`");
                 report::warn("vzmaster", what);
             }
         }

@@ -52,6 +52,8 @@ pub struct Port {
     pub host: Option<u16>,
     /// Its protocol.
     pub protocol: Protocol,
+    /// Where the file says it.
+    pub place: Place,
 }
 
 /// TCP or UDP.
@@ -343,7 +345,7 @@ fn ports(check: &mut Check, at: &At<'_>, host_network: bool) -> Vec<Port> {
         match inside {
             Some(number) => {
                 let host = if host_network { Some(number) } else { outside };
-                ports.push(Port { name, number, host, protocol });
+                ports.push(Port { name, number, host, protocol, place: at.place() });
             }
             None if fields.get("containerPort").is_none() => {
                 check.missing(&fields, "containerPort");

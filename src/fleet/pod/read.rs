@@ -267,7 +267,7 @@ fn secret(check: &mut Check, at: &At<'_>) -> Option<Volume> {
         check.missing(&fields, "secretName");
         return None;
     };
-    Some(Volume::Secret { name: check.label(&at)? })
+    Some(Volume::Secret { name: check.label(&at)?, place: at.place() })
 }
 
 fn empty_dir(check: &mut Check, at: &At<'_>) -> Option<Volume> {

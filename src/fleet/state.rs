@@ -1,10 +1,12 @@
 //! What a node says of its pods, and what it is told to do.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use super::obstacle::{Found, Needs};
 use super::revision::Files;
 use super::secret::Secrets;
-use super::obstacle::{Found, Needs};
 
 /// Version of orders and answers.
 pub const VERSION: u32 = 3;
@@ -25,10 +27,10 @@ pub enum Order {
     State {
         /// Whether bundles are hashed again, too.
         verify: bool,
-    },
-    /// Make a revision the one that runs.
         /// What is to be looked at for pods that may be started.
         needs: Needs,
+    },
+    /// Make a revision the one that runs.
     Apply(Apply),
     /// Make a revision that was applied the current one: the node can still be reached.
     Confirm {
@@ -54,10 +56,10 @@ pub enum Order {
         pod: String,
         /// What to do.
         verb: Control,
-    },
-    /// Say which number the pod's secrets have there, or would have.
         /// Who asks, for the history.
         by: String,
+    },
+    /// Say which number the pod's secrets have there, or would have.
     Compare {
         /// Which pod.
         pod: String,
@@ -121,8 +123,6 @@ pub enum Control {
     Restart,
 }
 
-/// What a node answers; several of them end with one that is no progress.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 impl Control {
     /// What it does, and what was done then.
     pub fn words(self) -> (&'static str, &'static str) {
@@ -135,6 +135,8 @@ impl Control {
     }
 }
 
+/// What a node answers; several of them end with one that is no progress.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     /// What is going on.
@@ -194,6 +196,9 @@ pub struct Entry {
     pub outcome: String,
     /// Who wished it.
     pub by: String,
+    /// The revisions of its containers' bundles, as far as they were noted.
+    #[serde(default)]
+    pub bundles: BTreeMap<String, String>,
 }
 
 /// Everything a node has of ours.
@@ -208,6 +213,8 @@ pub struct State {
     pub pods: Vec<PodState>,
     /// Units and ports of ours that belong to no pod.
     pub stray: Vec<String>,
+    /// What there is of what pods need.
+    pub found: Found,
 }
 
 /// A pod on a node.
@@ -227,8 +234,6 @@ pub struct PodState {
     pub address: Option<String>,
     /// The ports of the node that lead somewhere, as `nft` has them.
     pub rules: Vec<String>,
-    /// What there is of what pods need.
-    pub found: Found,
     /// Whether the secrets of the current revision are not in memory.
     pub lacks_secrets: bool,
     /// Ports of the pod on which nobody listens, as `80/tcp`.

@@ -34,6 +34,8 @@ pub(super) const PARALLEL: usize = 20;
 pub(super) struct Gathered {
     /// The bundles of all pods, by directory.
     pub(super) bundles: BTreeMap<String, Bundle>,
+    /// Digests of their layers, which `vzbuild` calls them by, by revision.
+    pub(super) layers: BTreeMap<String, String>,
     /// The hosts, by name.
     pub(super) hosts: Vec<(Node, anyhow::Result<Known>)>,
     /// The secrets of all pods that have some, as far as they can be had here.
@@ -46,11 +48,11 @@ pub(super) struct Known {
     pub(super) wished: BTreeMap<String, Revision>,
     /// What is to be done.
     pub(super) steps: Vec<Step>,
+    /// What is in the way of that.
+    pub(super) obstacles: Vec<Obstacle>,
     /// What cannot be kept there, such as limits.
     pub(super) lost: Vec<String>,
     /// What could not be seen.
-    /// What is in the way of that.
-    pub(super) obstacles: Vec<Obstacle>,
     pub(super) unseen: Vec<String>,
     /// The numbers of the secrets of pods.
     pub(super) numbers: BTreeMap<String, String>,
@@ -78,6 +80,11 @@ pub(super) fn gather(args: &Args, plan: &Plan, nodes: &Nodes) -> anyhow::Result<
         Ok(Known { unseen, ..known })
     });
     let hosts = hosts.iter().map(|host| host.node.clone()).zip(known).collect();
+    let layer = |built: &Built| {
+        let digest = built.config.get("annotations")?.get(bundler::config::DIFF_ID)?.as_str()?;
+        Some((built.id.clone(), digest.to_owned()))
+    };
+    let layers = built.values().filter_map(layer).collect();
     let bundles = bundles.into_iter().map(|(dir, (bundle, _))| (dir, bundle)).collect();
     Ok(Gathered { bundles, layers, hosts, secrets })
 }
@@ -170,6 +177,7 @@ fn know(
         wished.insert(pod.name.clone(), revision);
     }
     let steps = plan::plan(&wished, state, prune);
+    let obstacles = obstacles(&host.pods, &wished, &steps, state);
     // Limits that cannot be kept are no loss to who asks for none.
     let limits = || host.pods.values().flat_map(|pod| &pod.containers).map(|c| c.limits);
     let lost = reasons.into_iter().filter(|reason| {
@@ -190,7 +198,6 @@ pub(super) type Opened = BTreeMap<String, (Bundle, Built)>;
 ///
 /// # Errors
 /// When one cannot be used by a container.
-    let obstacles = obstacles(&host.pods, &wished, &steps, state);
 pub(super) fn open_bundles(dir: &Path, deployment: &Deployment) -> anyhow::Result<Opened> {
     let pods: BTreeMap<&String, &Pod> =
         deployment.hosts.values().flat_map(|host| &host.pods).collect();

@@ -5,11 +5,15 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use serde_json::{Value, json};
 
-use super::gather::{Gathered, gather};
+use super::gather::{Gathered, Known, gather};
 use super::session::Nodes;
 use crate::cli::master::{Args, Plan};
-use crate::fleet::plan::{Action, differs};
-use crate::report::{self, Status, hint_of};
+use crate::fleet::plan::{Action, Step, differs};
+use crate::fleet::revision::record;
+use crate::push::bundle::Bundle;
+use crate::push::outcome::short;
+use crate::push::target::Node;
+use crate::report::{self, Advice, Status, hint_of};
 
 pub(super) fn plan(args: &Args, plan: &Plan) -> anyhow::Result<ExitCode> {
     let gathered = gather(args, plan, &Nodes::new(args)?)?;
@@ -50,10 +54,6 @@ pub(super) fn reached(gathered: &Gathered) -> Status {
     }
 }
 
-/// Warns of each host that did not answer.
-pub(super) fn say_left_out(gathered: &Gathered) {
-    for (node, known) in &gathered.hosts {
-        if let Err(error) = known {
 /// Looks whether nothing is in the way of any step.
 ///
 /// # Errors
@@ -94,7 +94,7 @@ pub(super) fn say_left_out(gathered: &Gathered) {
 
 /// A block of lines for each host; with `keep`, what is as wished is there, too.
 pub(super) fn text(gathered: &Gathered, keep: bool) -> String {
-    let mut text = String::new();
+    let mut text = if keep { bundles(gathered) } else { String::new() };
     for (node, known) in &gathered.hosts {
         match known {
             Ok(known) => {
@@ -107,20 +107,45 @@ pub(super) fn text(gathered: &Gathered, keep: bool) -> String {
                 let lost = known.lost.iter().filter(|_| !steps.is_empty());
                 let notes = lost.chain(&known.unseen).map(|what| format!("  note    {what}\n"));
                 let notes: String = notes.collect();
+                let blocked = known.obstacles.iter();
+                let blocked = blocked.map(|found| format!("  BLOCKED {}\n", found.line()));
+                let blocked: String = blocked.collect();
                 if !steps.is_empty() || !notes.is_empty() {
                     text.push_str(&format!("{node}\n{}{blocked}{notes}", steps.concat()));
                 }
             }
             Err(error) => {
                 text.push_str(&format!("{node}\n  FAILED  {error:#}\n"));
-                let blocked = known.obstacles.iter();
-                let blocked = blocked.map(|found| format!("  BLOCKED {}\n", found.line()));
-                let blocked: String = blocked.collect();
                 text.extend(hint_of(error).map(|hint| format!("          hint: {hint}\n")));
             }
         }
     }
     text
+}
+
+/// A line for each bundle: what it is called on nodes, and by `vzbuild`.
+fn bundles(gathered: &Gathered) -> String {
+    let line = |(dir, bundle): (&String, &Bundle)| {
+        let layer = gathered.layers.get(&bundle.id);
+        let layer = layer.map(|digest| format!(" (layer {digest})")).unwrap_or_default();
+        format!("bundle {}  {dir}{layer}\n", short(&bundle.id))
+    };
+    gathered.bundles.iter().map(line).collect()
+}
+
+/// A step, and the bundles of the containers that it wishes.
+fn with_bundles(gathered: &Gathered, known: &Known, step: &Step) -> Value {
+    let mut value = json!(step);
+    let record = known.wished.get(&step.pod).and_then(|revision| record(&revision.files));
+    let bundles = record.into_iter().flat_map(|record| record.containers).map(|placed| {
+        let layer = gathered.layers.get(&placed.bundle_id);
+        let bundle = json!({ "name": placed.bundle, "revision": placed.bundle_id, "layer": layer });
+        (placed.name, bundle)
+    });
+    if let Some(value) = value.as_object_mut() {
+        value.insert("bundles".to_owned(), Value::Object(bundles.collect()));
+    }
+    value
 }
 
 fn print_json(gathered: &Gathered) -> anyhow::Result<()> {

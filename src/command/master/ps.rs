@@ -36,10 +36,11 @@ pub(super) fn run(args: &Args, select: &Select) -> anyhow::Result<ExitCode> {
     .into())
 }
 
-const HEAD: [&str; 7] = ["NODE", "POD", "CONTAINER", "REVISION", "STATE", "RESTARTS", "MEMORY"];
+const HEAD: [&str; 8] =
+    ["NODE", "POD", "CONTAINER", "REVISION", "BUNDLE", "STATE", "RESTARTS", "MEMORY"];
 
 fn table(pairs: &[(&Node, anyhow::Result<State>)]) -> String {
-    let mut rows: Vec<[String; 7]> = vec![HEAD.map(str::to_owned)];
+    let mut rows: Vec<[String; 8]> = vec![HEAD.map(str::to_owned)];
     let mut down = String::new();
     for (node, state) in pairs {
         let state = match state {
@@ -57,6 +58,7 @@ fn table(pairs: &[(&Node, anyhow::Result<State>)]) -> String {
                     pod.name.clone(),
                     container.name.clone(),
                     revision.clone(),
+                    short(&container.bundle).to_owned(),
                     condition(container),
                     container.restarts.to_string(),
                     container.memory.map_or_else(|| "-".to_owned(), bytes),
@@ -68,7 +70,7 @@ fn table(pairs: &[(&Node, anyhow::Result<State>)]) -> String {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
     };
     let widths: Vec<usize> = (0..HEAD.len()).map(|column| width(column).unwrap_or(0)).collect();
-    let line = |row: &[String; 7]| {
+    let line = |row: &[String; 8]| {
         let cells: Vec<String> =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         format!("{}\n", cells.join("  ").trim_end())

@@ -11,7 +11,7 @@
 //! Units start where `current` leads to their revision, so that one rename switches all
 //! containers of a pod: a node that loses power has the old pod or the new one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::symlink;
@@ -211,12 +211,16 @@ impl Pods {
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
-    /// Adds a line to the history.
+    /// Adds a line to the history, with the bundles of its revision.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn note(&self, pod: &str, entry: Entry) -> anyhow::Result<()> {
+    pub fn note(&self, pod: &str, mut entry: Entry) -> anyhow::Result<()> {
         let mut entries = self.history(pod).unwrap_or_default();
+        if let Ok(record) = self.record(pod, &entry.revision) {
+            let bundles = record.containers.into_iter().map(|c| (c.name, c.bundle_id));
+            entry.bundles = bundles.collect();
+        }
         entries.push(entry);
         let from = entries.len().saturating_sub(HISTORY);
         let lines: Vec<String> = entries
@@ -270,10 +274,6 @@ impl Pods {
     }
 }
 
-/// Writes a file to the disk, not only to memory, and gives it its name when it is whole.
-pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = path.with_file_name(format!(".{name}"));
 impl Entry {
     /// A line of this moment.
     pub(super) fn now(revision: &str, outcome: String, by: &str) -> Self {
@@ -288,6 +288,10 @@ impl Entry {
     }
 }
 
+/// Writes a file to the disk, not only to memory, and gives it its name when it is whole.
+pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!(".{name}"));
     let mut file = File::create(&aside)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;

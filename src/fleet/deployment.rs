@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::fields::Violation;
+use super::fields::{Violation, or_near};
 use super::groups::{Group, Named};
 use super::pod::Pod;
 use crate::push::inventory::{Inventory, InventoryError};
@@ -98,7 +98,8 @@ pub fn resolve(
         let known = |named: &&Named| {
             let found = pods.contains_key(named.name.as_str());
             if !found {
-                let what = format!("there is no pod `{}`", named.name.escape_debug());
+                let near = or_near(&named.name, pods.keys());
+                let what = format!("there is no pod `{}`{near}", named.name.escape_debug());
                 findings.push(finding(groups.0, named.line, &named.path, what));
             }
             found
@@ -116,8 +117,9 @@ pub fn resolve(
                     }
                 }
                 Err(InventoryError::Unknown(name)) => {
-                    let what =
-                        format!("the inventory has no group or host `{}`", name.escape_debug());
+                    let near = or_near(&name, inventory.1.names());
+                    let name = name.escape_debug();
+                    let what = format!("the inventory has no group or host `{name}`{near}");
                     findings.push(finding(groups.0, hosts.line, &hosts.path, what));
                 }
                 // The inventory's own faults were found above.
@@ -159,13 +161,10 @@ fn same_ports(
                         "port {number} is taken on `{label}` by the pod `{first}`, {file}:{line}"
                     ),
                 };
-                let Some(source) = pods.get(pod.name.as_str()) else { continue };
-                let path = format!("spec.containers[{}].ports", container.name);
-                let new = finding(&source.file, source.pod.line, &path, what);
+                let new = finding(&source.file, port.place.line, &port.place.path, what);
                 let known = |old: &Finding| {
-                    old.file == new.file
-                        && old.violation.path == path
-                        && old.violation.what.ends_with(&format!("by the pod `{first}`"))
+                    (&old.file, &old.violation.path) == (&new.file, &port.place.path)
+                        && old.violation.what.ends_with(&format!("{file}:{line}"))
                 };
                 if !findings.iter().any(known) {
                     findings.push(new);

@@ -51,7 +51,7 @@ fn everything_that_is_wrong_is_named_by_file_and_line() {
     fleet.write("groups.yaml", "web:\n  pod: [web]\n");
     let found = fleet.run("vzmaster", ["validate"]).status(1).says("7 violations").stdout();
     let expected = "\
-groups.yaml:2: web.pod: not supported
+groups.yaml:2: web.pod: not supported: did you mean `pods`?
 groups.yaml:2: web.pods: is missing
 pods/old.yml:1: apiVersion: is missing
 pods/old.yml:1: kind: must be Pod, and is `Deployment`

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Volume;
 use super::probe::{self, Probe};
-use crate::fleet::fields::{At, Check, Fields};
+use crate::fleet::fields::{At, Check, Fields, Place, or_near};
 use crate::fleet::quantity;
 
 /// A container.
@@ -365,7 +365,8 @@ fn mounts(check: &mut Check, at: &At<'_>, volumes: &BTreeMap<String, Volume>) ->
         let volume = fields.get("name").and_then(|at| {
             let name = check.text(&at)?;
             if !volumes.contains_key(&name) {
-                check.wrong(&at, format!("there is no volume `{}`", name.escape_debug()));
+                let near = or_near(&name, volumes.keys());
+                check.wrong(&at, format!("there is no volume `{}`{near}", name.escape_debug()));
                 return None;
             }
             Some(name)

@@ -107,6 +107,11 @@ pub fn obstacles(
     state: &State,
 ) -> Vec<Obstacle> {
     let mut obstacles = Vec::new();
+    // What goes, goes first; of pods that stay, no two wish one port, and those that nothing
+    // wishes are looked at below.
+    let ours = |pod: &str| steps.iter().any(|step| step.pod == pod);
+    let mut found = state.found.clone();
+    found.listeners.retain(|listener| !listener.pod().is_some_and(ours));
     let starts =
         |step: &&Step| matches!(step.action, Action::Create | Action::Update | Action::Repair);
     for step in steps.iter().filter(starts) {
@@ -116,8 +121,7 @@ pub fn obstacles(
         if let Some(record) = record(&revision.files) {
             let there = state.pods.iter().find(|there| there.name == pod.name);
             let held = there.map(|there| there.rules.as_slice()).unwrap_or_default();
-            obstacles.extend(taken(&record, held, &state.found));
-            // What goes, goes first; and of those that stay, no two wish one port.
+            obstacles.extend(taken(&record, held, &found));
             let left = steps.iter().filter(|step| step.action == Action::Leave);
             let left: Vec<&PodState> = left
                 .filter_map(|step| state.pods.iter().find(|there| there.name == step.pod))

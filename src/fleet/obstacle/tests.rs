@@ -83,6 +83,10 @@ fn a_pod_may_have_what_it_has() {
         &found(vec![other]),
         &["pod web: port 80/tcp is that of the pod old; stop that, or choose another hostPort"],
     );
+    // A pod that the plan knows is judged by its own ports, since it may go.
+    let old = PodState { name: "old".into(), current: Some("b".repeat(64)), ..PodState::default() };
+    let state = found(vec![listener(80, true, "vz-old.app.1a2b.service")]);
+    check(&port_80(true), &State { pods: vec![old], ..state }, &[]);
     // Its port leads to it already, whoever listens in vain.
     let there = PodState {
         name: "web".into(),

@@ -54,7 +54,7 @@ type Task<'a> = (&'a Node, &'a Known, &'a Step);
 
 pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
     let nodes = Nodes::new(args)?;
-    let course = Watched::start("nodes were being asked")?;
+    let course = Watched::start("while nodes were asked")?;
     let gathered = gather(args, &wish.plan, &nodes)?;
     if !args.ssh.json {
         report::data(text(&gathered, true).as_bytes())?;
@@ -79,11 +79,11 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
         report::say("vzmaster", "there is nothing to do");
         return finish(args, &gathered, &[], false);
     }
-    course.phase("nobody had said yes");
+    course.phase("before anybody said yes");
     if !wish.yes && !confirmed(tasks.len())? {
         bail!("nothing was done");
     }
-    course.phase("bundles and secrets were being pushed");
+    course.phase("while bundles and secrets were being pushed");
     tasks.iter().for_each(|(node, _, step)| course.set(node, step, Stage::Waiting));
     let needed =
         tasks.iter().filter_map(|(node, known, step)| Some((*node, known.wished.get(&step.pod)?)));
@@ -105,7 +105,7 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
             step.pod == *name && kept(step) == keep && !unpushed.contains_key(&node.label)
         };
         let of_pod: Vec<Task<'_>> = tasks.iter().filter(of_pod).copied().collect();
-        course.phase(&format!("{name} was being deployed"));
+        course.phase(&format!("while {name} was being deployed"));
         failed = job.deploy(name, &of_pod, &mut outcomes);
         if failed {
             report::say("vzmaster", format!("{name} failed; what comes after it was not tried"));
@@ -132,7 +132,11 @@ fn confirmed(count: usize) -> anyhow::Result<bool> {
 /// Who deploys, as far as this machine knows.
 pub(super) fn by() -> String {
     let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    let user = user.unwrap_or_else(|| nix::unistd::geteuid().to_string());
+    let user = user.unwrap_or_else(|| {
+        let id = nix::unistd::geteuid();
+        let known = nix::unistd::User::from_uid(id).ok().flatten();
+        known.map_or_else(|| id.to_string(), |user| user.name)
+    });
     let host = nix::unistd::gethostname().unwrap_or_default();
     format!("{user}@{}", host.to_string_lossy())
 }

@@ -38,10 +38,20 @@ pub(super) enum Stage {
 /// How far a deployment is.
 #[derive(Debug, Default)]
 struct Course {
-    /// What is being done.
+    /// What is being done, as `while nodes were asked`.
     phase: String,
-    /// By host and pod: the stage, what was there before, and what is wished.
-    pods: BTreeMap<(String, String), (Stage, Option<String>, Option<String>)>,
+    /// By host and pod.
+    pods: BTreeMap<(String, String), Way>,
+}
+
+/// A pod on its way from one revision to another.
+#[derive(Debug)]
+struct Way {
+    stage: Stage,
+    /// What was there before.
+    from: Option<String>,
+    /// What is wished.
+    to: Option<String>,
 }
 
 /// The course of a deployment, which the first SIGINT, SIGTERM or SIGHUP prints and ends;
@@ -72,15 +82,15 @@ impl Watched {
         Ok(Watched(course))
     }
 
-    /// Says what is being done now.
+    /// Says what is being done now, as `while nodes were asked`.
     pub(super) fn phase(&self, phase: &str) {
         phase.clone_into(&mut lock(&self.0).phase);
     }
 
     /// Says how far a step is.
     pub(super) fn set(&self, node: &Node, step: &Step, stage: Stage) {
-        let ids = (stage, step.from.clone(), step.to.clone());
-        lock(&self.0).pods.insert((node.label.clone(), step.pod.clone()), ids);
+        let way = Way { stage, from: step.from.clone(), to: step.to.clone() };
+        lock(&self.0).pods.insert((node.label.clone(), step.pod.clone()), way);
     }
 }
 
@@ -90,13 +100,13 @@ fn lock(course: &Mutex<Course>) -> MutexGuard<'_, Course> {
 
 impl Course {
     fn text(&self) -> String {
-        let mut text = format!("interrupted while {}", self.phase);
-        let begun = self.pods.values().any(|(stage, ..)| *stage != Stage::Waiting);
+        let mut text = format!("interrupted {}", self.phase);
+        let begun = self.pods.values().any(|way| way.stage != Stage::Waiting);
         if !begun {
             text.push_str(": no pod was changed");
             return text;
         }
-        for ((host, pod), (stage, from, to)) in &self.pods {
+        for ((host, pod), Way { stage, from, to }) in &self.pods {
             let old = from.as_deref().map_or("nothing", short);
             let new = to.as_deref().map_or("nothing", short);
             let line = match stage {
@@ -128,21 +138,18 @@ mod tests {
 
     #[test]
     fn each_host_has_what_its_node_makes_of_it() {
-        let mut course = Course { phase: "web was being deployed".into(), ..Course::default() };
-        let mut add = |host: &str, stage: Stage, from: Option<&str>| {
-            let ids = (stage, from.map(str::to_owned), Some("new".to_owned()));
-            course.pods.insert((host.to_owned(), "web".to_owned()), ids);
+        let mut course =
+            Course { phase: "while web was being deployed".into(), ..Course::default() };
+        let add = |course: &mut Course, host: &str, stage: Stage, from: Option<&str>| {
+            let way = Way { stage, from: from.map(str::to_owned), to: Some("new".to_owned()) };
+            course.pods.insert((host.to_owned(), "web".to_owned()), way);
         };
-        add("b", Stage::Waiting, Some("old"));
-        add("c", Stage::Waiting, None);
+        add(&mut course, "b", Stage::Waiting, Some("old"));
+        add(&mut course, "c", Stage::Waiting, None);
         let text = course.text();
         assert_eq!(text, "interrupted while web was being deployed: no pod was changed");
-        let mut add = |host: &str, stage: Stage, from: Option<&str>| {
-            let ids = (stage, from.map(str::to_owned), Some("new".to_owned()));
-            course.pods.insert((host.to_owned(), "web".to_owned()), ids);
-        };
-        add("a", Stage::Done, Some("old"));
-        add("b", Stage::Trying, Some("old"));
+        add(&mut course, "a", Stage::Done, Some("old"));
+        add(&mut course, "b", Stage::Trying, Some("old"));
         let expected = "\
 interrupted while web was being deployed
   a: web: new runs

@@ -27,6 +27,12 @@ pub(super) fn run(args: &Args, select: &Select) -> anyhow::Result<ExitCode> {
         report::data(format!("{:#}\n", Value::Array(values)).as_bytes())?;
     } else {
         report::data(table(&pairs).as_bytes())?;
+        let has = |(_, state): &(&Node, anyhow::Result<State>)| {
+            state.as_ref().is_ok_and(|state| !state.pods.is_empty())
+        };
+        if failed < hosts.len() && !pairs.iter().any(has) {
+            report::say("vzmaster", "no host has a pod; `vzmaster deploy` starts what is wished");
+        }
     }
     Ok(match failed {
         0 => Status::Done,

@@ -206,8 +206,12 @@ impl Pods {
     /// When there is no such pod.
     pub fn history(&self, pod: &str) -> anyhow::Result<Vec<Entry>> {
         let path = self.dir(pod).join("history");
-        let text = fs::read_to_string(path);
-        let text = text.with_context(|| format!("there is no history of `{pod}` on this node"))?;
+        let text = match fs::read_to_string(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                bail!("nothing was ever done to a pod `{pod}` on this node")
+            }
+            other => other.with_context(|| format!("cannot read `{}`", path.display()))?,
+        };
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 

@@ -17,7 +17,9 @@ fn a_pod_that_is_stopped_or_absent_is_said_to_be() {
     let one = |args: &[&str]| nodes.vzmaster(&[args, &["-l", &first]].concat());
     let exec = |pod: &str| nodes.vzmaster(&["exec", &first, pod, "--", "/bin/busybox", "true"]);
     exec("vz-test").status(3).says(&format!("there is no pod `vz-test` on `{first}`"));
-    one(&["logs", "vz-test"]).status(3).says(&format!("there is no pod `vz-test` on `{first}`"));
+    // The journal may have lines of a pod that is no more; of a container that never was, none.
+    let absent = one(&["logs", "vz-test/never"]).status(3);
+    absent.says(&format!("there is no pod `vz-test` on `{first}`"));
     let pod = fs::read_to_string(nodes.sandbox.path("pods/test.yaml")).unwrap();
     let side = "  - {name: side, image: 'bundle:app', command: [/bin/busybox, sleep, '9999']}\n";
     nodes.sandbox.write("pods/test.yaml", format!("{pod}{side}"));

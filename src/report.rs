@@ -101,6 +101,12 @@ pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
     advices(error).find_map(|a| a.hint.as_deref())
 }
 
+/// An error with its causes in a line, and its hint in the next.
+pub fn with_hint(error: &anyhow::Error) -> String {
+    let hint = hint_of(error).map(|hint| format!("\n  hint: {hint}"));
+    format!("{error:#}{}", hint.unwrap_or_default())
+}
+
 /// Ends the program at once, where no error can be returned: a thread found out
 /// that nobody is left to work for.
 pub fn abandon(tool: &str, message: impl fmt::Display) -> ! {

@@ -25,7 +25,7 @@ use crate::push::bundle::Bundle;
 use crate::push::fanout;
 use crate::push::outcome::short;
 use crate::push::target::Node;
-use crate::report::{self, Advice, Status, hint_of};
+use crate::report::{self, Advice, Status, hint_of, with_hint};
 
 /// What became of one pod on one host.
 enum Outcome {
@@ -243,9 +243,8 @@ impl Job<'_> {
                 Outcome::Failed(applied)
             }
             Err(error) => {
-                let hint = hint_of(&error).map(|hint| format!("\n    hint: {hint}"));
-                let hint = hint.unwrap_or_default();
-                report::say("vzmaster", format!("{node}: {pod}: FAILED: {error:#}{hint}"));
+                let what = with_hint(&error);
+                report::say("vzmaster", format!("{node}: {pod}: FAILED: {what}"));
                 Outcome::Lost(error)
             }
         }

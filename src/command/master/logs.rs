@@ -13,7 +13,7 @@ use crate::cli::master::{Args, Logs};
 use crate::fleet::fields::is_label;
 use crate::fleet::unit;
 use crate::push::target::Node;
-use crate::report::{self, Advice, Status};
+use crate::report::{self, Advice, Status, with_hint};
 
 pub(super) fn run(args: &Args, logs: &Logs) -> anyhow::Result<ExitCode> {
     let (pod, container) = split(&logs.pod)?;
@@ -46,7 +46,9 @@ pub(super) fn run(args: &Args, logs: &Logs) -> anyhow::Result<ExitCode> {
         match result {
             Ok(true) => continue,
             Ok(false) => {}
-            Err(error) => report::warn("vzmaster", format_args!("{node}: {error:#}")),
+            Err(error) => {
+                report::warn("vzmaster", format_args!("{node}: {}", with_hint(&error)));
+            }
         }
         failed += 1;
     }

@@ -13,7 +13,7 @@ use crate::fleet::revision::record;
 use crate::push::bundle::Bundle;
 use crate::push::outcome::short;
 use crate::push::target::Node;
-use crate::report::{self, Advice, Status, hint_of};
+use crate::report::{self, Advice, Status, hint_of, with_hint};
 
 pub(super) fn plan(args: &Args, plan: &Plan) -> anyhow::Result<ExitCode> {
     let gathered = gather(args, plan, &Nodes::new(args)?)?;
@@ -85,9 +85,8 @@ pub(super) fn blocked(gathered: &Gathered) -> usize {
 pub(super) fn say_left_out(gathered: &Gathered) {
     for (node, known) in &gathered.hosts {
         if let Err(error) = known {
-            let hint = hint_of(error).map(|hint| format!("\n  hint: {hint}"));
-            let hint = hint.unwrap_or_default();
-            report::warn("vzmaster", format_args!("{node} was left out: {error:#}{hint}"));
+            let what = format_args!("{node} was left out: {}", with_hint(error));
+            report::warn("vzmaster", what);
         }
     }
 }

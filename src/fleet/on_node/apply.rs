@@ -342,7 +342,7 @@ fn attempt(
     // The job's failure is told better by the unit's state.
     let begun = monotonic();
     let job = site.systemd.start(&record.all_units());
-    let verdict = judge(site, pods, record, begun)?;
+    let verdict = judge(site, pods, record, begun, say)?;
     if verdict.is_ok() {
         site.point(pods, record)?;
     }
@@ -414,7 +414,7 @@ fn go_back(
     told(site.systemd.reload(), say);
     let begun = monotonic();
     let job = site.systemd.start(&record.all_units());
-    let verdict = judge(site, pods, &record, begun)?;
+    let verdict = judge(site, pods, &record, begun, say)?;
     told(site.point(pods, &record), say);
     if verdict.is_err() {
         told(job, say);

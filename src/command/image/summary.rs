@@ -41,7 +41,11 @@ impl Summary<'_> {
             0 => {}
             more => report::say(
                 "vzbuild",
-                format_args!("{} of the base layer alone, in no evidence", count(more, "file")),
+                format_args!(
+                    "{} {} the base layer's alone, and in no evidence",
+                    count(more, "file"),
+                    if more == 1 { "is" } else { "are" }
+                ),
             ),
         }
         let (bytes, size) = (HumanBytes(self.bytes), HumanBytes(size));

@@ -1,4 +1,4 @@
-//! What a deployment says that is interrupted: each host has then what the node itself
+//! What a deployment or rollback says that is interrupted: each host has then what the node itself
 //! makes of it.
 
 use std::collections::BTreeMap;
@@ -48,10 +48,9 @@ struct Course {
 #[derive(Debug)]
 struct Way {
     stage: Stage,
-    /// What was there before.
-    from: Option<String>,
-    /// What is wished.
-    to: Option<String>,
+    /// What was there before, and what is wished.
+    from: String,
+    to: String,
 }
 
 /// The course of a deployment, which the first SIGINT, SIGTERM or SIGHUP prints and ends;
@@ -89,8 +88,18 @@ impl Watched {
 
     /// Says how far a step is.
     pub(super) fn set(&self, node: &Node, step: &Step, stage: Stage) {
-        let way = Way { stage, from: step.from.clone(), to: step.to.clone() };
-        lock(&self.0).pods.insert((node.label.clone(), step.pod.clone()), way);
+        let id = |id: &Option<String>| id.as_deref().map_or("nothing", short).to_owned();
+        self.note(node, &step.pod, Way { stage, from: id(&step.from), to: id(&step.to) });
+    }
+
+    /// Says how far a rollback is, of which only the node knows the revisions.
+    pub(super) fn set_rollback(&self, node: &Node, pod: &str, stage: Stage) {
+        let (from, to) = ("what ran".to_owned(), "the earlier revision".to_owned());
+        self.note(node, pod, Way { stage, from, to });
+    }
+
+    fn note(&self, node: &Node, pod: &str, way: Way) {
+        lock(&self.0).pods.insert((node.label.clone(), pod.to_owned()), way);
     }
 }
 
@@ -107,27 +116,23 @@ impl Course {
             return text;
         }
         for ((host, pod), Way { stage, from, to }) in &self.pods {
-            let old = from.as_deref().map_or("nothing", short);
-            let new = to.as_deref().map_or("nothing", short);
             let line = match stage {
-                Stage::Waiting => format!("not begun: it has {old} still"),
+                Stage::Waiting => format!("not begun: it has {from} still"),
                 Stage::Trying => format!(
-                    "{new} was being tried: the node goes back to {old} by itself, within a minute of having judged it"
+                    "{to} was being tried: the node goes back to {from} by itself, within a minute of having judged it"
                 ),
-                Stage::Done => format!("{new} runs"),
-                Stage::Failed => format!("failed: it has {old}, as far as is known"),
+                Stage::Done => format!("{to} runs"),
+                Stage::Failed => format!("failed: it has {from}, as far as is known"),
                 Stage::TakingBack => {
-                    format!("was being taken back to {old}: it may have {new} still")
+                    format!("was being taken back to {from}: it may have {to} still")
                 }
-                Stage::TakenBack => format!("taken back to {old}"),
+                Stage::TakenBack => format!("taken back to {from}"),
                 Stage::Removing => "was being removed: it may be there still".to_owned(),
                 Stage::Removed => "removed".to_owned(),
             };
             text.push_str(&format!("\n  {host}: {pod}: {line}"));
         }
-        text.push_str(
-            "\n  `vzmaster ps` and `vzmaster diff` say what is there, `vzmaster deploy` goes on",
-        );
+        text.push_str("\n  `vzmaster ps` and `vzmaster diff` say what is there");
         text
     }
 }
@@ -140,22 +145,22 @@ mod tests {
     fn each_host_has_what_its_node_makes_of_it() {
         let mut course =
             Course { phase: "while web was being deployed".into(), ..Course::default() };
-        let add = |course: &mut Course, host: &str, stage: Stage, from: Option<&str>| {
-            let way = Way { stage, from: from.map(str::to_owned), to: Some("new".to_owned()) };
+        let add = |course: &mut Course, host: &str, stage: Stage, from: &str| {
+            let way = Way { stage, from: from.to_owned(), to: "new".to_owned() };
             course.pods.insert((host.to_owned(), "web".to_owned()), way);
         };
-        add(&mut course, "b", Stage::Waiting, Some("old"));
-        add(&mut course, "c", Stage::Waiting, None);
+        add(&mut course, "b", Stage::Waiting, "old");
+        add(&mut course, "c", Stage::Waiting, "nothing");
         let text = course.text();
         assert_eq!(text, "interrupted while web was being deployed: no pod was changed");
-        add(&mut course, "a", Stage::Done, Some("old"));
-        add(&mut course, "b", Stage::Trying, Some("old"));
+        add(&mut course, "a", Stage::Done, "old");
+        add(&mut course, "b", Stage::Trying, "old");
         let expected = "\
 interrupted while web was being deployed
   a: web: new runs
   b: web: new was being tried: the node goes back to old by itself, within a minute of having judged it
   c: web: not begun: it has nothing still
-  `vzmaster ps` and `vzmaster diff` say what is there, `vzmaster deploy` goes on";
+  `vzmaster ps` and `vzmaster diff` say what is there";
         assert_eq!(course.text(), expected);
     }
 }

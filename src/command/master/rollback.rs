@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::control::{Answers, everywhere, hosts, print};
 use super::deploy::{by, say_failure};
 use super::gather::PARALLEL;
+use super::interruption::{Stage, Watched};
 use super::session::Nodes;
 use crate::cli::master::{Args, OnePod, Rollback};
 use crate::fleet::state::{Answer, Entry, Order};
@@ -18,8 +19,14 @@ pub(super) fn run(args: &Args, rollback: &Rollback) -> anyhow::Result<ExitCode> 
     let order = Order::Rollback { pod: pod.clone(), revision, by: by(), forget: false };
     let hosts = hosts(args, pod, &rollback.select)?;
     let nodes = Nodes::new(args)?;
+    let course = Watched::start(&format!("while {pod} was being rolled back"))?;
+    hosts.iter().for_each(|node| course.set_rollback(node, pod, Stage::Waiting));
     let results = fanout::each(&hosts, PARALLEL, |node| {
-        nodes.apply(node, &order, &mut |_| ()).map(Answer::Applied)
+        course.set_rollback(node, pod, Stage::Trying);
+        let applied = nodes.apply(node, &order, &mut |_| ());
+        let good = applied.as_ref().is_ok_and(|applied| applied.failure.is_none());
+        course.set_rollback(node, pod, if good { Stage::Done } else { Stage::Failed });
+        applied.map(Answer::Applied)
     });
     let answers: Answers = hosts.into_iter().zip(results).collect();
     let mut failed = false;

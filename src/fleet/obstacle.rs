@@ -167,7 +167,7 @@ pub fn taken(record: &Record, held: &[String], found: &Found) -> Vec<Obstacle> {
             continue;
         }
         let is_others = |listener: &&Listener| {
-            (listener.port, listener.protocol) == (port.host, port.protocol)
+            listener.name() == name
                 // One that shares the node's network may choose its address, too.
                 && (record.network.is_some() || listener.everywhere)
                 && listener.pod() != Some(&record.pod)
@@ -198,6 +198,11 @@ fn left_over(record: &Record, left: &[&PodState]) -> Vec<Obstacle> {
 }
 
 impl Listener {
+    /// Its port, as `80/tcp`.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.port, self.protocol.name())
+    }
+
     /// The pod of ours that it is of.
     fn pod(&self) -> Option<&str> {
         unit::pod_of(&self.process.as_ref()?.unit)

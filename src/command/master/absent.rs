@@ -1,6 +1,6 @@
 //! Why nothing can be read from a pod or run in it, and what to do then.
 
-use anyhow::{Error, anyhow};
+use anyhow::anyhow;
 
 use crate::fleet::state::{ContainerState, PodState, State};
 use crate::push::target::Node;
@@ -30,18 +30,20 @@ pub(super) fn find<'a>(
     }
 }
 
-/// That a container does not run.
-pub(super) fn stopped(node: &Node, pod: &str, container: &ContainerState) -> Error {
+/// Looks whether a container runs.
+///
+/// # Errors
+/// When it does not.
+pub(super) fn runs(node: &Node, pod: &str, container: &ContainerState) -> anyhow::Result<()> {
     let ContainerState { name, active, result, .. } = container;
-    let why = match result.as_str() {
-        "" | "success" => active.clone(),
-        result => format!("{active}: {result}"),
+    let why = match (active.as_str(), result.as_str()) {
+        ("active", _) => return Ok(()),
+        (active, "" | "success") => active.to_owned(),
+        (active, result) => format!("{active}: {result}"),
     };
-    let told: anyhow::Result<()> =
-        Err(anyhow!("`{pod}` does not run on `{node}`: container {name} is {why}")).hint(format!(
-            "`vzmaster start {pod} -l {node}` starts it, `vzmaster logs {pod}` has its last lines"
-        ));
-    told.err().unwrap_or_else(|| anyhow!("it does not run"))
+    Err(anyhow!("`{pod}` does not run on `{node}`: container {name} is {why}")).hint(format!(
+        "`vzmaster start {pod} -l {node}` starts it, `vzmaster logs {pod}` has its last lines"
+    ))
 }
 
 fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
@@ -74,7 +76,8 @@ mod tests {
         let expected = "`web` has no container `x` on `node-a`; it has app, db";
         check(&state, "web", Some("x"), expected);
         assert_eq!(find(&node, &state, "web", Some("db")).unwrap().name, "web");
-        let error = stopped(&node, "web", &state.pods[0].containers[1]);
+        assert!(runs(&node, "web", &state.pods[0].containers[0]).is_ok());
+        let error = runs(&node, "web", &state.pods[0].containers[1]).unwrap_err();
         let expected = "`web` does not run on `node-a`: container db is failed: oom-kill";
         assert_eq!(error.to_string(), expected);
         assert!(hint_of(&error).unwrap().starts_with("`vzmaster start web -l node-a` starts"));

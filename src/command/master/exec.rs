@@ -34,10 +34,8 @@ pub(super) fn run(args: &Args, exec: &Exec) -> anyhow::Result<ExitCode> {
     if container.is_none() && record.containers.len() > 1 {
         say_chosen(pod, &record, &placed.name);
     }
-    let runs = there.containers.iter().find(|container| container.name == placed.name);
-    if let Some(container) = runs.filter(|container| container.active != "active") {
-        return Err(absent::stopped(node, pod, container));
-    }
+    let state = there.containers.iter().find(|container| container.name == placed.name);
+    state.map_or(Ok(()), |container| absent::runs(node, pod, container))?;
     let tty = std::io::stdin().is_terminal() && report::to_terminal();
     let mut remote = unit::exec(placed, tty);
     for word in &exec.command {

@@ -1,7 +1,7 @@
 //! Who listens on a node's own ports: the kernel's tables of sockets, and the open files
 //! of processes, since nodes need not have ss(8).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -13,8 +13,9 @@ use crate::fleet::pod::Protocol;
 use crate::fleet::revision::Record;
 use crate::fleet::unit;
 
-/// The sockets that listen in this process's own network, each with a process that has it.
-pub(super) fn read() -> Vec<Listener> {
+/// The sockets that listen on these ports in this process's own network, each with a process
+/// that has it.
+pub(super) fn read(ports: &BTreeSet<String>) -> Vec<Listener> {
     let mut found = Vec::new();
     for (file, protocol) in [
         ("tcp", Protocol::Tcp),
@@ -24,6 +25,10 @@ pub(super) fn read() -> Vec<Listener> {
     ] {
         let text = fs::read_to_string(format!("/proc/self/net/{file}")).unwrap_or_default();
         found.extend(text.lines().skip(1).filter_map(|line| listener(line, protocol)));
+    }
+    found.retain(|(listener, _)| ports.contains(&listener.name()));
+    if found.is_empty() {
+        return Vec::new();
     }
     let owners = owners();
     let with_owner = |(listener, inode): (Listener, String)| {
@@ -85,14 +90,7 @@ fn unit_of(cgroup: &str) -> String {
 impl Site<'_> {
     /// Looks at what pods need of this node.
     pub(super) fn find(&self, needs: &Needs) -> Found {
-        let needed = |listener: &Listener| {
-            needs.ports.contains(&format!("{}/{}", listener.port, listener.protocol.name()))
-        };
-        let mut listeners = Vec::new();
-        if !needs.ports.is_empty() {
-            listeners = self.network.listeners();
-            listeners.retain(needed);
-        }
+        let listeners = self.network.listeners(&needs.ports);
         // What cannot be looked at may be there.
         let absent = |path: &&String| matches!(Path::new(path).try_exists(), Ok(false));
         let absent = needs.paths.iter().filter(absent).cloned().collect();
@@ -118,15 +116,14 @@ mod tests {
 
     #[test]
     fn this_process_is_found_by_the_port_that_it_listens_on() {
-        let own = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = own.local_addr().unwrap().port();
-        let found = read();
-        let found = found.iter().find(|listener| listener.port == port).unwrap();
-        assert_eq!((found.protocol, found.everywhere), (Protocol::Tcp, false));
-        assert_eq!(found.process.as_ref().unwrap().pid, u64::from(std::process::id()));
-        let own = TcpListener::bind("0.0.0.0:0").unwrap();
-        let port = own.local_addr().unwrap().port();
-        assert!(read().iter().any(|listener| listener.port == port && listener.everywhere));
+        for (address, everywhere) in [("127.0.0.1:0", false), ("0.0.0.0:0", true)] {
+            let own = TcpListener::bind(address).unwrap();
+            let port = own.local_addr().unwrap().port();
+            let found = read(&BTreeSet::from([format!("{port}/tcp")]));
+            let [found] = found.as_slice() else { panic!("{found:?}") };
+            assert_eq!((found.port, found.everywhere), (port, everywhere));
+            assert_eq!(found.process.as_ref().unwrap().pid, u64::from(std::process::id()));
+        }
     }
 
     #[test]

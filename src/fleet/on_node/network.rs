@@ -1,5 +1,6 @@
 //! The networks of a node's pods.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -29,8 +30,8 @@ pub trait Network {
     fn ruleset(&self) -> String;
     /// The ports that are open in firewalld, as it prints them; none where it does not run.
     fn firewalld(&self) -> Option<String>;
-    /// Who listens in the node's own network.
-    fn listeners(&self) -> Vec<Listener>;
+    /// Who listens in the node's own network on these ports, which are as `80/tcp`.
+    fn listeners(&self, ports: &BTreeSet<String>) -> Vec<Listener>;
     /// The sockets that the process sees, as `/proc/PID/net` has them.
     fn sockets(&self, pid: u64) -> Vec<Socket>;
 }
@@ -89,8 +90,8 @@ impl Network for Nftables {
         Some(String::from_utf8_lossy(&listed).into_owned())
     }
 
-    fn listeners(&self) -> Vec<Listener> {
-        listeners::read()
+    fn listeners(&self, ports: &BTreeSet<String>) -> Vec<Listener> {
+        listeners::read(ports)
     }
 
     fn sockets(&self, pid: u64) -> Vec<Socket> {

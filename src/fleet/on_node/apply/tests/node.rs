@@ -2,7 +2,7 @@
 //! ends at once, `deaf` runs and answers no probe, `stuck` cannot be started.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
@@ -161,8 +161,9 @@ impl Network for Node {
         None
     }
 
-    fn listeners(&self) -> Vec<Listener> {
-        self.listeners.borrow().clone()
+    fn listeners(&self, ports: &BTreeSet<String>) -> Vec<Listener> {
+        let all = self.listeners.borrow();
+        all.iter().filter(|listener| ports.contains(&listener.name())).cloned().collect()
     }
 
     fn sockets(&self, _pid: u64) -> Vec<Socket> {

@@ -10,6 +10,7 @@ pub mod kubernetes;
 pub mod missing;
 pub mod network;
 pub mod newnode;
+pub mod obstacle;
 pub mod on_node;
 pub mod plan;
 pub mod playbook;

@@ -210,7 +210,7 @@ fn volumes(pod: &Pod, container: &Container, store: &str, number: &str) -> Volum
                 }
                 path.clone()
             }
-            Volume::Secret { name } => {
+            Volume::Secret { name, .. } => {
                 let dir = secret::dir(&pod.name, number);
                 let dir = format!("{}/{dir}/{name}", secret::FOLDER);
                 volumes.mounts.push((dir, mount.path.clone(), true));

@@ -16,7 +16,9 @@ mod chaos;
 mod firewall;
 mod load;
 mod memory;
+mod obstacles;
 mod two_containers;
+mod words;
 
 /// The nodes are the same for all tests.
 static NODES: Mutex<()> = Mutex::new(());
@@ -99,7 +101,7 @@ impl Nodes {
         Finished::of(&mut self.master(args))
     }
 
-    fn master(&self, args: &[&str]) -> Command {
+    pub fn master(&self, args: &[&str]) -> Command {
         let program = std::env::var("VZ_TEST_VZMASTER").unwrap_or_else(|_| "vzmaster".to_owned());
         let mut command = self.sandbox.command(program);
         command.args(["-F", &self.config, "--connect-timeout", self.patience]).args(args);

@@ -74,7 +74,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "retired",
-        "Hosts that are no more, one a line; `vzmaster retire` adds them. Take a line out to have the host back.",
+        "Hosts that are no more, one a line; `vzmaster retire` adds them, with the day and who it was. Take a line out to have the host back.",
     ),
 ];
 
@@ -99,7 +99,14 @@ const NOTES: &[(&str, &str)] = &[
         "emptyDir",
         "Empty when the pod first comes to a node. On the disk (STORE/.volumes/POD) it outlives revisions, restarts and the pod itself; in memory it goes with the pod and with the node's power. A volume that is written to makes an update stop first, unless vz/update says otherwise.",
     ),
-    ("hostPath", "With type DirectoryOrCreate it is made; else it has to be there."),
+    (
+        "hostPath",
+        "With type DirectoryOrCreate it is made; else it has to be there, and the plan says where it is not.",
+    ),
+    (
+        "hostPort",
+        "A port of the node that is another process's, or that ssh comes in by, is refused before anything is changed. A pod with a network of its own would take it over from whoever listens there, at whatever address; one with hostNetwork may listen beside who has a single address.",
+    ),
     (
         "secret",
         "A directory with a file for each key, in memory. A changed value is another revision.",

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 
-use super::directory;
 use super::logs::split;
 use super::session::Nodes;
+use super::{absent, directory};
 use crate::cli::master::{Args, Exec};
 use crate::fleet::revision::{RECORD, Record};
 use crate::fleet::unit;
@@ -21,9 +21,8 @@ pub(super) fn run(args: &Args, exec: &Exec) -> anyhow::Result<ExitCode> {
         return Err(anyhow!("`{}` is several hosts", exec.host)).status(Status::Usage as u8);
     };
     let nodes = Nodes::new(args)?;
-    let state = nodes.state(node, false)?;
-    let there = state.pods.iter().find(|there| there.name == pod);
-    let there = there.with_context(|| format!("there is no pod `{pod}` on `{node}`"))?;
+    let state = nodes.state(node)?;
+    let there = absent::find(node, &state, pod, container)?;
     let record = there.files.get(RECORD).context("the pod has no record there")?;
     let record: Record = serde_json::from_str(record).context("the pod's record is damaged")?;
     let mut placed = record.containers.iter();
@@ -31,7 +30,12 @@ pub(super) fn run(args: &Args, exec: &Exec) -> anyhow::Result<ExitCode> {
         Some(name) => placed.find(|placed| placed.name == name),
         None => placed.next(),
     };
-    let placed = placed.with_context(|| format!("`{pod}` has no such container on `{node}`"))?;
+    let placed = placed.context("the pod has no container there")?;
+    if container.is_none() && record.containers.len() > 1 {
+        say_chosen(pod, &record, &placed.name);
+    }
+    let state = there.containers.iter().find(|container| container.name == placed.name);
+    state.map_or(Ok(()), |container| absent::runs(node, pod, container))?;
     let tty = std::io::stdin().is_terminal() && report::to_terminal();
     let mut remote = unit::exec(placed, tty);
     for word in &exec.command {
@@ -40,6 +44,16 @@ pub(super) fn run(args: &Args, exec: &Exec) -> anyhow::Result<ExitCode> {
     let status = process::status(&mut nodes.ssh.attached(node, &remote, tty))?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(Status::Failed as u8)))
+}
+
+/// Says which container it is where nobody said which.
+fn say_chosen(pod: &str, record: &Record, name: &str) {
+    let names: Vec<&str> = record.containers.iter().map(|placed| placed.name.as_str()).collect();
+    let names = names.join(", ");
+    report::say(
+        "vzmaster",
+        format!("in container {name} of {names}: {pod}/CONTAINER names another"),
+    );
 }
 
 /// A word as a shell takes it for one.

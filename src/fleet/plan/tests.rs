@@ -325,7 +325,11 @@ fn what_was_changed_on_the_node_is_repaired() {
 #[test]
 fn what_nothing_wishes_is_left_unless_asked_for() {
     let there = running(&revision('a', ""));
-    check(None, vec![there.clone()], &["leave   web OLD: nothing wishes it"]);
+    check(
+        None,
+        vec![there.clone()],
+        &["leave   web OLD: nothing wishes it; `vzmaster deploy --prune` removes it"],
+    );
     let state =
         State { pods: vec![there], stray: vec!["vz-x.y.service".into()], ..State::default() };
     let actions: Vec<Action> =

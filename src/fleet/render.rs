@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::config::{self, ConfigError, Place};
-use super::network;
+use super::network::{self, Family};
 use super::pod::{Backend, Container, Pod, Protocol, UpdateOrder, Volume};
 use super::preflight::Runtime;
 use super::revision::{Files, Placed, RECORD, Record, Revision, Update, digest};
@@ -145,7 +145,9 @@ fn files(
         let unit = network::unit(&pod.name, tag);
         files.insert(format!("units/{unit}"), network::render_unit(&pod.name, tag));
         files.insert(network::SCRIPT.to_owned(), network::render_script(&pod.name, tag));
-        files.insert(network::RULES.to_owned(), network::render_rules(&pod.name, &ports));
+        for (file, family) in [(network::RULES, Family::Ip), (network::RULES6, Family::Ip6)] {
+            files.insert(file.to_owned(), network::render_rules(family, &pod.name, &ports));
+        }
     }
     if pod.host_network && !ports.is_empty() {
         files.insert(network::SCRIPT.to_owned(), network::render_host_script());

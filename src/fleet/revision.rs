@@ -155,6 +155,7 @@ pub fn describe(path: &str) -> String {
         }
         Some((container, _)) => format!("container {container}: command, environment or mounts"),
         None if path == network::RULES => "ports".to_owned(),
+        None if path == network::RULES6 => "ports over IPv6".to_owned(),
         None if path == network::SCRIPT => "network".to_owned(),
         None if path == secret::SCRIPT => "which secrets".to_owned(),
         None => "probes, restart policy or volumes".to_owned(),

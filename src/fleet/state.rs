@@ -230,8 +230,8 @@ pub struct PodState {
     pub pending: Option<String>,
     /// Units of other revisions that are still there.
     pub leftover: Vec<String>,
-    /// The address of its own network.
-    pub address: Option<String>,
+    /// The addresses of its own network: that of IPv6, too, where the node has it.
+    pub addresses: Vec<String>,
     /// The ports of the node that lead somewhere, as `nft` has them.
     pub rules: Vec<String>,
     /// Whether the secrets of the current revision are not in memory.

@@ -92,6 +92,10 @@ const NOTES: &[(&str, &str)] = &[
         "Without it a pod has a network of its own, to which each hostPort of the node leads, and the containers talk on localhost. A probe asks from outside of it, so tcpSocket and httpGet do not reach what listens on 127.0.0.1 alone; exec does.",
     ),
     (
+        "IPv6",
+        "Where the node has it, a hostPort leads to the pod over IPv6, too, and the pod gets out. What listens on 0.0.0.0 alone refuses IPv6 at once: let it listen on `::`, which takes IPv4 as well. Probes ask over IPv4, so one that passes says nothing of IPv6. The node's own ::1 leads to no pod, since no kernel translates it; 127.0.0.1 and the node's other addresses do, but those of fe80::/10. Pods have addresses of fdc9:a024:e64e::/64 in the node only, so of a name that has both they mostly take IPv4. Where a node gets or loses IPv6 while a pod runs, diff says so, and deploy or a restart of the pod makes it right.",
+    ),
+    (
         "restartPolicy",
         "Always, OnFailure or Never. A job that ended well is kept as it is by deployments, and runs again at boot.",
     ),

@@ -298,6 +298,7 @@ table inet vz_node {
     ip6 saddr fe80::/10 udp dport 546 accept
     # From pods with a network of their own.
     iifname "vz*" ip saddr 198.18.0.0/16 accept
+    iifname "vz*" ip6 saddr fdc9:a024:e64e::/64 accept
     tcp dport @fixed_tcp accept
     udp dport @fixed_udp accept
     tcp dport @open_tcp accept

@@ -1,4 +1,5 @@
 use super::*;
+use crate::fleet::network;
 
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA+G9kBd/Pn1n5GrBQ9JrZTPsaoetAS2AnEOGTXZ29gs ann's";
@@ -57,4 +58,13 @@ fn a_report_is_whole_or_none() {
     assert_eq!(report.kept, ["user ann"]);
     assert_eq!((report.warnings, report.guarded), (vec!["no firewall".to_owned()], false));
     assert!(Report::parse("guarded\nend\n").unwrap().guarded);
+}
+
+#[test]
+fn the_firewall_lets_pods_in_by_either_address() {
+    let script = wish().script(Stage::All);
+    for (ip, subnet) in [("ip", network::SUBNET), ("ip6", network::SUBNET6)] {
+        let rule = format!("iifname \"vz*\" {ip} saddr {subnet} accept");
+        assert!(script.contains(&rule), "{rule}");
+    }
 }

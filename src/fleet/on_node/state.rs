@@ -10,7 +10,7 @@ use delta::Digest;
 use super::pending::monotonic;
 use super::pods::list;
 use super::{Pods, Site, Socket};
-use crate::fleet::network::{Opened, Published, listed, opened};
+use crate::fleet::network::{Opened, Published, RULES6, address6, listed, opened};
 use crate::fleet::obstacle::Needs;
 use crate::fleet::preflight::{Facts, SCRIPT};
 use crate::fleet::revision::{Placed, Record};
@@ -40,7 +40,7 @@ pub(super) fn read(
     needs: &Needs,
 ) -> anyhow::Result<(State, Vec<PodState>)> {
     let pods = Pods::new(&site.places);
-    let ruleset = site.network.ruleset();
+    let (ruleset, has_ipv6) = (site.network.ruleset(), site.network.has_ipv6());
     let (rules, opened) = (listed(&ruleset), opened(&ruleset));
     let opened = match opened {
         None => firewalld(site)?,
@@ -65,7 +65,12 @@ pub(super) fn read(
                 if let Some(verified) = &mut verified {
                     verify_bundles(&pods, &record, &mut state.containers, verified);
                 }
-                state.address = pods.address(&record);
+                state.addresses.extend(pods.address(&record));
+                // Those of an earlier vzmaster have IPv4 only.
+                if has_ipv6 && state.files.contains_key(RULES6) {
+                    let address = state.addresses.first().and_then(|own| address6(own));
+                    state.addresses.extend(address);
+                }
                 state.leftover = pods.linked(&name)?;
                 state.leftover.retain(|unit| !record.all_units().contains(unit));
                 let names = record.listens.iter().map(Published::name);

@@ -219,8 +219,16 @@ fn a_closed_port_is_seen() {
     let more = "    ports: [{containerPort: 80, hostPort: 8080}]\n";
     let wished = revision_in("false", 'a', more);
     let mut there = running(&wished);
-    there.address = Some("198.18.0.1".into());
+    there.addresses = vec!["198.18.0.1".into()];
     let rule = "8080/tcp -> 198.18.0.1:80";
+    let line =
+        format!("repair  web OLD (stop first: it is the same revision): port {rule} is closed");
+    check(Some(&wished), vec![there.clone()], &[&line]);
+    there.rules.push(rule.into());
+    check(Some(&wished), vec![there.clone()], &["keep    web OLD"]);
+    // Where the node has IPv6, it has another rule.
+    there.addresses.push("fdc9:a024:e64e::1".into());
+    let rule = "8080/tcp -> [fdc9:a024:e64e::1]:80";
     let line =
         format!("repair  web OLD (stop first: it is the same revision): port {rule} is closed");
     check(Some(&wished), vec![there.clone()], &[&line]);

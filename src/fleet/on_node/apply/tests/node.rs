@@ -153,6 +153,10 @@ impl Network for Node {
         Ok(())
     }
 
+    fn has_ipv6(&self) -> bool {
+        false
+    }
+
     fn ruleset(&self) -> String {
         String::new()
     }

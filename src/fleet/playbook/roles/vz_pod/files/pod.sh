@@ -79,9 +79,16 @@ switch() {
 lead() {
   if has_network "$1"; then
     sh "$dir/tags/$(tag_of "$1")/net.sh" publish
+    # An earlier revision may know of IPv4 only.
+    [ -e "$dir/revs/$1/ports6.nft" ] || withdraw ip6
   elif command -v nft >/dev/null; then
-    nft "add table ip vz-$pod; delete table ip vz-$pod"
+    withdraw 'ip6\{0,1\}'
   fi
+}
+
+# withdraw FAMILIES: makes no port of the node lead to the pod.
+withdraw() {
+  nft list tables | sed -n "s/^table $1 vz-$pod\$/delete &/p" | nft -f -
 }
 
 note() {

@@ -14,6 +14,7 @@ use crate::sandbox::{Finished, Need, Sandbox, reduced, require};
 mod backends;
 mod chaos;
 mod firewall;
+mod liveness;
 mod load;
 mod two_containers;
 
@@ -149,7 +150,7 @@ impl Nodes {
     }
 
     fn forget(&self) {
-        let line = "systemctl stop 'vz-vz-test.*' 2>/dev/null; rm -rf /etc/vz/pods/vz-test /run/vz/*/vz-test /run/vz/try/vz-vz-test.* /etc/systemd/system/vz-vz-test.* /etc/systemd/system/*/vz-vz-test.* /etc/containers/systemd/vz-vz-test.*; nft 'add table ip vz-vz-test; delete table ip vz-vz-test'; systemctl daemon-reload";
+        let line = "systemctl stop 'vz-vz-test.*' 2>/dev/null; systemctl reset-failed 'vz-vz-test.*' 2>/dev/null; rm -rf /etc/vz/pods/vz-test /run/vz/*/vz-test /run/vz/try/vz-vz-test.* /etc/systemd/system/vz-vz-test.* /etc/systemd/system/*/vz-vz-test.* /etc/containers/systemd/vz-vz-test.*; nft 'add table ip vz-vz-test; delete table ip vz-vz-test'; systemctl daemon-reload";
         for node in &self.names {
             self.on(node, line).success();
         }

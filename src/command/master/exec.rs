@@ -10,6 +10,7 @@ use super::logs::split;
 use super::session::Nodes;
 use crate::cli::master::{Args, Exec};
 use crate::fleet::revision::{RECORD, Record};
+use crate::fleet::shell::quoted;
 use crate::fleet::unit;
 use crate::process;
 use crate::report::{self, Advice, Status};
@@ -40,20 +41,4 @@ pub(super) fn run(args: &Args, exec: &Exec) -> anyhow::Result<ExitCode> {
     let status = process::status(&mut nodes.ssh.attached(node, &remote, tty))?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(Status::Failed as u8)))
-}
-
-/// A word as a shell takes it for one.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_stay_words() {
-        assert_eq!(quoted("a b"), "'a b'");
-        assert_eq!(quoted("it's $HOME"), r"'it'\''s $HOME'");
-    }
 }

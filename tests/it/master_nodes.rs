@@ -15,6 +15,7 @@ mod backends;
 mod chaos;
 mod firewall;
 mod ipv6;
+mod liveness;
 mod load;
 mod memory;
 mod obstacles;
@@ -155,7 +156,7 @@ impl Nodes {
     }
 
     fn forget(&self) {
-        let line = "systemctl stop 'vz-vz-test.*' 2>/dev/null; rm -rf /etc/vz/pods/vz-test /run/vz/*/vz-test /run/vz/try/vz-vz-test.* /etc/systemd/system/vz-vz-test.* /etc/systemd/system/*/vz-vz-test.* /etc/containers/systemd/vz-vz-test.*; for ip in ip ip6; do nft \"add table $ip vz-vz-test; delete table $ip vz-vz-test\"; done; systemctl daemon-reload";
+        let line = "systemctl stop 'vz-vz-test.*' 2>/dev/null; systemctl reset-failed 'vz-vz-test.*' 2>/dev/null; rm -rf /etc/vz/pods/vz-test /run/vz/*/vz-test /run/vz/try/vz-vz-test.* /etc/systemd/system/vz-vz-test.* /etc/systemd/system/*/vz-vz-test.* /etc/containers/systemd/vz-vz-test.*; for ip in ip ip6; do nft \"add table $ip vz-vz-test; delete table $ip vz-vz-test\"; done; systemctl daemon-reload";
         for node in &self.names {
             self.on(node, line).success();
         }

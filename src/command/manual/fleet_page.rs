@@ -121,7 +121,7 @@ const NOTES: &[(&str, &str)] = &[
     ),
     (
         "startupProbe, readinessProbe, livenessProbe",
-        "They judge a deployment, with Kubernetes' times and defaults. Afterwards nobody asks.",
+        "They judge a deployment, with Kubernetes' times and defaults. For as long as the container runs, a livenessProbe is asked by a timer of systemd (after the startupProbe, where there is one), and what fails is started again, or killed with restartPolicy Never. HTTPS needs curl on the node for that.",
     ),
     ("vz/update", "start-first or stop-first, where the plan would choose otherwise."),
     (

@@ -10,6 +10,7 @@ use super::session::Nodes;
 use super::{absent, directory};
 use crate::cli::master::{Args, Exec};
 use crate::fleet::revision::{RECORD, Record};
+use crate::fleet::shell::quoted;
 use crate::fleet::unit;
 use crate::process;
 use crate::report::{self, Advice, Status};
@@ -54,20 +55,4 @@ fn say_chosen(pod: &str, record: &Record, name: &str) {
         "vzmaster",
         format!("in container {name} of {names}: {pod}/CONTAINER names another"),
     );
-}
-
-/// A word as a shell takes it for one.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_stay_words() {
-        assert_eq!(quoted("a b"), "'a b'");
-        assert_eq!(quoted("it's $HOME"), r"'it'\''s $HOME'");
-    }
 }

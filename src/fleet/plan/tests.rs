@@ -131,7 +131,7 @@ fn a_new_bundle_hides_no_other_change() {
         Some(&two('b', "-q", "    command: [x]\n    livenessProbe: {tcpSocket: {port: 80}}\n")),
         vec![running(&two('a', "-v", ""))],
         &[
-            "update  web OLD -> NEW (stop first: it shares the node's network): container app: bundle aaaaaaaaaaaa -> bbbbbbbbbbbb; container side: bundle aaaaaaaaaaaa -> bbbbbbbbbbbb; container side: probes; container app: command, environment or mounts; container side: command, environment or mounts",
+            "update  web OLD -> NEW (stop first: it shares the node's network): container app: bundle aaaaaaaaaaaa -> bbbbbbbbbbbb; container side: bundle aaaaaaaaaaaa -> bbbbbbbbbbbb; container side: probes; container app: command, environment or mounts; container side: command, environment or mounts; container side: liveness (new); unit vz-web.side",
         ],
     );
     check(

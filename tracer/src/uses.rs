@@ -161,22 +161,19 @@ impl Uses {
         *self.unseen.entry((kind, message.into())).or_insert(0) += 1;
     }
 
-    /// Every path of the spec, with what is known of it, sorted.
-    pub(crate) fn files(&self) -> Vec<FileUse> {
-        let mut files: Vec<FileUse> = self
-            .files
-            .iter()
-            .map(|(path, entry)| FileUse {
-                path: BytePath(path.clone()),
-                uses: kinds_of(entry.kinds),
-                pid: entry.pid,
-                process: BytePath(entry.process.to_vec()),
-                original: entry.original,
-                errors: entry.errors.clone(),
-            })
-            .collect();
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        files
+    /// Takes out every path of the spec, with what is known of it, sorted.
+    pub(crate) fn take_files(&mut self) -> Vec<FileUse> {
+        let mut entries: Vec<(Vec<u8>, Entry)> = std::mem::take(&mut self.files).into_iter().collect();
+        entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let file = |(path, entry): (Vec<u8>, Entry)| FileUse {
+            path: BytePath(path),
+            uses: kinds_of(entry.kinds),
+            pid: entry.pid,
+            process: BytePath(entry.process.to_vec()),
+            original: entry.original,
+            errors: entry.errors,
+        };
+        entries.into_iter().map(file).collect()
     }
 
     /// Paths that were only looked for, with the errors.
@@ -225,7 +222,7 @@ mod tests {
         assert!(uses.note(b"/f", Use::Inspect, &perl(), 0));
         assert!(uses.note(b"/f", Use::Read, &Process { pid: 8, name: Rc::from(&b"x"[..]) }, 0));
         assert!(!uses.note(b"/f", Use::Read, &perl(), 0));
-        let file = uses.files().remove(0);
+        let file = uses.take_files().remove(0);
         assert_eq!(file.uses, [Use::Read, Use::Inspect].into());
         assert_eq!((file.pid, file.process.0.as_slice()), (7, &b"/usr/bin/perl"[..]));
     }

@@ -2,7 +2,6 @@
 //! through links, from the task's root. Never by text: `..` after a link is
 //! the parent of what the link leads to.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::hash::PathSet;
+use crate::hash::{NumberMap, PathSet};
 use crate::mounts::{FsKind, Mounts};
 use crate::open_dirs::OpenDirs;
 use crate::sys::Tid;
@@ -65,7 +64,7 @@ pub(crate) struct Resolver {
     /// Tells the mounts below the root, also when its first reader is gone.
     mountinfo: Option<File>,
     mounts: Mounts,
-    kinds: HashMap<u64, FsKind>,
+    kinds: NumberMap<u64, FsKind>,
     /// Directories without links on their way; forgotten when names may lead elsewhere.
     directories: PathSet,
     open: OpenDirs,
@@ -81,7 +80,7 @@ impl Resolver {
             root,
             mountinfo: File::open(format!("/proc/{of}/mountinfo")).ok(),
             mounts: Mounts::default(),
-            kinds: HashMap::new(),
+            kinds: NumberMap::default(),
             directories: PathSet::default(),
             open: OpenDirs::default(),
             caching: true,

@@ -1,7 +1,7 @@
 //! The tasks of the tree and what they share.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -14,6 +14,7 @@ use rustix::path::DecInt;
 use crate::arch::Abi;
 use crate::calls;
 use crate::changes::Pending;
+use crate::hash::NumberMap;
 use crate::memory::Memory;
 use crate::sys::Tid;
 
@@ -127,7 +128,6 @@ pub(crate) fn proc_link(tid: Tid, name: &str) -> Option<Vec<u8>> {
         Err(_) => None,
     }
 }
-
 
 /// What is kept open of `/proc/TID/fd` for tasks that often name files by
 /// descriptor: that saves the way through /proc, most of the cost.
@@ -367,7 +367,7 @@ impl Task {
 /// All tasks of the tree, by id.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
-    tasks: HashMap<Tid, Task>,
+    tasks: NumberMap<Tid, Task>,
     /// Seen before their parent's event.
     early: HashSet<Tid>,
     /// Of those, gone before it too.

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
+use rustix::fs::{Access, AtFlags};
 use tracer::{Record, Spec};
 
 use super::beside;
@@ -42,10 +43,13 @@ impl Output {
             staged: Vec::new(),
             log: None,
         };
-        let probe = output.temporary("probe");
-        File::create(&probe)
-            .with_context(|| format!("cannot write in `{}`", output.dir.display()))?;
-        let _ = fs::remove_file(probe);
+        rustix::fs::accessat(
+            rustix::fs::CWD,
+            &output.dir,
+            Access::WRITE_OK | Access::EXEC_OK,
+            AtFlags::EACCESS,
+        )
+        .with_context(|| format!("cannot write in `{}`", output.dir.display()))?;
         if append {
             output.former = output.read_former()?;
         }

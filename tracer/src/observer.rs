@@ -139,9 +139,11 @@ impl Observer {
             process: who.process.pid,
         };
         let resolved = self.resolve_in_space(&query, who);
-        if resolved.personal {
+        if resolved.personal
+            && let Some(seen) = self.seen.get_mut(&self.key)
+        {
             // The same text is another file for the next process.
-            self.seen.get_mut(&self.key).map(|seen| *seen = false);
+            *seen = false;
         }
         resolved
     }
@@ -256,7 +258,9 @@ impl Observer {
     /// A call has opened a file that no path told of.
     pub(crate) fn opened(&mut self, result: Option<i64>, who: &Who) {
         let Some(fd) = result.filter(|fd| *fd >= 0) else { return };
-        let Some(path) = crate::task::proc_link(who.tid, &format!("fd/{fd}")) else { return };
+        let Some(path) = crate::descriptors::proc_link(who.tid, &format!("fd/{fd}")) else {
+            return;
+        };
         if let Ok(stat) = self.resolver.lstat(&path) {
             self.note(&path, &stat, Use::Read, who);
         }

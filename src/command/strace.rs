@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use tracer::record::{BytePath, End, Host, Run, Until};
-use tracer::{Command, Error, Options, Selection, Trace};
+use tracer::{Command, Error, Options, Selection};
 
 use self::exercise::{Exercise, Plan};
 use self::output::Output;
@@ -64,13 +64,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ..Options::default()
     };
     let trace = tracer::trace(&command, options).map_err(advise)?;
+    let (ended, was_ended, bytes) = (trace.end, trace.was_ended, trace.bytes(&selection));
     let mut record = trace.record(&selection, run, describe_host());
     environment::keep_paths(&mut record);
-    let line = summary::of(args, &record, trace.bytes(&selection));
-    output.commit(trace.spec(&selection), record).status(FAILED)?;
+    let line = summary::of(args, &record, bytes);
+    output.commit(record).status(FAILED)?;
     line.print(args);
     exercise.result().status(FAILED)?;
-    Ok(end(&trace))
+    Ok(end(ended, was_ended))
 }
 
 fn prepare(args: &Args) -> anyhow::Result<(Output, Selection, Run)> {
@@ -99,10 +100,10 @@ fn outputs(root: Option<&Path>) -> Vec<Vec<u8>> {
 }
 
 /// How `smith-strace` ends: as the command did, but for what it did itself.
-fn end(trace: &Trace) -> ExitCode {
-    match trace.end {
+fn end(end: End, was_ended: bool) -> ExitCode {
+    match end {
         End::Exited(status) => ExitCode::from(status as u8),
-        End::Signaled(SIGTERM) if trace.was_ended => ExitCode::SUCCESS,
+        End::Signaled(SIGTERM) if was_ended => ExitCode::SUCCESS,
         End::Signaled(signal) => {
             tracer::die_by(signal);
             ExitCode::from(128u8.saturating_add(signal as u8))

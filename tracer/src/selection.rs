@@ -37,6 +37,10 @@ impl Selection {
         if self.without.contains(path) {
             return false;
         }
+        // A matcher looks at the path even where it has no globs.
+        if self.include.is_none() && self.exclude.is_empty() {
+            return true;
+        }
         let path = OsStr::from_bytes(path);
         self.include.as_ref().is_none_or(|include| include.is_match(path))
             && !self.exclude.is_match(path)

@@ -59,8 +59,10 @@ pub enum Drift {
         /// What is wrong, with the port.
         what: String,
     },
-    /// A pod, unit or port that nothing wishes.
+    /// A pod that nothing wishes.
     Unexpected,
+    /// A unit or port of ours that is of no pod.
+    Stray,
 }
 
 /// What is to be done with a pod.
@@ -132,7 +134,7 @@ pub fn plan(wished: &BTreeMap<String, Revision>, state: &State, prune: bool) -> 
         });
     }
     for unit in &state.stray {
-        let drift = vec![Drift::Unexpected];
+        let drift = vec![Drift::Stray];
         let action = Action::Leave;
         steps.push(Step { pod: unit.clone(), action, from: None, to: None, how: None, drift });
     }
@@ -360,6 +362,7 @@ impl Drift {
             }
             Drift::Port { what } => what.clone(),
             Drift::Unexpected => "nothing wishes it".to_owned(),
+            Drift::Stray => "it is of no pod".to_owned(),
         }
     }
 }
@@ -387,7 +390,9 @@ impl Step {
         };
         let why: Vec<String> = self.drift.iter().map(Drift::line).collect();
         let why = if why.is_empty() { String::new() } else { format!(": {}", why.join(", ")) };
-        format!("{word:7} {} {revisions}{how}{why}", self.pod)
+        let left = self.action == Action::Leave && self.drift.contains(&Drift::Unexpected);
+        let fix = if left { "; `vzmaster deploy --prune` removes it" } else { "" };
+        format!("{word:7} {} {revisions}{how}{why}{fix}", self.pod)
     }
 }
 

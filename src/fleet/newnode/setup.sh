@@ -82,7 +82,8 @@ host_name() {
 
 packages() {
   case $family in
-  debian) wanted="sudo nftables iproute2 ca-certificates unattended-upgrades $runtime" ;;
+  # curl asks whether pods are alive over HTTPS; elsewhere it is always there.
+  debian) wanted="sudo nftables iproute2 ca-certificates curl unattended-upgrades $runtime" ;;
   el) wanted="sudo nftables iproute ca-certificates dnf-automatic $runtime" ;;
   ostree) wanted="sudo nftables $runtime" ;;
   esac

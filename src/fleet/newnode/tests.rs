@@ -20,8 +20,8 @@ pub(super) fn wish() -> Wish {
 fn values_are_words_to_the_shell_whatever_is_in_them() {
     let script = wish().script(Stage::All);
     let expected = format!(
-        "stage='all'\nname='node-a'\nuser='ann'\nkeys='{}'\nruntime='crun'\nfirewall='yes'\nopen='8080/tcp'\nguard='90'\n",
-        KEY.replace('\'', "'\\''")
+        "stage=all\nname=node-a\nuser=ann\nkeys='{}'\nruntime=crun\nfirewall=yes\nopen=8080/tcp\nguard=90\n",
+        KEY.replace('\'', "'\"'\"'")
     );
     assert!(script.starts_with(&expected), "{script}");
     assert!(script.ends_with("\nmain </dev/null\n"));

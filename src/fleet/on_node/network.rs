@@ -1,12 +1,14 @@
 //! The networks of a node's pods.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::{Pods, Site};
+use super::{Pods, Site, listeners};
 use crate::fleet::network::{HAS_IPV6, Published, RULES6, SCRIPT, table};
+use crate::fleet::obstacle::Listener;
 use crate::fleet::pod::Protocol;
 use crate::fleet::revision::Record;
 use crate::process;
@@ -30,6 +32,8 @@ pub trait Network {
     fn ruleset(&self) -> String;
     /// The ports that are open in firewalld, as it prints them; none where it does not run.
     fn firewalld(&self) -> Option<String>;
+    /// Who listens in the node's own network on these ports, which are as `80/tcp`.
+    fn listeners(&self, ports: &BTreeSet<String>) -> Vec<Listener>;
     /// The sockets that the process sees, as `/proc/PID/net` has them.
     fn sockets(&self, pid: u64) -> Vec<Socket>;
 }
@@ -91,6 +95,10 @@ impl Network for Nftables {
         Some(String::from_utf8_lossy(&listed).into_owned())
     }
 
+    fn listeners(&self, ports: &BTreeSet<String>) -> Vec<Listener> {
+        listeners::read(ports)
+    }
+
     fn sockets(&self, pid: u64) -> Vec<Socket> {
         let mut sockets = Vec::new();
         for (file, protocol) in [
@@ -123,7 +131,7 @@ fn withdraw(pod: &str, families: &[&str]) -> anyhow::Result<()> {
 }
 
 /// A line of `/proc/net/tcp` (proc(5)): number, own address, other address, state.
-fn socket(line: &str, protocol: Protocol) -> Option<Socket> {
+pub(super) fn socket(line: &str, protocol: Protocol) -> Option<Socket> {
     let mut words = line.split_whitespace().skip(1);
     let (own, other, state) = (words.next()?, words.next()?, words.next()?);
     let port = u16::from_str_radix(own.rsplit_once(':')?.1, 16).ok()?;

@@ -69,6 +69,8 @@ end() {
 # switch LINK ID
 switch() {
   ln -sfn "revs/$2" "$dir/.$1"
+  # Whatever a link leads to outlives a power cut sooner than the link.
+  sync -f "$dir"
   mv -fT "$dir/.$1" "$dir/$1"
   sync "$dir"
 }
@@ -99,6 +101,8 @@ pin() {
   cat /etc/vz/pods/*/revs/*/pod.json 2>/dev/null | awk -F '"' '
     $2 == "bundle" { name = $4 }
     /^ *"bundle_id": "[0-9a-f]+",?$/ { print name, $4 }' | LC_ALL=C sort -u >"$store/.pinned.new"
+  # A power cut must not leave it empty.
+  sync "$store/.pinned.new"
   mv "$store/.pinned.new" "$store/.pinned"
 }
 
@@ -115,6 +119,7 @@ sweep() {
     [ -e "$tag" ] || rm -f "$tag" "$tag.address"
   done
   pin
+  sync -f /etc/systemd/system
 }
 
 sum() {
@@ -272,4 +277,5 @@ remove() {
   systemctl daemon-reload
   rm -rf "/run/vz/secrets/$pod" "/etc/vz/secrets/$pod" "$dir"
   pin
+  sync -f /etc/systemd/system
 }

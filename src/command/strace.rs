@@ -76,8 +76,27 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn prepare(args: &Args) -> anyhow::Result<(Output, Selection, Run)> {
     let selection = Selection::new(&args.include, &args.exclude)?;
+    let selection = selection.without(outputs(args.root.as_deref()));
     let output = Output::prepare(&args.output, args.append)?;
     Ok((output, selection, describe_run(args)?))
+}
+
+/// The files that standard output and standard error were directed to, as the command sees
+/// them: what it prints is nothing that it needs, by whatever name it opens them.
+fn outputs(root: Option<&Path>) -> Vec<Vec<u8>> {
+    let path = |descriptor: u32| {
+        let link = format!("/proc/self/fd/{descriptor}");
+        let is_file = std::fs::metadata(&link).is_ok_and(|meta| meta.is_file());
+        let path = std::fs::read_link(link).ok().filter(|_| is_file)?;
+        match root.map(std::fs::canonicalize) {
+            None => Some(path.into_os_string().into_vec()),
+            Some(root) => {
+                let inside = path.strip_prefix(root.ok()?).ok()?;
+                Some(Path::new("/").join(inside).into_os_string().into_vec())
+            }
+        }
+    };
+    [1, 2].into_iter().filter_map(path).collect()
 }
 
 /// How `smith-strace` ends: as the command did, but for what it did itself.

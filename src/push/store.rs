@@ -198,6 +198,7 @@ impl Store {
         self.set_link(name, "current", id)?;
         self.settle(name).with_context(|| format!("cannot settle the links of `{name}`"))?;
         sync_dir(&self.root.join(name))?;
+        sync_dir(&self.root)?;
         Ok(before)
     }
 

@@ -14,8 +14,13 @@ use crate::sandbox::{Finished, Need, Sandbox, reduced, require};
 mod backends;
 mod chaos;
 mod firewall;
+mod ipv6;
+mod liveness;
 mod load;
+mod memory;
+mod obstacles;
 mod two_containers;
+mod words;
 
 /// The nodes are the same for all tests.
 static NODES: Mutex<()> = Mutex::new(());
@@ -25,6 +30,8 @@ pub struct Nodes {
     pub sandbox: Sandbox,
     config: String,
     pub names: Vec<String>,
+    /// Seconds that a connection may take.
+    patience: &'static str,
 }
 
 /// The nodes, and a fleet for them; nothing where there are none.
@@ -44,7 +51,7 @@ pub fn nodes(test: &str) -> Option<Nodes> {
     let sandbox = Sandbox::new();
     sandbox.write("hosts.ini", format!("[web]\n{}\n", names.join("\n")));
     sandbox.write("groups.yaml", "web:\n  pods: [vz-test]\n");
-    let nodes = Nodes { _alone: alone, sandbox, config: config.to_owned(), names };
+    let nodes = Nodes { _alone: alone, sandbox, config: config.to_owned(), names, patience: "5" };
     nodes.forget();
     nodes.serve("one", 8381);
     Some(nodes)
@@ -96,10 +103,10 @@ impl Nodes {
         Finished::of(&mut self.master(args))
     }
 
-    fn master(&self, args: &[&str]) -> Command {
+    pub fn master(&self, args: &[&str]) -> Command {
         let program = std::env::var("VZ_TEST_VZMASTER").unwrap_or_else(|_| "vzmaster".to_owned());
         let mut command = self.sandbox.command(program);
-        command.args(["-F", &self.config, "--connect-timeout", "5"]).args(args);
+        command.args(["-F", &self.config, "--connect-timeout", self.patience]).args(args);
         command.env("XDG_CACHE_HOME", self.sandbox.path("cache")).env_remove("SSH_AUTH_SOCK");
         command
     }
@@ -149,7 +156,7 @@ impl Nodes {
     }
 
     fn forget(&self) {
-        let line = "systemctl stop 'vz-vz-test.*' 2>/dev/null; rm -rf /etc/vz/pods/vz-test /run/vz/*/vz-test /run/vz/try/vz-vz-test.* /etc/systemd/system/vz-vz-test.* /etc/systemd/system/*/vz-vz-test.* /etc/containers/systemd/vz-vz-test.*; nft 'add table ip vz-vz-test; delete table ip vz-vz-test'; systemctl daemon-reload";
+        let line = "systemctl stop 'vz-vz-test.*' 2>/dev/null; systemctl reset-failed 'vz-vz-test.*' 2>/dev/null; rm -rf /etc/vz/pods/vz-test /run/vz/*/vz-test /run/vz/try/vz-vz-test.* /etc/systemd/system/vz-vz-test.* /etc/systemd/system/*/vz-vz-test.* /etc/containers/systemd/vz-vz-test.*; for ip in ip ip6; do nft \"add table $ip vz-vz-test; delete table $ip vz-vz-test\"; done; systemctl daemon-reload";
         for node in &self.names {
             self.on(node, line).success();
         }

@@ -14,6 +14,7 @@ use crate::fleet::fields::is_label;
 use crate::fleet::revision::Record;
 use crate::fleet::secret::{Sealed, Secrets, is_key, is_number, next};
 use crate::process;
+use crate::push::store::sync_dir;
 use crate::push::sweep;
 use crate::report::Advice;
 
@@ -69,6 +70,7 @@ impl Site<'_> {
         secrets: &Secrets,
         at_rest: Option<bool>,
     ) -> anyhow::Result<()> {
+        let kept_before = self.kept(pod).exists();
         if at_rest == Some(false) {
             sweep::delete(&self.kept(pod))?;
         }
@@ -107,7 +109,19 @@ impl Site<'_> {
         let mut needed: Vec<String> = records.filter_map(|record| record.secrets).collect();
         needed.push(number.to_owned());
         forget(&self.secrets(pod), &|number| needed.contains(number))?;
-        forget(&self.kept(pod), &|number| at_rest && needed.contains(number))
+        forget(&self.kept(pod), &|number| at_rest && needed.contains(number))?;
+        match at_rest || kept_before {
+            true => self.sync_kept(&kept, secrets),
+            false => Ok(()),
+        }
+    }
+
+    /// Makes the names of what is kept in `kept`, or is not any more, outlive a power cut.
+    fn sync_kept(&self, kept: &Path, secrets: &Secrets) -> anyhow::Result<()> {
+        let names = secrets.keys().map(|name| kept.join(name));
+        // The number, the pod, all secrets, and what those are in.
+        let folders = names.chain(kept.ancestors().take(4).map(Path::to_owned));
+        folders.filter(|folder| folder.is_dir()).try_for_each(|folder| sync_dir(&folder))
     }
 
     /// Whether the secrets of a revision are not in memory.

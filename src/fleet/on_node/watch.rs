@@ -31,6 +31,9 @@ impl Default for Patience {
     }
 }
 
+/// So long nothing is said of what is waited for.
+const TOLD: Duration = Duration::from_secs(10);
+
 /// More restarts than this are a crash loop; one or two are a program that waits for
 /// its neighbour by ending.
 const RESTARTS: u64 = 2;
@@ -44,6 +47,8 @@ struct Watched<'a> {
     restarts: u64,
     steady: Instant,
     finished: bool,
+    /// How it ended last, as systemd calls it; nothing where it did not.
+    ended: String,
 }
 
 struct Asked<'a> {
@@ -62,7 +67,7 @@ impl Asked<'_> {
 }
 
 /// Waits until every container of `record` runs, stays, and answers its probes; `begun`
-/// is when it was to be started, by the monotonic clock.
+/// is when it was to be started, by the monotonic clock. What it waits for is told now and then.
 ///
 /// # Errors
 /// Why one does not, as a sentence; or that systemd does not answer.
@@ -71,10 +76,12 @@ pub(super) fn judge(
     pods: &Pods,
     record: &Record,
     begun: Duration,
+    say: &mut dyn FnMut(String),
 ) -> anyhow::Result<Result<(), String>> {
     let (systemd, prober, patience) = (site.systemd, site.prober, &site.patience);
     let address = pods.address(record).unwrap_or_else(|| "127.0.0.1".to_owned());
     let started = Instant::now();
+    let mut told = started;
     let units = record.units();
     let net = record.network_unit();
     let watched = |(placed, state): (_, &UnitState)| {
@@ -108,6 +115,11 @@ pub(super) fn judge(
             let late = all.iter().find(|watched| !ready(watched));
             return Ok(Err(late.map(Watched::complaint).unwrap_or_default()));
         }
+        if told.elapsed() >= TOLD {
+            told = Instant::now();
+            let late = all.iter().find(|watched| !ready(watched)).map(Watched::complaint);
+            late.into_iter().for_each(|late| say(format!("waits: {late}")));
+        }
         thread::sleep(patience.tick);
     }
 }
@@ -139,7 +151,8 @@ impl<'a> Watched<'a> {
             Some(Asked { what, probe, due, good: 0, bad: 0, said: String::new() })
         };
         let probes = kinds.into_iter().filter_map(asked).collect();
-        Watched { placed, probes, before, restarts, steady: now, finished: false }
+        let (finished, ended) = (false, String::new());
+        Watched { placed, probes, before, restarts, steady: now, finished, ended }
     }
 
     fn look(
@@ -149,12 +162,17 @@ impl<'a> Watched<'a> {
         address: &str,
     ) -> Result<(), String> {
         let unit = &self.placed.unit;
+        if !matches!(state.result.as_str(), "" | "success") {
+            self.ended.clone_from(&state.result);
+        }
         if state.restarts > self.restarts {
+            let ended = std::mem::take(&mut self.ended);
             *self = Watched::new(self.placed, self.before, state.restarts, Instant::now());
+            self.ended = ended;
         }
         let times = state.restarts.saturating_sub(self.before);
         if times > RESTARTS {
-            return Err(format!("{unit} was started again {times} times"));
+            return Err(format!("{unit} was started again {times} times{}", self.why()));
         }
         match state.active.as_str() {
             "active" => {}
@@ -202,6 +220,16 @@ impl<'a> Watched<'a> {
             asked.due = Instant::now() + Duration::from_secs(asked.probe.period.into());
         }
         Ok(())
+    }
+
+    /// How it ended, where that is known.
+    fn why(&self) -> String {
+        match self.ended.as_str() {
+            "" => String::new(),
+            // Of its own control group, or of the node.
+            "oom-kill" => ": oom-kill, it took more memory than there is for it".to_owned(),
+            other => format!(": {other}"),
+        }
     }
 
     fn complaint(&self) -> String {

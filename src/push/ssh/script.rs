@@ -105,8 +105,9 @@ pub(crate) fn greeting(quoted: &str) -> anyhow::Result<Cursor<Vec<u8>>> {
 
 /// Returns the line that puts the receiver in place and starts it; `len` bytes follow,
 /// and for each [`CHUNK`] of them an empty line is printed. They are the receiver, or
-/// where `packed` is true what `gzip -dc` makes it of. It needs uname, mkdir, dd,
-/// sha256sum, chmod, mv and rm, those of busybox too.
+/// where `packed` is true what `gzip -dc` makes it of. It has its name only once a power
+/// cut leaves it whole. It needs uname, mkdir, dd, sha256sum, chmod, sync, mv and rm,
+/// those of busybox too.
 pub(super) fn install(digest: &str, len: usize, packed: bool) -> String {
     let unpack = match packed {
         true => {
@@ -120,7 +121,7 @@ pub(super) fn install(digest: &str, len: usize, packed: bool) -> String {
          get $c >>\"$t\" || {{ rm -f \"$t\"; exit 70; }}; echo; done; {unpack}\
          s=$(sha256sum \"$t\"); [ \"${{s%% *}}\" = {digest} ] || {{ rm -f \"$t\"; echo \"the receiver was damaged on its way\" >&2; exit 71; }}; \
          chmod 755 \"$t\" && \"$t\" --version >/dev/null || {{ rm -f \"$t\"; exit 72; }}; \
-         mv -f \"$t\" \"$b\" && r"
+         {{ sync \"$t\" || sync; }} 2>/dev/null; mv -f \"$t\" \"$b\" && r"
     );
     format!("{line:<width$}\n", width = INSTALL - 1)
 }

@@ -7,8 +7,10 @@
 
 mod deployment;
 mod fault;
+mod power;
 mod truth;
 
+use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,8 +24,8 @@ use crate::sandbox::{Finished, reduced, say};
 /// How long a node may take until nothing is pending any more: to notice, to be waited
 /// for, to go back.
 const SETTLED: Duration = Duration::from_secs(180);
-/// How long until what systemd starts is there.
-const STARTED: Duration = Duration::from_secs(30);
+/// How long until what systemd starts is there; at boot, an emulated machine takes minutes.
+const STARTED: Duration = Duration::from_secs(300);
 
 const FILL: &str = "fallocate -l $(df -B1 --output=avail /var/lib | tail -n 1) /var/lib/full; for n in 1M 4k 1; do dd if=/dev/zero of=/var/lib/full.$n bs=$n count=10000; done; true";
 const KILL: &str = "for p in $(pgrep -fa '^[^ ]*/bin/vzpush-' | grep -v ' guard ' | cut -d' ' -f1); do kill -9 $p; done; true";
@@ -31,6 +33,10 @@ const KILL: &str = "for p in $(pgrep -fa '^[^ ]*/bin/vzpush-' | grep -v ' guard 
 struct Chaos {
     nodes: Nodes,
     control: String,
+    /// Whether nodes are reached by ssh alone, and so ask their servers themselves.
+    within: bool,
+    /// Whether the pod has a secret, which nodes keep.
+    secret: bool,
 }
 
 impl Chaos {
@@ -57,11 +63,26 @@ impl Chaos {
         if apart {
             self.nodes.apart();
         }
+        if self.secret {
+            self.nodes.keeps(page);
+        }
+    }
+
+    fn deploys(&self) -> Deployment {
+        let mut command = self.nodes.master(&["deploy", "-y"]);
+        if self.secret {
+            command.arg("--encrypt-at-rest");
+        }
+        Deployment::start(command)
     }
 
     /// What a node serves by itself; nothing where nothing answers.
     fn served(&self, node: &str, apart: bool) -> Option<String> {
-        get(self.nodes.published(node, if apart { 8380 } else { 8381 })).ok()
+        let port = if apart { 8380 } else { 8381 };
+        match self.within {
+            true => self.nodes.asks_itself(node, port, "/"),
+            false => get(self.nodes.published(node, port)).ok(),
+        }
     }
 
     /// The same, once something answers.
@@ -79,7 +100,7 @@ impl Chaos {
     /// Waits until no deployment is under way on a node.
     fn settles(&self, node: &str) -> Result<(), String> {
         let started = Instant::now();
-        let line = "test ! -e /run/vz/pending/vz-test && { test ! -e /run/vz/lock || flock -n /run/vz/lock true; } && flock -n /var/lib/vz/app/lock true && echo settled";
+        let line = "test ! -e /run/vz/pending/vz-test && { test ! -e /run/vz/lock || flock -n /run/vz/lock true; } && { test ! -e /var/lib/vz/app/lock || flock -n /var/lib/vz/app/lock true; } && echo settled";
         while started.elapsed() < SETTLED {
             if self.nodes.on(node, line).stdout() == "settled\n" {
                 return Ok(());
@@ -192,7 +213,7 @@ impl Chaos {
             &wrong,
             &deployment,
         );
-        wrong.extend(self.mended(round));
+        wrong.extend(self.mended(number, apart));
         wrong
     }
 
@@ -208,10 +229,10 @@ impl Chaos {
     }
 
     /// The next deployment succeeds, and nothing is left of the fault.
-    fn mended(&self, Round { number, apart, .. }: Round) -> Vec<String> {
+    fn mended(&self, number: usize, apart: bool) -> Vec<String> {
         let page = format!("page {number}, mended");
         self.wish(&page, apart, None);
-        let mut deployment = Deployment::start(self.nodes.master(&["deploy", "-y"]));
+        let mut deployment = self.deploys();
         let status = deployment.end();
         let mut wrong = Vec::new();
         if !status.success() {
@@ -244,22 +265,34 @@ impl Chaos {
     }
 }
 
+/// The nodes, and what breaks them.
+fn broken_nodes(test: &str) -> Option<(Nodes, String)> {
+    let Ok(control) = std::env::var("VZ_TEST_CONTROL") else {
+        reduced(test, "set VZ_TEST_CONTROL to what breaks the nodes of VZ_TEST_NODES");
+        return None;
+    };
+    if std::env::var_os("VZ_TEST_FULL").is_none() {
+        reduced(test, "it takes an hour and a half: set VZ_TEST_FULL=1");
+        return None;
+    }
+    Some((nodes(test)?, control))
+}
+
+/// Which of so many rounds are done.
+fn chosen(rounds: usize) -> Range<usize> {
+    std::env::var("VZ_TEST_ROUNDS").map_or(0..rounds, |text| {
+        let (from, to) = text.split_once("..").expect("VZ_TEST_ROUNDS=FROM..TO");
+        from.parse().unwrap()..to.parse().unwrap()
+    })
+}
+
 #[test]
 fn whatever_breaks_a_node_has_the_old_revision_or_the_new_one() {
     let test = "whatever_breaks_a_node_has_the_old_revision_or_the_new_one";
-    let Ok(control) = std::env::var("VZ_TEST_CONTROL") else {
-        return reduced(test, "set VZ_TEST_CONTROL to what breaks the nodes of VZ_TEST_NODES");
-    };
-    if std::env::var_os("VZ_TEST_FULL").is_none() {
-        return reduced(test, "it takes an hour and a half: set VZ_TEST_FULL=1");
-    }
-    let Some(nodes) = nodes(test) else { return };
+    let Some((nodes, control)) = broken_nodes(test) else { return };
     let all = rounds();
-    let some = std::env::var("VZ_TEST_ROUNDS").map_or(0..all.len(), |text| {
-        let (from, to) = text.split_once("..").expect("VZ_TEST_ROUNDS=FROM..TO");
-        from.parse().unwrap()..to.parse().unwrap()
-    });
-    let chaos = Chaos { nodes, control };
+    let some = chosen(all.len());
+    let chaos = Chaos { nodes, control, within: false, secret: false };
     let mut wrong = Vec::new();
     let mut apart = None;
     for round in all.get(some).expect("rounds") {

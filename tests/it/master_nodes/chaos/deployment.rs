@@ -60,6 +60,11 @@ impl Deployment {
         Pid::from_raw(self.child.id().cast_signed())
     }
 
+    /// Waits for its end, and not for all that it said.
+    pub(super) fn wait(&mut self) {
+        self.child.wait().unwrap();
+    }
+
     /// Waits for its end.
     pub(super) fn end(&mut self) -> ExitStatus {
         let status = self.child.wait().unwrap();

@@ -69,6 +69,8 @@ end() {
 # switch LINK ID
 switch() {
   ln -sfn "revs/$2" "$dir/.$1"
+  # Whatever a link leads to outlives a power cut sooner than the link.
+  sync -f "$dir"
   mv -fT "$dir/.$1" "$dir/$1"
   sync "$dir"
 }
@@ -77,9 +79,16 @@ switch() {
 lead() {
   if has_network "$1"; then
     sh "$dir/tags/$(tag_of "$1")/net.sh" publish
+    # An earlier revision may know of IPv4 only.
+    [ -e "$dir/revs/$1/ports6.nft" ] || withdraw ip6
   elif command -v nft >/dev/null; then
-    nft "add table ip vz-$pod; delete table ip vz-$pod"
+    withdraw 'ip6\{0,1\}'
   fi
+}
+
+# withdraw FAMILIES: makes no port of the node lead to the pod.
+withdraw() {
+  nft list tables | sed -n "s/^table $1 vz-$pod\$/delete &/p" | nft -f -
 }
 
 note() {
@@ -92,6 +101,8 @@ pin() {
   cat /etc/vz/pods/*/revs/*/pod.json 2>/dev/null | awk -F '"' '
     $2 == "bundle" { name = $4 }
     /^ *"bundle_id": "[0-9a-f]+",?$/ { print name, $4 }' | LC_ALL=C sort -u >"$store/.pinned.new"
+  # A power cut must not leave it empty.
+  sync "$store/.pinned.new"
   mv "$store/.pinned.new" "$store/.pinned"
 }
 
@@ -108,6 +119,7 @@ sweep() {
     [ -e "$tag" ] || rm -f "$tag" "$tag.address"
   done
   pin
+  sync -f /etc/systemd/system
 }
 
 sum() {
@@ -128,8 +140,11 @@ write() {
   [ "$(sum "$new")" = "$1" ] || fail "the revision did not arrive whole"
   if [ ! -d "$dir/revs/$id" ] || [ "$(sum "$dir/revs/$id")" != "$1" ]; then
     sync -f "$new"
-    rm -rf "$dir/revs/$id"
+    # One that was changed gives way by a rename: it may be the current one.
+    rm -rf "$dir/revs/.old"
+    [ ! -d "$dir/revs/$id" ] || mv "$dir/revs/$id" "$dir/revs/.old"
     mv "$new" "$dir/revs/$id"
+    rm -rf "$dir/revs/.old"
   fi
   rm -rf "$new"
   ln -sfn "../revs/$id" "$dir/tags/$(tag_of "$id")"
@@ -221,13 +236,12 @@ drain() {
     grep -q .; do sleep 0.2; done" || :
 }
 
-# back: runs the one before again, or nothing; prints what the one that failed logged.
+# back: runs the current one again, or nothing; prints what the one that failed logged.
 back() {
   # shellcheck disable=SC2046
   journalctl --no-pager --output=cat --lines=15 $(units_of "$id" | sed 's/^/--unit=/') || :
+  # A repair that fails leaves what is wished, as vzmaster does.
   old=$(revision current)
-  [ "$old" != "$id" ] || old=$(revision previous)
-  [ "$old" != "$id" ] || old=
   # Where it runs still, it has its ports again at once.
   lead "$old" || :
   rm -f "/run/vz/try/vz-$pod."*
@@ -241,7 +255,11 @@ back() {
     # shellcheck disable=SC2046
     systemctl start -- $(units_of "$old") || :
     lead "$old"
-    note "failed, and the one before was started again"
+    if [ "$old" = "$id" ]; then
+      note "was repaired, and failed"
+    else
+      note "failed, and the one before was started again"
+    fi
   else
     rm -f "$dir/current"
     systemctl daemon-reload
@@ -259,4 +277,5 @@ remove() {
   systemctl daemon-reload
   rm -rf "/run/vz/secrets/$pod" "/etc/vz/secrets/$pod" "$dir"
   pin
+  sync -f /etc/systemd/system
 }

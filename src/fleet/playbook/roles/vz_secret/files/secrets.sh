@@ -29,6 +29,8 @@ END
   for pod in $(echo "$wished" | cut -d ' ' -f 1 | sort -u); do
     forget "$pod"
   done
+  # What was kept, or is not any more, outlives a power cut.
+  if [ -n "$changed" ] && [ -d "${kept%/*}" ]; then sync -f "${kept%/*}"; fi
   [ -z "$changed" ] || echo changed
 }
 

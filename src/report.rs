@@ -101,12 +101,23 @@ pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
     advices(error).find_map(|a| a.hint.as_deref())
 }
 
+/// An error with its causes in a line, and its hint in the next.
+pub fn with_hint(error: &anyhow::Error) -> String {
+    let hint = hint_of(error).map(|hint| format!("\n  hint: {hint}"));
+    format!("{error:#}{}", hint.unwrap_or_default())
+}
+
 /// Ends the program at once, where no error can be returned: a thread found out
 /// that nobody is left to work for.
-#[expect(clippy::disallowed_methods, reason = "this is the place")]
 pub fn abandon(tool: &str, message: impl fmt::Display) -> ! {
-    write_stderr(&format!("{tool}: {} {message}\n", emphasis("error:")));
-    std::process::exit(Status::Failed as i32)
+    end(tool, format_args!("{} {message}", emphasis("error:")), Status::Failed as i32)
+}
+
+/// Ends the program at once, with a message and an exit status.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub fn end(tool: &str, message: impl fmt::Display, status: i32) -> ! {
+    write_stderr(&format!("{tool}: {message}\n"));
+    std::process::exit(status)
 }
 
 fn status_of(error: &anyhow::Error) -> ExitCode {
@@ -205,6 +216,13 @@ pub fn plain(text: impl fmt::Display) -> String {
     plain
 }
 
+/// A number of things, as `1 file` or `2 files`.
+pub fn count(number: impl fmt::Display, thing: &str) -> String {
+    let number = number.to_string();
+    let ending = if number == "1" { "" } else { "s" };
+    format!("{number} {thing}{ending}")
+}
+
 fn emphasis(word: &str) -> String {
     if colour() { format!("\x1b[1;31m{word}\x1b[0m") } else { word.to_owned() }
 }
@@ -227,6 +245,12 @@ mod tests {
     #[test]
     fn nothing_that_a_terminal_obeys_is_printed() {
         assert_eq!(plain("a\x1b]0;x\x07\n\u{9b}1mä"), "a\\u{1b}]0;x\\u{7}\n\\u{9b}1mä");
+    }
+
+    #[test]
+    fn one_thing_is_not_several() {
+        let counts = [0, 1, 2].map(|number| count(number, "pod"));
+        assert_eq!(counts, ["0 pods", "1 pod", "2 pods"]);
     }
 
     #[test]

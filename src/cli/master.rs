@@ -30,7 +30,7 @@ Examples:
   vzmaster rollback web
 
 Exit status: 0 done; 1 no (violations, differences); 2 wrong command line; 3 could not be
-done; 4 done on some nodes only."
+done; 4 done on some nodes only; 130 interrupted."
 )]
 pub struct Args {
     /// Directory with the inventory, groups.yaml and pods/
@@ -56,7 +56,7 @@ pub enum Verb {
     Preflight(Preflight),
     /// Make a node of a bare machine that has nothing but root's ssh
     Newnode(Newnode),
-    /// Say what a deployment would do, and change nothing
+    /// Say what a deployment would do and what stands in its way; status 1 where something does
     Plan(Plan),
     /// Push the bundles of all pods ahead of a deployment, and start nothing
     Push(Push),
@@ -86,7 +86,7 @@ pub enum Verb {
     Restart(OnePod),
     /// Run an earlier revision of a pod again
     Rollback(Rollback),
-    /// List what was done to a pod
+    /// List what was done to a pod, when and by whom
     History(OnePod),
     /// The end of a push that runs on the node
     #[command(hide = true)]

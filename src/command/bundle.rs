@@ -2,6 +2,7 @@
 
 pub(super) mod contents;
 pub(super) mod mounts;
+mod private;
 pub(super) mod program;
 pub(super) mod summary;
 
@@ -27,6 +28,7 @@ use crate::report::{Advice, Status};
 use crate::{interrupt, progress, report};
 
 use super::source::{Gathered, gather};
+use private::Private;
 use summary::Summary;
 
 /// Closes the specs and writes the bundle, or with `--tar` the layer.
@@ -114,8 +116,8 @@ pub(super) fn make(args: &build::Bundle, report: Report) -> anyhow::Result<()> {
         }
     };
     bar.finish_and_clear();
-    let Prepared { container, lost, .. } = &prepared;
-    let summary = Summary { args, place, layer, assembled: &assembled, lost, container };
+    let Prepared { container, lost, private, .. } = &prepared;
+    let summary = Summary { args, place, layer, assembled: &assembled, private, lost, container };
     if report == Report::Loud {
         summary.report()?;
     }
@@ -130,6 +132,8 @@ pub(super) struct Prepared {
     pub(super) plan: contents::Plan,
     /// What the root holds, where documents or scanners need it.
     inventory: Option<Inventory>,
+    /// Files that look like secrets.
+    private: Vec<Private>,
     /// Directories whose content ends with the program.
     lost: Vec<RootPath>,
     /// Whether the run wrote into the root directory itself.
@@ -206,7 +210,11 @@ pub(super) fn prepare(args: &build::Bundle, report: Report) -> anyhow::Result<Pr
     let scanned = inventory.as_ref().filter(|_| args.scanner_files);
     let plan = contents::plan(&gathered, &spec, &container, created, scanned)?;
     refuse_unreadable(&plan.layer, args.source.allow_missing)?;
-    Ok(Prepared { gathered, container, spec, plan, inventory, lost, wrote_root, created })
+    let private = private::find(&gathered.rootfs, &plan.layer);
+    if report != Report::Quiet {
+        private::warn(&private);
+    }
+    Ok(Prepared { gathered, container, spec, plan, inventory, private, lost, wrote_root, created })
 }
 
 /// A worker panicked: cannot happen, and has been said where it did.

@@ -43,7 +43,10 @@ pub fn run(args: &Delta) -> anyhow::Result<ExitCode> {
             if args.json {
                 report::data(&line(&json!({ "format": "vcdiff", "bytes": size, "size": all })))?;
             } else {
-                report::say("vzbuild", format!("{}: {size} bytes for {all}", output.display()));
+                report::say(
+                    "vzbuild",
+                    format!("{}: {} for {all}", output.display(), report::count(size, "byte")),
+                );
             }
         }
     }
@@ -127,8 +130,10 @@ fn summarize(encoded: &Encoded, size: u64, output: &Path, json: bool) -> anyhow:
     }
     let base = if encoded.full { "; it needs no base" } else { "" };
     let message = format!(
-        "{}: {bytes} bytes for {size}: {kept} files kept, {copied} copied, {patched} patched, {full} whole{base}",
-        output.display()
+        "{}: {} for {size}: {} kept, {copied} copied, {patched} patched, {full} whole{base}",
+        output.display(),
+        report::count(bytes, "byte"),
+        report::count(kept, "file")
     );
     report::say("vzbuild", message);
     Ok(())

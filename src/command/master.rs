@@ -1,11 +1,13 @@
 //! `vzmaster`: one file a verb.
 
+mod absent;
 mod control;
 mod deploy;
 mod directory;
 mod exec;
 mod export;
 mod gather;
+mod interruption;
 mod logs;
 mod newnode;
 mod node;

@@ -214,10 +214,10 @@ fn say(
     text.extend(narrowed.as_ref().map(Narrowed::text));
     let (before, ratio) = (input.size, 100.0 * after.bytes as f64 / input.size.bytes.max(1) as f64);
     let sizes = format!(
-        "{} files, {}; the image has {} files, {}: {ratio:.1} % of it",
-        after.files,
+        "{}, {}; the image has {}, {}: {ratio:.1} % of it",
+        report::count(after.files, "file"),
         HumanBytes(after.bytes),
-        before.files,
+        report::count(before.files, "file"),
         HumanBytes(before.bytes)
     );
     let rights = narrowed.as_ref().filter(|_| *is_proven);

@@ -199,9 +199,12 @@ pub(super) fn unpack(
     let unkept = unpacked.unkept_count;
     let lost = match unkept {
         0 => String::new(),
-        _ => format!("; not root, so owners, devices or attributes of {unkept} files are not kept"),
+        _ => format!(
+            "; not root, so owners, devices or attributes of {} are not kept",
+            report::count(unkept, "file")
+        ),
     };
-    let layers = if layers == 1 { "1 layer".to_owned() } else { format!("{layers} layers") };
+    let layers = report::count(layers, "layer");
     report::say(program, format_args!("{name}: {layers}, {bytes} unpacked{lost}"));
     Ok((settings, unpacked))
 }

@@ -193,11 +193,8 @@ impl Gathered {
             }
             return Ok(());
         }
-        let count = if lines.len() == 1 {
-            "1 file is".into()
-        } else {
-            format!("{} files are", lines.len())
-        };
+        let verb = if lines.len() == 1 { "is" } else { "are" };
+        let count = format!("{} {verb}", report::count(lines.len(), "file"));
         let list = lines.join("\n  ");
         Err(anyhow::anyhow!("{count} missing or unusable:\n  {list}"))
             .hint(

@@ -149,8 +149,9 @@ fn table(header: &Header, rows: &[Row<'_>], totals: &Totals, bytes: u64) -> Stri
     }
     let Totals { kept, dropped, touched, special } = totals;
     text += &format!(
-        "{bytes} bytes in all; {} files travel; entries: {kept} kept, {dropped} dropped, {touched} with other attributes, {special} new that are no files\n",
-        rows.len(),
+        "{} in all; {} to send; entries: {kept} kept, {dropped} dropped, {touched} with other attributes, {special} new that are no files\n",
+        report::count(bytes, "byte"),
+        report::count(rows.len(), "file"),
     );
     text
 }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use tracer::record::{BytePath, End, Host, Run, Until};
-use tracer::{Command, Error, Options, Selection, Trace};
+use tracer::{Command, Error, Options, Selection};
 
 use self::exercise::{Exercise, Plan};
 use self::output::Output;
@@ -64,26 +64,46 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ..Options::default()
     };
     let trace = tracer::trace(&command, options).map_err(advise)?;
+    let (ended, was_ended, bytes) = (trace.end, trace.was_ended, trace.bytes(&selection));
     let mut record = trace.record(&selection, run, describe_host());
     environment::keep_paths(&mut record);
-    let line = summary::of(args, &record, trace.bytes(&selection));
-    output.commit(trace.spec(&selection), record).status(FAILED)?;
+    let line = summary::of(args, &record, bytes);
+    output.commit(record).status(FAILED)?;
     line.print(args);
     exercise.result().status(FAILED)?;
-    Ok(end(&trace))
+    Ok(end(ended, was_ended))
 }
 
 fn prepare(args: &Args) -> anyhow::Result<(Output, Selection, Run)> {
     let selection = Selection::new(&args.include, &args.exclude)?;
+    let selection = selection.without(outputs(args.root.as_deref()));
     let output = Output::prepare(&args.output, args.append)?;
     Ok((output, selection, describe_run(args)?))
 }
 
+/// The files that standard output and standard error were directed to, as the command sees
+/// them: what it prints is nothing that it needs, by whatever name it opens them.
+fn outputs(root: Option<&Path>) -> Vec<Vec<u8>> {
+    let path = |descriptor: u32| {
+        let link = format!("/proc/self/fd/{descriptor}");
+        let is_file = std::fs::metadata(&link).is_ok_and(|meta| meta.is_file());
+        let path = std::fs::read_link(link).ok().filter(|_| is_file)?;
+        match root.map(std::fs::canonicalize) {
+            None => Some(path.into_os_string().into_vec()),
+            Some(root) => {
+                let inside = path.strip_prefix(root.ok()?).ok()?;
+                Some(Path::new("/").join(inside).into_os_string().into_vec())
+            }
+        }
+    };
+    [1, 2].into_iter().filter_map(path).collect()
+}
+
 /// How `smith-strace` ends: as the command did, but for what it did itself.
-fn end(trace: &Trace) -> ExitCode {
-    match trace.end {
+fn end(end: End, was_ended: bool) -> ExitCode {
+    match end {
         End::Exited(status) => ExitCode::from(status as u8),
-        End::Signaled(SIGTERM) if trace.was_ended => ExitCode::SUCCESS,
+        End::Signaled(SIGTERM) if was_ended => ExitCode::SUCCESS,
         End::Signaled(signal) => {
             tracer::die_by(signal);
             ExitCode::from(128u8.saturating_add(signal as u8))

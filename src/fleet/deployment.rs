@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::fields::Violation;
+use super::fields::{Violation, or_near};
 use super::groups::{Group, Named};
 use super::pod::Pod;
 use crate::push::inventory::{Inventory, InventoryError};
@@ -87,20 +87,19 @@ pub fn resolve(
             findings.push(finding(&source.file, source.pod.line, "metadata.name", what));
         }
     }
-    match inventory.1.nodes("all") {
-        Ok(nodes) => {
-            for node in nodes {
-                let host = Host { node: node.clone(), pods: BTreeMap::new() };
-                deployment.hosts.insert(node.label, host);
-            }
-        }
-        Err(error) => findings.push(finding(inventory.0, 1, "", error.to_string())),
+    for (line, error) in inventory.1.faults() {
+        findings.push(finding(inventory.0, line, "", error.to_string()));
+    }
+    for node in inventory.1.nodes("all").unwrap_or_default() {
+        let host = Host { node: node.clone(), pods: BTreeMap::new() };
+        deployment.hosts.insert(node.label, host);
     }
     for group in groups.1 {
         let known = |named: &&Named| {
             let found = pods.contains_key(named.name.as_str());
             if !found {
-                let what = format!("there is no pod `{}`", named.name.escape_debug());
+                let near = or_near(&named.name, pods.keys());
+                let what = format!("there is no pod `{}`{near}", named.name.escape_debug());
                 findings.push(finding(groups.0, named.line, &named.path, what));
             }
             found
@@ -118,8 +117,9 @@ pub fn resolve(
                     }
                 }
                 Err(InventoryError::Unknown(name)) => {
-                    let what =
-                        format!("the inventory has no group or host `{}`", name.escape_debug());
+                    let near = or_near(&name, inventory.1.names());
+                    let name = name.escape_debug();
+                    let what = format!("the inventory has no group or host `{name}`{near}");
                     findings.push(finding(groups.0, hosts.line, &hosts.path, what));
                 }
                 // The inventory's own faults were found above.
@@ -150,20 +150,21 @@ fn same_ports(
         for container in &pod.containers {
             for port in &container.ports {
                 let Some(number) = port.host else { continue };
-                let Some(first) = taken.insert((number, port.protocol), &pod.name) else {
+                let Some(source) = pods.get(pod.name.as_str()) else { continue };
+                let own = (&pod.name, &source.file, port.place.line);
+                let Some((first, file, line)) = taken.insert((number, port.protocol), own) else {
                     continue;
                 };
                 let what = match first == &pod.name {
-                    true => format!("two containers listen on port {number}"),
-                    false => format!("port {number} is taken on `{label}` by the pod `{first}`"),
+                    true => format!("port {number} is there twice, first in line {line}"),
+                    false => format!(
+                        "port {number} is taken on `{label}` by the pod `{first}`, {file}:{line}"
+                    ),
                 };
-                let Some(source) = pods.get(pod.name.as_str()) else { continue };
-                let path = format!("spec.containers[{}].ports", container.name);
-                let new = finding(&source.file, source.pod.line, &path, what);
+                let new = finding(&source.file, port.place.line, &port.place.path, what);
                 let known = |old: &Finding| {
-                    old.file == new.file
-                        && old.violation.path == path
-                        && old.violation.what.ends_with(&format!("by the pod `{first}`"))
+                    (&old.file, &old.violation.path) == (&new.file, &port.place.path)
+                        && old.violation.what.ends_with(&format!("{file}:{line}"))
                 };
                 if !findings.iter().any(known) {
                     findings.push(new);
@@ -256,7 +257,9 @@ mod tests {
         check(
             both,
             &sources,
-            &["p/b.yaml:1: spec.containers[app].ports: port 80 is taken on `a` by the pod `one`"],
+            &[
+                "p/b.yaml:9: spec.containers[0].ports[0]: port 80 is taken on `a` by the pod `one`, p/a.yaml:9",
+            ],
         );
         check("web:\n  pods: [one]\ndb:\n  pods: [two]\n", &sources, &[]);
     }

@@ -25,6 +25,15 @@ impl fmt::Display for Violation {
     }
 }
 
+/// Where something stands in its file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The line, from 1.
+    pub line: usize,
+    /// Which field, as `spec.containers[0].name`.
+    pub path: String,
+}
+
 /// A node and how it is reached.
 #[derive(Clone, Debug)]
 pub struct At<'a> {
@@ -53,6 +62,11 @@ impl<'a> At<'a> {
     /// The top of a document.
     pub fn top(node: &'a Node) -> Self {
         At { node, path: String::new() }
+    }
+
+    /// Where it stands.
+    pub fn place(&self) -> Place {
+        Place { line: self.node.line, path: self.path.clone() }
     }
 }
 
@@ -126,7 +140,7 @@ impl Check {
         for (key, value) in fields.all() {
             if !known.contains(&key.text.as_str()) {
                 let what = match why(&key.text) {
-                    "" => "not supported".to_owned(),
+                    "" => format!("not supported{}", or_near(&key.text, known)),
                     why => format!("not supported: {why}"),
                 };
                 self.note(key.line, &value.path, what);
@@ -248,6 +262,19 @@ impl Check {
     }
 }
 
+/// `: did you mean …?` where one of `known` is so near to `word` that it may be meant: a
+/// letter of three is another one, twice at most, whether small or large.
+pub fn or_near<T: AsRef<str>>(word: &str, known: impl IntoIterator<Item = T>) -> String {
+    let small = word.to_lowercase();
+    let distance = |name: &str| strsim::damerau_levenshtein(&small, &name.to_lowercase());
+    let near = known.into_iter().map(|name| (distance(name.as_ref()), name));
+    let most = (word.chars().count() / 3).min(2);
+    match near.min_by_key(|(distance, _)| *distance).filter(|(distance, _)| *distance <= most) {
+        Some((_, name)) => format!(": did you mean `{}`?", name.as_ref().escape_debug()),
+        None => String::new(),
+    }
+}
+
 /// Whether `text` is a DNS label (RFC 1123).
 pub fn is_label(text: &str) -> bool {
     let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
@@ -263,5 +290,27 @@ fn kind(node: &Node) -> &'static str {
         Value::Quoted(_) => "a string",
         Value::List(_) => "a list",
         Value::Map(_) => "a mapping",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_meant_is_named() {
+        let known = ["readinessProbe", "livenessProbe", "ports", "env", "args"];
+        for (word, expected) in [
+            ("readynessProbe", ": did you mean `readinessProbe`?"),
+            ("readinessprobe", ": did you mean `readinessProbe`?"),
+            ("port", ": did you mean `ports`?"),
+            ("evn", ": did you mean `env`?"),
+            ("ev", ""),
+            ("lifecycle", ""),
+            ("tty", ""),
+            ("", ""),
+        ] {
+            assert_eq!(or_near(word, known), expected, "{word}");
+        }
     }
 }

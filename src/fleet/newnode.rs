@@ -6,6 +6,8 @@ pub mod user_data;
 
 use serde::Serialize;
 
+use super::shell::quoted;
+
 pub use compact::compact;
 
 /// The script that does it; variables go before it.
@@ -160,11 +162,6 @@ impl Report {
         }
         None
     }
-}
-
-/// A word for sh; nothing in it means anything.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// Labels of letters, digits and `-` (RFC 1123), 64 characters at most as Linux has it.

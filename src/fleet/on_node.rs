@@ -5,7 +5,9 @@
 //! is the kernel's, so it ends with the process.
 
 mod apply;
+mod control;
 mod guard;
+mod listeners;
 mod network;
 mod pending;
 mod pods;
@@ -33,7 +35,7 @@ pub use watch::Patience;
 
 use super::fields::is_label;
 use super::revision::Record;
-use super::state::{Answer, Apply, Control, Order, Start, VERSION};
+use super::state::{Answer, Apply, Order, Start, VERSION};
 use crate::push::link::{Link, LinkError};
 use crate::push::lock::{self, Lock};
 use crate::report::hint_of;
@@ -72,6 +74,8 @@ pub struct Site<'a> {
     pub guard: &'a dyn Guard,
     /// How long to wait for what.
     pub patience: Patience,
+    /// The port by which ssh came in, where it did.
+    pub ssh: Option<u16>,
 }
 
 impl Places {
@@ -124,8 +128,8 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
     }
     let pods = Pods::new(&site.places);
     match order {
-        Order::State { verify } => {
-            let (state, of_pods) = state::read(site, verify)?;
+        Order::State { verify, needs } => {
+            let (state, of_pods) = state::read(site, verify, &needs)?;
             for pod in of_pods {
                 link.say(&Answer::Pod(pod))?;
             }
@@ -159,9 +163,9 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
             let applied = apply::apply(site, &apply, &mut say)?;
             link.say(&Answer::Applied(applied))?;
         }
-        Order::Control { pod, verb } => {
+        Order::Control { pod, verb, by } => {
             let _lock = site.lock()?;
-            site.control(&pods, &pod, verb)?;
+            control::control(site, &pods, (&pod, &by), verb)?;
             link.say(&Answer::Done)?;
         }
         Order::Remove { pod } => {
@@ -218,21 +222,5 @@ impl Site<'_> {
             state.pid = pid.filter(|_| state.pid != 0).unwrap_or(0);
         }
         Ok(states)
-    }
-
-    fn control(&self, pods: &Pods, pod: &str, verb: Control) -> anyhow::Result<()> {
-        let current = pods.link(pod, "current");
-        let current = current.with_context(|| format!("there is no pod `{pod}` on this node"))?;
-        let units = pods.record(pod, &current)?.all_units();
-        match verb {
-            Control::Start => self.systemd.start(&units),
-            Control::Stop => self.systemd.stop(&units),
-            Control::Kill => self.systemd.kill(&units),
-            Control::Restart => {
-                self.systemd.stop(&units)?;
-                self.systemd.start(&units)
-            }
-        }
-        .with_context(|| format!("cannot {verb:?} `{pod}`").to_lowercase())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::network::Published;
+use super::network::{Published, RULES, RULES6};
 use super::pod::Restart;
 use super::preflight::{Facts, Runtime};
 use super::revision::{Files, Placed, RECORD, Record, Revision, Update, describe, digest, record};
@@ -64,8 +64,10 @@ pub enum Drift {
         /// What is wrong, with the port.
         what: String,
     },
-    /// A pod, unit or port that nothing wishes.
+    /// A pod that nothing wishes.
     Unexpected,
+    /// A unit or port of ours that is of no pod.
+    Stray,
 }
 
 /// What is to be done with a pod.
@@ -137,7 +139,7 @@ pub fn plan(wished: &BTreeMap<String, Revision>, state: &State, prune: bool) -> 
         });
     }
     for unit in &state.stray {
-        let drift = vec![Drift::Unexpected];
+        let drift = vec![Drift::Stray];
         let action = Action::Leave;
         steps.push(Step { pod: unit.clone(), action, from: None, to: None, how: None, drift });
     }
@@ -202,8 +204,12 @@ fn compare(wished: &Revision, there: &PodState) -> Vec<Drift> {
 /// What is wrong with a pod's ports.
 fn ports(there: &PodState) -> Vec<String> {
     let Some(record) = record(&there.files) else { return Vec::new() };
-    let address = there.address.as_deref().unwrap_or("?");
-    let led = record.network.iter().flatten().map(|port| port.rule(address));
+    let addresses = match there.addresses.as_slice() {
+        [] => &["?".to_owned()],
+        addresses => addresses,
+    };
+    let ports = record.network.as_deref().unwrap_or_default();
+    let led = addresses.iter().flat_map(|address| ports.iter().map(|port| port.rule(address)));
     let listens = record.listens.iter().map(Published::name);
     let wished: Vec<String> = led.chain(listens.clone()).collect();
     // The ports of a pod that shares the node's network are closed when it has ended.
@@ -252,10 +258,13 @@ fn changes(wished: &Revision, there: &PodState) -> Vec<String> {
     };
     let [wished, there] = [plain(&wished.files, new.as_ref()), plain(&there.files, old.as_ref())];
     let paths: BTreeSet<&String> = wished.keys().chain(there.keys()).collect();
+    let ports = describe(RULES);
     for path in paths.into_iter().filter(|path| *path != RECORD) {
         let container = path.split_once('/').map_or("", |(container, _)| container);
         match (there.get(path), wished.get(path)) {
             (Some(old), Some(new)) if old == new => {}
+            // The same ports.
+            _ if path == RULES6 && changes.iter().any(|said| said.starts_with(&ports)) => {}
             (Some(_), Some(_)) => changes.push(describe(path)),
             // Said already.
             _ if has(&old, container) != has(&new, container) => {}
@@ -356,6 +365,7 @@ impl Drift {
             }
             Drift::Port { what } => what.clone(),
             Drift::Unexpected => "nothing wishes it".to_owned(),
+            Drift::Stray => "it is of no pod".to_owned(),
         }
     }
 }
@@ -389,7 +399,9 @@ impl Step {
         };
         let why: Vec<String> = self.drift.iter().map(Drift::line).collect();
         let why = if why.is_empty() { String::new() } else { format!(": {}", why.join(", ")) };
-        format!("{word:7} {} {revisions}{how}{why}", self.pod)
+        let left = self.action == Action::Leave && self.drift.contains(&Drift::Unexpected);
+        let fix = if left { "; `vzmaster deploy --prune` removes it" } else { "" };
+        format!("{word:7} {} {revisions}{how}{why}{fix}", self.pod)
     }
 }
 

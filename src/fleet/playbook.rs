@@ -23,6 +23,7 @@ use super::preflight::SYSTEMD_BACK_OFF;
 use super::render::Machine;
 use super::revision::{Files, Placed, RECORD, Record, Revision, Update};
 use super::secret::{self, Source, Sources};
+use super::shell::quoted;
 use super::unit;
 use super::yaml::write;
 use crate::push::target::Node;
@@ -123,15 +124,6 @@ const INVENTORY: &str = "
 ansible_pipelining=true
 ansible_python_interpreter=/usr/bin/python3
 ";
-
-/// A word as a shell and Python's shlex read it back.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\"'\"'")),
-    }
-}
 
 /// The variables of one host, as YAML; `secrets` are of [`secrets`].
 ///

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::fields::Place;
+
 pub use container::{Container, Limits, Mount, Port, Protocol, Security};
 pub use probe::{Probe, Probing};
 pub use read::read;
@@ -97,6 +99,8 @@ pub enum Volume {
     Secret {
         /// Its name in `secrets.yaml`.
         name: String,
+        /// Where the file says it.
+        place: Place,
     },
 }
 

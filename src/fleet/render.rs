@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::config::{self, ConfigError, Place};
-use super::network;
+use super::network::Family;
 use super::pod::{Backend, Container, Pod, Protocol, UpdateOrder, Volume};
 use super::preflight::Runtime;
 use super::revision::{Files, Placed, RECORD, Record, Revision, Update, digest};
-use super::{quadlet, secret, unit};
+use super::{liveness, network, quadlet, secret, unit};
 
 /// Digits of a digest that tell a pod's revisions apart; a device's name has at most 15.
 const TAG: usize = 8;
@@ -120,7 +120,7 @@ fn files(
         };
         let text = unit::render(pod, container, tag, &runs);
         files.insert(format!("units/{}", unit::file(&unit, runtime)), text);
-        containers.push(Placed {
+        let placed = Placed {
             name: name.clone(),
             id: unit::id(&pod.name, name, tag),
             unit,
@@ -132,7 +132,10 @@ fn files(
             startup: container.startup.clone(),
             readiness: container.readiness.clone(),
             liveness: container.liveness.clone(),
-        });
+        };
+        let script = liveness::render_script(pod, tag, &placed);
+        files.extend(script.map(|script| (format!("{name}/{}", liveness::SCRIPT), script)));
+        containers.push(placed);
     }
     dirs.sort();
     dirs.dedup();
@@ -145,7 +148,9 @@ fn files(
         let unit = network::unit(&pod.name, tag);
         files.insert(format!("units/{unit}"), network::render_unit(&pod.name, tag));
         files.insert(network::SCRIPT.to_owned(), network::render_script(&pod.name, tag));
-        files.insert(network::RULES.to_owned(), network::render_rules(&pod.name, &ports));
+        for (file, family) in [(network::RULES, Family::Ip), (network::RULES6, Family::Ip6)] {
+            files.insert(file.to_owned(), network::render_rules(family, &pod.name, &ports));
+        }
     }
     if pod.host_network && !ports.is_empty() {
         files.insert(network::SCRIPT.to_owned(), network::render_host_script());
@@ -210,7 +215,7 @@ fn volumes(pod: &Pod, container: &Container, store: &str, number: &str) -> Volum
                 }
                 path.clone()
             }
-            Volume::Secret { name } => {
+            Volume::Secret { name, .. } => {
                 let dir = secret::dir(&pod.name, number);
                 let dir = format!("{}/{dir}/{name}", secret::FOLDER);
                 volumes.mounts.push((dir, mount.path.clone(), true));

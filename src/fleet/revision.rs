@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::network::{self, Published};
 use super::pod::{Probe, Restart};
 use super::preflight::Runtime;
-use super::{secret, unit};
+use super::{liveness, secret, unit};
 
 /// Name of the file with the record.
 pub const RECORD: &str = "pod.json";
@@ -153,8 +153,10 @@ pub fn describe(path: &str) -> String {
             let (name, _) = unit.split_once(".TAG").unwrap_or((unit, ""));
             format!("unit {name}")
         }
+        Some((container, liveness::SCRIPT)) => format!("container {container}: liveness"),
         Some((container, _)) => format!("container {container}: command, environment or mounts"),
         None if path == network::RULES => "ports".to_owned(),
+        None if path == network::RULES6 => "ports over IPv6".to_owned(),
         None if path == network::SCRIPT => "network".to_owned(),
         None if path == secret::SCRIPT => "which secrets".to_owned(),
         None => "probes, restart policy or volumes".to_owned(),

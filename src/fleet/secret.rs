@@ -120,6 +120,20 @@ pub fn read(text: &str) -> (Sources, Vec<Violation>) {
     (sources, check.violations)
 }
 
+/// The lines of the keys of secrets, by name and key, of a text that could be read.
+pub fn lines(text: &str) -> BTreeMap<(String, String), usize> {
+    let mut check = Check::default();
+    let documents = check.documents(text);
+    let top = documents.first().map(At::top).and_then(|top| check.map(&top));
+    let mut lines = BTreeMap::new();
+    for (name, at) in top.iter().flat_map(Fields::all) {
+        for (key, _) in check.map(&at).iter().flat_map(Fields::all) {
+            lines.insert((name.text.clone(), key.text.clone()), key.line);
+        }
+    }
+    lines
+}
+
 /// What Kubernetes takes for a key, and what is a plain name of a file.
 pub fn is_key(key: &str) -> bool {
     let plain = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
@@ -150,7 +164,7 @@ pub fn names(pod: &Pod) -> BTreeSet<&String> {
     let volumes = pod.volumes.values();
     volumes
         .filter_map(|volume| match volume {
-            Volume::Secret { name } => Some(name),
+            Volume::Secret { name, .. } => Some(name),
             _ => None,
         })
         .collect()
@@ -204,6 +218,7 @@ mod tests {
         let words = ["pass", "show", "x"].map(str::to_owned).to_vec();
         assert_eq!(sources["tls"]["pin"], Source::Command(words));
         assert_eq!(sources["tls"]["tls.key"], Source::File("a.key".into()));
+        assert_eq!(lines("tls:\n  a: {}\n  b: {}\n")[&("tls".to_owned(), "b".to_owned())], 3);
     }
 
     #[track_caller]

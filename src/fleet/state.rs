@@ -1,7 +1,10 @@
 //! What a node says of its pods, and what it is told to do.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use super::obstacle::{Found, Needs};
 use super::revision::Files;
 use super::secret::Secrets;
 
@@ -24,6 +27,8 @@ pub enum Order {
     State {
         /// Whether bundles are hashed again, too.
         verify: bool,
+        /// What is to be looked at for pods that may be started.
+        needs: Needs,
     },
     /// Make a revision the one that runs.
     Apply(Apply),
@@ -51,6 +56,8 @@ pub enum Order {
         pod: String,
         /// What to do.
         verb: Control,
+        /// Who asks, for the history.
+        by: String,
     },
     /// Say which number the pod's secrets have there, or would have.
     Compare {
@@ -116,6 +123,18 @@ pub enum Control {
     Restart,
 }
 
+impl Control {
+    /// What it does, and what was done then.
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Control::Start => ("start", "was started"),
+            Control::Stop => ("stop", "was stopped"),
+            Control::Kill => ("kill", "was killed"),
+            Control::Restart => ("restart", "was started again"),
+        }
+    }
+}
+
 /// What a node answers; several of them end with one that is no progress.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -177,6 +196,9 @@ pub struct Entry {
     pub outcome: String,
     /// Who wished it.
     pub by: String,
+    /// The revisions of its containers' bundles, as far as they were noted.
+    #[serde(default)]
+    pub bundles: BTreeMap<String, String>,
 }
 
 /// Everything a node has of ours.
@@ -191,6 +213,8 @@ pub struct State {
     pub pods: Vec<PodState>,
     /// Units and ports of ours that belong to no pod.
     pub stray: Vec<String>,
+    /// What there is of what pods need.
+    pub found: Found,
 }
 
 /// A pod on a node.
@@ -206,8 +230,8 @@ pub struct PodState {
     pub pending: Option<String>,
     /// Units of other revisions that are still there.
     pub leftover: Vec<String>,
-    /// The address of its own network.
-    pub address: Option<String>,
+    /// The addresses of its own network: that of IPv6, too, where the node has it.
+    pub addresses: Vec<String>,
     /// The ports of the node that lead somewhere, as `nft` has them.
     pub rules: Vec<String>,
     /// Whether the secrets of the current revision are not in memory.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::pod::{Container, Pod, Restart};
 use super::preflight::{Runtime, SYSTEMD_BACK_OFF};
 use super::revision::Placed;
-use super::{network, quadlet, root_directory, secret};
+use super::{liveness, network, quadlet, root_directory, secret};
 
 /// Where runtimes keep their state: never in XDG_RUNTIME_DIR, which crun would
 /// choose in some sessions and not in others.
@@ -170,6 +170,7 @@ pub fn render(pod: &Pod, container: &Container, tag: &str, runs: &Runs<'_>) -> S
         "podman" => quadlet::service(runs.config, &id),
         _ => contained(pod, container, tag, run),
     });
+    text.push_str(&liveness::unit_lines(pod, container, tag));
     let stop = match run.by_podman() {
         // It keeps to the time of grace itself, and has to be done by then.
         true => {

@@ -15,6 +15,8 @@ use super::target::Node;
 pub struct Inventory {
     groups: BTreeMap<String, Group>,
     hosts: BTreeMap<String, Vars>,
+    /// The text that it was read from; empty where that is no file of the user's.
+    text: String,
 }
 
 type Vars = BTreeMap<String, String>;
@@ -62,7 +64,54 @@ impl Inventory {
     /// # Errors
     /// The first line that cannot be understood.
     pub fn parse(text: &str, yaml: bool) -> Result<Inventory, InventoryError> {
-        if yaml { yaml::parse(text) } else { ini::parse(text) }
+        let inventory = if yaml { yaml::parse(text) } else { ini::parse(text) }?;
+        Ok(Inventory { text: text.to_owned(), ..inventory })
+    }
+
+    /// The same, of a text that is no file of the user's, so that lines mean nothing.
+    #[must_use]
+    pub fn generated(self) -> Inventory {
+        Inventory { text: String::new(), ..self }
+    }
+
+    /// All that is wrong with groups and hosts, each with its line: where a value or, of
+    /// groups that are their own children, a name first stands; 1 where that cannot be told.
+    pub fn faults(&self) -> Vec<(usize, InventoryError)> {
+        let hosts = self.hosts.keys().filter_map(|host| self.node(host).err());
+        let loops = self
+            .groups
+            .keys()
+            .filter_map(|group| self.collect(group, &mut Vec::new(), &mut BTreeSet::new()).err());
+        let mut faults: Vec<(usize, InventoryError)> =
+            hosts.chain(loops).map(|error| (self.line_of(&error), error)).collect();
+        faults.sort_by_key(|(line, error)| (*line, error.to_string()));
+        faults.dedup();
+        faults
+    }
+
+    fn line_of(&self, error: &InventoryError) -> usize {
+        let first = |words: &[&str]| {
+            let has = |line: &str| words.iter().all(|word| line.contains(word));
+            self.text.lines().position(has).map(|at| at + 1)
+        };
+        let line = match error {
+            InventoryError::Line { line, .. } => Some(*line),
+            InventoryError::Unknown(name) => first(&[name]),
+            InventoryError::Loop(group) => {
+                first(&[&format!("[{group}:children]")]).or_else(|| first(&[group]))
+            }
+            // Both spellings of a variable end alike.
+            InventoryError::Variable { variable, value, .. } => {
+                let name = variable.trim_start_matches("ansible_").trim_start_matches("ssh_");
+                first(&[name, value])
+            }
+        };
+        line.unwrap_or(1)
+    }
+
+    /// The names of all groups and hosts.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.groups.keys().chain(self.hosts.keys())
     }
 
     /// The nodes of a group and its children, or the one host of that name, by name.
@@ -271,5 +320,30 @@ all:
         let inventory = Inventory::parse("[a:children]\nb\n[b:children]\na\n", false).unwrap();
         assert_eq!(inventory.nodes("a"), Err(InventoryError::Loop("a".into())));
         assert_eq!(inventory.nodes("c"), Err(InventoryError::Unknown("c".into())));
+    }
+
+    #[test]
+    fn all_faults_are_found_each_with_its_line() {
+        let check = |text: &str, yaml: bool, expected: &[&str]| {
+            let faults = Inventory::parse(text, yaml).unwrap().faults();
+            let shown: Vec<String> =
+                faults.iter().map(|(line, error)| format!("{line}: {error}")).collect();
+            assert_eq!(shown, expected);
+        };
+        check(
+            "[web]\na\nb ansible_port=x\n[web:vars]\nansible_ssh_user=-l\n[u:children]\nu\n",
+            false,
+            &[
+                "3: `ansible_port` of `b` cannot be used as it is: `x`",
+                "5: `ansible_user` of `a` cannot be used as it is: `-l`",
+                "6: group `u` is its own child",
+            ],
+        );
+        check(
+            "all:\n  hosts:\n    a:\n      ansible_host: '{{ x }}'\n",
+            true,
+            &["4: `ansible_host` of `a` cannot be used as it is: `{{ x }}`"],
+        );
+        check(INI, false, &[]);
     }
 }

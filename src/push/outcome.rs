@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::protocol::Receipt;
+use crate::report::count;
 
 /// What was pushed to one node, and what that took.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -96,13 +97,14 @@ impl Outcome {
             let _ = write!(line, ", receiver put in place ({})", bytes(self.receiver));
         }
         if self.damaged > 0 {
-            let _ = write!(line, ", {} damaged files on the node were replaced", self.damaged);
+            let _ = write!(line, ", {} of the node replaced", count(self.damaged, "damaged file"));
         }
         let unkept = self.receipt.as_ref().map_or(0, |receipt| receipt.unkept);
         if unkept > 0 {
             let _ = write!(
                 line,
-                ", {unkept} files lack an owner, setuid bit or device of theirs (only root there can give it)"
+                ", {} without an owner, setuid bit or device of theirs (only root there can give it)",
+                count(unkept, "file")
             );
         }
         if let Some(why) = self.receipt.as_ref().and_then(|receipt| receipt.unswept.as_ref()) {

@@ -27,7 +27,7 @@ use super::frame::MAGIC;
 use super::link::Link;
 use super::target::Node;
 use crate::process::command;
-pub(crate) use diagnosis::was_denied;
+pub(crate) use diagnosis::{was_denied, was_unreached};
 use process::Running;
 pub(crate) use script::greeting;
 

@@ -344,3 +344,25 @@ fn a_file_that_goes_while_it_is_read_is_named() {
     assert_eq!(child.wait().unwrap().code(), Some(3), "{said}");
     assert!(said.contains("`/srv/data/f99` vanished while the bundle was written"), "{said}");
 }
+
+#[test]
+fn what_looks_secret_is_told_and_bundled_all_the_same() {
+    let sandbox = Sandbox::new();
+    small_root(&sandbox);
+    sandbox.write("root/home/ann/.ssh/id_ed25519", "-----BEGIN OPENSSH PRIVATE KEY-----\n");
+    sandbox.write("root/home/ann/.ssh/known_hosts", "a ssh-ed25519 AAAA\n");
+    sandbox.write("root/app/.env", "TOKEN=1\n");
+    let spec = "/home/ann/.ssh/id_ed25519\n/home/ann/.ssh/known_hosts\n/app/.env\n";
+    sandbox.write("spec", spec);
+    let bundle =
+        ["bundle", "spec", "--root", "root", "-o", "b", "--arg", "sh", "--no-sync", "--json"];
+    let said = sandbox.run("vzbuild", bundle).success();
+    let said = said.says("/home/ann/.ssh/id_ed25519: it looks like a private key");
+    let said = said.says("/app/.env: it looks like a file of secret variables");
+    let said = said.says("hint: `smith-strace --exclude /app/.env` keeps it out");
+    let summary: Value = serde_json::from_str(&said.stdout()).unwrap();
+    let paths: Vec<&str> =
+        summary["secrets"].as_array().unwrap().iter().filter_map(|s| s["path"].as_str()).collect();
+    assert_eq!(paths, ["/app/.env", "/home/ann/.ssh/id_ed25519"]);
+    assert!(sandbox.path("b/rootfs/app/.env").exists());
+}

@@ -31,7 +31,7 @@ fn json(finished: &Finished) -> serde_json::Value {
 fn a_fleet_that_is_right_is_said_to_be() {
     let fleet = fleet();
     let said = fleet.run("vzmaster", ["validate"]).success();
-    said.says("1 pods, 2 hosts: nothing is wrong")
+    said.says("1 pod, 2 hosts: nothing is wrong")
         .says("the pod `web` has no bundle yet: `vzbuild bundle` or `minify` makes `bundles/app`");
     let value = json(&fleet.run("vzmaster", ["validate", "--json"]).success());
     assert_eq!(value["hosts"]["node-a"], serde_json::json!(["web"]));
@@ -51,7 +51,7 @@ fn everything_that_is_wrong_is_named_by_file_and_line() {
     fleet.write("groups.yaml", "web:\n  pod: [web]\n");
     let found = fleet.run("vzmaster", ["validate"]).status(1).says("7 violations").stdout();
     let expected = "\
-groups.yaml:2: web.pod: not supported
+groups.yaml:2: web.pod: not supported: did you mean `pods`?
 groups.yaml:2: web.pods: is missing
 pods/old.yml:1: apiVersion: is missing
 pods/old.yml:1: kind: must be Pod, and is `Deployment`

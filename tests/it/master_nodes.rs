@@ -14,9 +14,13 @@ use crate::sandbox::{Finished, Need, Sandbox, reduced, require};
 mod backends;
 mod chaos;
 mod firewall;
+mod ipv6;
+mod liveness;
 mod load;
 mod memory;
+mod obstacles;
 mod two_containers;
+mod words;
 
 /// The nodes are the same for all tests.
 static NODES: Mutex<()> = Mutex::new(());
@@ -99,7 +103,7 @@ impl Nodes {
         Finished::of(&mut self.master(args))
     }
 
-    fn master(&self, args: &[&str]) -> Command {
+    pub fn master(&self, args: &[&str]) -> Command {
         let program = std::env::var("VZ_TEST_VZMASTER").unwrap_or_else(|_| "vzmaster".to_owned());
         let mut command = self.sandbox.command(program);
         command.args(["-F", &self.config, "--connect-timeout", self.patience]).args(args);
@@ -152,7 +156,7 @@ impl Nodes {
     }
 
     fn forget(&self) {
-        let line = "systemctl stop 'vz-vz-test.*' 2>/dev/null; rm -rf /etc/vz/pods/vz-test /run/vz/*/vz-test /run/vz/try/vz-vz-test.* /etc/systemd/system/vz-vz-test.* /etc/systemd/system/*/vz-vz-test.* /etc/containers/systemd/vz-vz-test.*; nft 'add table ip vz-vz-test; delete table ip vz-vz-test'; systemctl daemon-reload";
+        let line = "systemctl stop 'vz-vz-test.*' 2>/dev/null; systemctl reset-failed 'vz-vz-test.*' 2>/dev/null; rm -rf /etc/vz/pods/vz-test /run/vz/*/vz-test /run/vz/try/vz-vz-test.* /etc/systemd/system/vz-vz-test.* /etc/systemd/system/*/vz-vz-test.* /etc/containers/systemd/vz-vz-test.*; for ip in ip ip6; do nft \"add table $ip vz-vz-test; delete table $ip vz-vz-test\"; done; systemctl daemon-reload";
         for node in &self.names {
             self.on(node, line).success();
         }

@@ -5,25 +5,22 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use vz::fleet::liveness;
 use vz::fleet::on_node::{Prober, Probes};
-use vz::fleet::pod::{self, Probe, Restart};
+use vz::fleet::pod::{self, Restart};
 use vz::fleet::preflight::Runtime;
 use vz::fleet::revision::Placed;
 
 use crate::sandbox::{Need, Sandbox, require};
 
-/// A probe, as the file of a pod says it.
-fn probe(text: &str) -> Probe {
+/// What a probe comes to, of the pod that is this machine; a deployment and the script that
+/// asks later on say the same.
+fn probed(text: &str) -> Result<(), String> {
     let text = format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  containers:\n  - name: app\n    image: bundle:x\n    readinessProbe: {text}\n"
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  hostNetwork: true\n  containers:\n  - name: app\n    image: bundle:x\n    livenessProbe: {text}\n"
     );
     let (pods, violations) = pod::read(&text);
     assert_eq!(violations, []);
-    pods[0].containers[0].readiness.clone().unwrap()
-}
-
-/// What a probe comes to, of the pod that is this machine.
-fn probed(text: &str) -> Result<(), String> {
     let text_of = |name: &str| name.to_owned();
     let placed = Placed {
         name: text_of("app"),
@@ -36,9 +33,16 @@ fn probed(text: &str) -> Result<(), String> {
         restart: Restart::Always,
         startup: None,
         readiness: None,
-        liveness: None,
+        liveness: pods[0].containers[0].liveness.clone(),
     };
-    Probes.probe(&placed, "127.0.0.1", &probe(text)).map_err(|error| format!("{error:#}"))
+    let probe = placed.liveness.as_ref().unwrap();
+    let asked = Probes.probe(&placed, "127.0.0.1", probe).map_err(|error| format!("{error:#}"));
+    let script = liveness::render_script(&pods[0], "1a2b3c4d", &placed).unwrap();
+    let later = vz::process::output(
+        vz::process::command("bash").args(["-c", &script, "live.sh", "liveness"]),
+    );
+    assert_eq!(asked.is_ok(), later.is_ok(), "{asked:?}, and later {later:?}");
+    asked
 }
 
 struct Server(Child);
@@ -77,7 +81,7 @@ fn strict_server(sandbox: &Sandbox) -> (Server, u16) {
 #[test]
 fn https_is_probed_by_the_name_of_the_host_header_with_any_certificate() {
     let test = "https_is_probed_by_the_name_of_the_host_header_with_any_certificate";
-    if !require(test, &[Need::Program("openssl", "openssl")]) {
+    if !require(test, &[Need::Program("openssl", "openssl"), Need::Program("curl", "curl")]) {
         return;
     }
     let sandbox = Sandbox::new();
@@ -114,7 +118,7 @@ fn a_redirection_is_a_success_and_an_error_is_none() {
     let port = listener.local_addr().unwrap().port();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for answer in ["302 Found", "404 Not Found"] {
+            for answer in ["302 Found", "302 Found", "404 Not Found", "404 Not Found"] {
                 let mut stream = listener.accept().unwrap().0;
                 let _ = stream.read(&mut [0; 1024]).unwrap();
                 write!(stream, "HTTP/1.1 {answer}\r\n\r\n").unwrap();

@@ -24,9 +24,13 @@ fn a_secret_that_is_nowhere_is_a_finding() {
     sandbox.write("groups.yaml", "web:\n  pods: [web]\n");
     sandbox.write("pods/web.yaml", POD);
     let found = sandbox.run("vzmaster", ["validate"]).status(1).stdout();
-    assert_eq!(found, "pods/web.yaml:1: spec.volumes: secrets.yaml has no secret `web-tls`\n");
+    assert_eq!(
+        found,
+        "pods/web.yaml:6: spec.volumes[0].secret.secretName: secrets.yaml has no secret `web-tls`\n"
+    );
     sandbox.write("secrets.yaml", "web-tls:\n  key: {file: absent}\n");
-    sandbox.run("vzmaster", ["validate"]).success();
+    let absent = "warning: secrets.yaml:2: web-tls.key: there is no file `absent`";
+    sandbox.run("vzmaster", ["validate"]).success().says(absent);
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn a_bundle_is_pushed_updated_listed_verified_and_rolled_back() {
     fs::write(&file, "changed").unwrap();
     let differs = node.push(&["verify", "node", "web"]).status(1).stdout();
     assert!(differs.contains("content    rootfs/etc/conf"), "{differs}");
-    node.push(&["web", "node"]).success().says("1 damaged files");
+    node.push(&["web", "node"]).success().says("1 damaged file of the node replaced");
     node.assert_current("web", "web");
     node.push(&["gc", "node"]).success();
 }

@@ -18,6 +18,11 @@ fn a_link_of_the_runs_own_leads_to_an_old_file() {
 }
 
 #[test]
+fn a_link_may_give_way_to_a_directory() {
+    check("replaced-link");
+}
+
+#[test]
 fn a_renamed_directory_counts_under_its_old_name() {
     check("renamed-directory");
 }

@@ -47,6 +47,23 @@ fn the_spec_is_what_its_record_lists_and_prints_back() {
     }
 }
 
+/// By the name /dev/stdout it would be opened, and kept with its bytes.
+#[test]
+fn a_file_that_output_is_directed_to_is_none_that_the_run_needs() {
+    let sandbox = Sandbox::new();
+    sandbox.write("out.log", "before\n");
+    sandbox.write("err.log", "");
+    let line = "echo x >/dev/stdout; echo y >/dev/stderr; stat -L /dev/stdout; cat data";
+    sandbox.write("data", "1\n");
+    let mut trace = sandbox.command("smith-strace");
+    trace.args(["-o", "spec", "--", "sh", "-c", line]);
+    let open = |name: &str| std::fs::File::options().append(true).open(sandbox.path(name)).unwrap();
+    Finished::of(trace.stdout(open("out.log")).stderr(open("err.log"))).success();
+    let spec = sandbox.lines("spec");
+    assert!(spec.iter().any(|line| line.ends_with("/data")), "{spec:?}");
+    assert!(!spec.iter().any(|line| line.ends_with(".log")), "{spec:?}");
+}
+
 #[test]
 fn output_names_all_three() {
     let sandbox = Sandbox::new();

@@ -8,6 +8,11 @@ fn directory_descriptors_0_to_2_are_directories() {
 }
 
 #[test]
+fn a_descriptor_may_name_another_directory_later() {
+    check("reused-dirfd");
+}
+
+#[test]
 fn a_directory_descriptor_counts_as_the_kernel_reads_it() {
     check("dirfd-shapes");
 }

@@ -65,20 +65,19 @@ impl Asked<'_> {
     }
 
     /// The path of an open descriptor; `None` where it has none.
-    fn fd_path(&self, fd: i32) -> Option<Vec<u8>> {
+    fn fd_path(&mut self, fd: i32) -> Option<Rc<[u8]>> {
         self.task.descriptors.path(self.tid, fd)
     }
 
     /// Where a path begins: the task's root and the directory for a relative path.
-    fn from(&self, at: At, generation: u64) -> Option<Place> {
-        let view = &self.task.view;
-        let root = view.root(self.tid, generation);
+    fn from(&mut self, at: At, generation: u64) -> Option<Place> {
+        let root = self.task.view.root(self.tid, generation);
         if self.path.first() == Some(&b'/') {
             return Some((Rc::clone(&root), root));
         }
         let base = match at.dirfd.map(|dirfd| self.call.int(dirfd)) {
-            None | Some(AT_FDCWD) => view.cwd(self.tid, generation),
-            Some(fd) => self.fd_path(fd)?.into(),
+            None | Some(AT_FDCWD) => self.task.view.cwd(self.tid, generation),
+            Some(fd) => self.fd_path(fd)?,
         };
         (!base.is_empty()).then_some((root, base))
     }
@@ -215,7 +214,7 @@ impl Observer {
             if resolve & RESOLVE_IN_ROOT != 0
                 && let Some(dir) = at.dirfd.and_then(|fd| asked.fd_path(asked.call.int(fd)))
             {
-                root = dir.into();
+                root = dir;
             }
         }
         let has = |arg: u8, bits: u64| asked.call.arg(arg) & bits != 0;
@@ -270,10 +269,15 @@ impl Observer {
         }
     }
 
-    fn of_fd(&mut self, asked: &Asked<'_>, fd: u8, then: impl FnOnce(&mut Self, &Given<'_>, &Who)) {
+    fn of_fd(
+        &mut self,
+        asked: &mut Asked<'_>,
+        fd: u8,
+        then: impl FnOnce(&mut Self, &Given<'_>, &Who),
+    ) {
         let fd = asked.call.int(fd);
         let path = match fd {
-            AT_FDCWD => Some(asked.task.view.cwd(asked.tid, self.generation).to_vec()),
+            AT_FDCWD => Some(asked.task.view.cwd(asked.tid, self.generation)),
             _ => asked.fd_path(fd),
         };
         // The text of such a link is seen from the traced root, whatever the task's is.
@@ -349,7 +353,7 @@ impl Observer {
             // linkat(fd, "", …, AT_EMPTY_PATH): a descriptor gets a name.
             _ => from.dirfd.and_then(|fd| asked.fd_path(asked.call.int(fd))).map(|path| {
                 let root: Rc<[u8]> = Rc::from(&b"/"[..]);
-                ((Rc::clone(&root), root), path)
+                ((Rc::clone(&root), root), path.to_vec())
             }),
         };
         asked.read_path(to)?;

@@ -137,6 +137,8 @@ impl Observer {
         let resolved = self.resolve(given, who);
         self.note_links(&resolved, who);
         let Target::There(stat) = &resolved.target else { return };
+        // Another file or directory may get the name.
+        pending.settle |= FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
         self.note_parent(&resolved.path, who);
         if self.uses.is_created(&resolved.path) {
             return;

@@ -8,6 +8,7 @@ mod arch;
 mod bpf;
 mod calls;
 mod changes;
+mod descriptors;
 mod error;
 mod event_loop;
 mod filter;

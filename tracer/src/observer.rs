@@ -5,7 +5,7 @@ use std::rc::Rc;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use std::os::fd::AsRawFd;
 
-use crate::hash::{PathMap, PathSet};
+use crate::hash::{PathMap, PathSet, TextMap};
 use crate::interpreter;
 use crate::log::Log;
 use crate::mounts::FsKind;
@@ -54,8 +54,8 @@ pub(crate) struct Observer {
     pub(crate) uses: Uses,
     pub(crate) originals: Originals,
     pub(crate) log: Option<Log>,
-    /// Texts that were resolved already, see [`Observer::is_seen`].
-    seen: PathSet,
+    /// Texts, and whether they were resolved already, see [`Observer::is_seen`].
+    seen: TextMap<bool>,
     key: Vec<u8>,
     absent: PathMap<Absent>,
     executed: PathSet,
@@ -93,7 +93,7 @@ impl Observer {
             uses: Uses::default(),
             originals,
             log,
-            seen: PathSet::default(),
+            seen: TextMap::default(),
             key: Vec::new(),
             absent: PathMap::default(),
             executed: PathSet::default(),
@@ -126,11 +126,7 @@ impl Observer {
             key.push(0);
         }
         key.extend_from_slice(given.path);
-        if self.seen.contains(key) {
-            return true;
-        }
-        self.seen.insert(key.clone());
-        false
+        std::mem::replace(self.seen.get_or_insert(key, || false), true)
     }
 
     /// Finds what the path names now.
@@ -143,9 +139,11 @@ impl Observer {
             process: who.process.pid,
         };
         let resolved = self.resolve_in_space(&query, who);
-        if resolved.personal {
+        if resolved.personal
+            && let Some(seen) = self.seen.get_mut(&self.key)
+        {
             // The same text is another file for the next process.
-            self.seen.remove(&self.key);
+            *seen = false;
         }
         resolved
     }
@@ -260,7 +258,9 @@ impl Observer {
     /// A call has opened a file that no path told of.
     pub(crate) fn opened(&mut self, result: Option<i64>, who: &Who) {
         let Some(fd) = result.filter(|fd| *fd >= 0) else { return };
-        let Some(path) = crate::task::proc_link(who.tid, &format!("fd/{fd}")) else { return };
+        let Some(path) = crate::descriptors::proc_link(who.tid, &format!("fd/{fd}")) else {
+            return;
+        };
         if let Ok(stat) = self.resolver.lstat(&path) {
             self.note(&path, &stat, Use::Read, who);
         }

@@ -383,6 +383,11 @@ impl Record {
         self
     }
 
+    /// The paths of the spec, sorted and unique.
+    pub fn paths(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.files.iter().map(|file| file.path.0.as_slice())
+    }
+
     /// Returns the text, indented, with a newline at the end.
     ///
     /// # Errors

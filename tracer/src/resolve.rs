@@ -2,7 +2,6 @@
 //! through links, from the task's root. Never by text: `..` after a link is
 //! the parent of what the link leads to.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::hash::PathSet;
+use crate::hash::{NumberMap, PathMap, PathSet};
 use crate::mounts::{FsKind, Mounts};
 use crate::open_dirs::OpenDirs;
 use crate::sys::Tid;
@@ -65,9 +64,11 @@ pub(crate) struct Resolver {
     /// Tells the mounts below the root, also when its first reader is gone.
     mountinfo: Option<File>,
     mounts: Mounts,
-    kinds: HashMap<u64, FsKind>,
+    kinds: NumberMap<u64, FsKind>,
     /// Directories without links on their way; forgotten when names may lead elsewhere.
     directories: PathSet,
+    /// Where links lead that are crossed on the way, likewise; none of /proc.
+    links: PathMap<Vec<u8>>,
     open: OpenDirs,
     caching: bool,
     /// The tasks' /proc numbers them as their own pid namespace does.
@@ -81,8 +82,9 @@ impl Resolver {
             root,
             mountinfo: File::open(format!("/proc/{of}/mountinfo")).ok(),
             mounts: Mounts::default(),
-            kinds: HashMap::new(),
+            kinds: NumberMap::default(),
             directories: PathSet::default(),
+            links: PathMap::default(),
             open: OpenDirs::default(),
             caching: true,
             own_pids: false,
@@ -132,13 +134,15 @@ impl Resolver {
     /// `caching` it learns nothing until told so again.
     pub(crate) fn forget(&mut self, caching: bool) {
         self.directories.clear();
+        self.links.clear();
         self.open.close();
         self.caching = caching;
     }
 
     /// Reads the mounts again.
     pub(crate) fn forget_mounts(&mut self) {
-        let mut text = Vec::new();
+        // Each read makes the kernel write some lines anew.
+        let mut text = Vec::with_capacity(16 * 1024);
         if let Some(file) = &mut self.mountinfo {
             let read = file.rewind().and_then(|()| file.read_to_end(&mut text));
             if read.is_ok_and(|length| length > 0) {
@@ -271,6 +275,16 @@ impl Resolver {
                 last_stat = None;
                 continue;
             }
+            let crosses = !last || query.follow || must_be_dir;
+            if let Some(target) = self.links.get(&walk.at).filter(|_| crosses) {
+                followed += 1;
+                if followed > MAX_LINKS {
+                    return Target::NoWay;
+                }
+                walk.cross(target, query.root, true);
+                last_stat = None;
+                continue;
+            }
             let stat = match self.look(&walk.at) {
                 Ok(stat) => stat,
                 // A slash at the end is fine where a directory is to be made.
@@ -278,7 +292,7 @@ impl Resolver {
                 Err(_) => return Target::NoWay,
             };
             match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Symlink if !last || query.follow || must_be_dir => {
+                FileType::Symlink if crosses => {
                     followed += 1;
                     if followed > MAX_LINKS {
                         return Target::NoWay;
@@ -315,38 +329,31 @@ impl Resolver {
         name: &[u8],
         stat: &Stat,
     ) -> Result<bool, Errno> {
-        let link = std::mem::take(&mut walk.at);
-        let kind = self.kind(&link, stat.st_dev);
+        let kind = self.kind(&walk.at, stat.st_dev);
         let target = match (kind, name) {
             (FsKind::Proc, b"self") => self.number(query.process).to_string().into_bytes(),
             (FsKind::Proc, b"thread-self") => {
                 format!("{0}/task/{0}", self.number(query.process)).into_bytes()
             }
-            _ => self.read_link(&link)?,
+            _ => self.read_link(&walk.at)?,
         };
         walk.personal |= kind == FsKind::Proc;
         if kind == FsKind::Proc && name != b"self" && name != b"thread-self" {
-            let magic = link.split(|&b| b == b'/').any(|part| {
+            let magic = walk.at.split(|&b| b == b'/').any(|part| {
                 matches!(part, b"fd" | b"map_files" | b"ns")
                     || matches!(part, b"exe" | b"cwd" | b"root")
             });
             // What such a link says is seen from the tracer's root, and may be
             // a name like `pipe:[7]`.
             if magic && target.first() != Some(&b'/') {
-                walk.at = link;
                 return Ok(false);
             }
         }
-        if target.first() == Some(&b'/') {
-            walk.at = if kind == FsKind::Proc { b"/" } else { query.root }.to_vec();
-        } else {
-            walk.at.extend_from_slice(&link);
-            parent(&mut walk.at);
+        if kind == FsKind::Plain && self.caching {
+            self.links.insert(walk.at.clone(), target.clone());
         }
-        if kind == FsKind::Plain {
-            walk.links.push(link);
-        }
-        walk.prepend(&target);
+        let root = if kind == FsKind::Proc { b"/" } else { query.root };
+        walk.cross(&target, root, kind == FsKind::Plain);
         Ok(true)
     }
 
@@ -365,9 +372,16 @@ impl Resolver {
     }
 
     fn read_link(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
-        let (dir, name) = self.open_parent(path)?;
-        rustix::fs::readlinkat(&dir, name, Vec::with_capacity(256))
-            .map(std::ffi::CString::into_bytes)
+        let read = |dir: BorrowedFd<'_>, path: &[u8]| {
+            rustix::fs::readlinkat(dir, path, Vec::with_capacity(256))
+        };
+        let target = if path.len() < 4000 {
+            read(self.root(), relative(path))
+        } else {
+            let (dir, name) = self.open_parent(path)?;
+            read(dir.as_fd(), name)
+        };
+        target.map(std::ffi::CString::into_bytes)
     }
 
     /// Opens the directory that holds `path`, however long it is, and returns

@@ -1,6 +1,7 @@
 //! Which paths go into the spec.
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -11,6 +12,7 @@ use crate::error::Error;
 pub struct Selection {
     include: Option<GlobSet>,
     exclude: GlobSet,
+    without: BTreeSet<Vec<u8>>,
 }
 
 impl Selection {
@@ -21,11 +23,24 @@ impl Selection {
     /// A glob that cannot be read.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, Error> {
         let include = if include.is_empty() { None } else { Some(set(include)?) };
-        Ok(Selection { include, exclude: set(exclude)? })
+        Ok(Selection { include, exclude: set(exclude)?, without: BTreeSet::new() })
+    }
+
+    /// The same, but for these paths.
+    #[must_use]
+    pub fn without(self, paths: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        Selection { without: paths.into_iter().collect(), ..self }
     }
 
     /// Whether the path goes into the spec.
     pub fn takes(&self, path: &[u8]) -> bool {
+        if self.without.contains(path) {
+            return false;
+        }
+        // A matcher looks at the path even where it has no globs.
+        if self.include.is_none() && self.exclude.is_empty() {
+            return true;
+        }
         let path = OsStr::from_bytes(path);
         self.include.as_ref().is_none_or(|include| include.is_match(path))
             && !self.exclude.is_match(path)
@@ -65,6 +80,12 @@ mod tests {
         check(&["/etc/**"], &["**/shadow"], "/etc/shadow", false);
         check(&["/etc/**"], &["**/shadow"], "/etc/ssl/openssl.cnf", true);
         check(&["/etc/*"], &[], "/etc/ssl/openssl.cnf", false);
+    }
+
+    #[test]
+    fn a_path_that_is_left_out_is_no_glob() {
+        let selection = Selection::default().without([b"/a*".to_vec()]);
+        assert!(!selection.takes(b"/a*") && selection.takes(b"/ab"));
     }
 
     #[test]

@@ -68,16 +68,7 @@ impl Spec {
 
     /// Returns the text: sorted, one path a line, each with a newline.
     pub fn print(&self) -> Vec<u8> {
-        let mut text = Vec::new();
-        for path in &self.0 {
-            if path.contains(&b'\n') {
-                quote(path, &mut text);
-            } else {
-                text.extend_from_slice(path);
-            }
-            text.push(b'\n');
-        }
-        text
+        print(self.paths())
     }
 
     /// The paths, sorted bytewise.
@@ -105,6 +96,20 @@ impl FromIterator<Vec<u8>> for Spec {
     fn from_iter<I: IntoIterator<Item = Vec<u8>>>(paths: I) -> Self {
         Spec(paths.into_iter().collect())
     }
+}
+
+/// Returns the text of a spec of these paths, which are sorted and unique.
+pub fn print<'a>(paths: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut text = Vec::new();
+    for path in paths {
+        if path.contains(&b'\n') {
+            quote(path, &mut text);
+        } else {
+            text.extend_from_slice(path);
+        }
+        text.push(b'\n');
+    }
+    text
 }
 
 fn parse_line(line: usize, bytes: &[u8]) -> Result<Vec<u8>, SpecError> {

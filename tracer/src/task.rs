@@ -1,17 +1,15 @@
 //! The tasks of the tree and what they share.
 
-use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{HashMap, HashSet};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::os::unix::ffi::OsStringExt;
 use std::rc::Rc;
-
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
-use rustix::io::Errno;
 
 use crate::arch::Abi;
 use crate::calls;
 use crate::changes::Pending;
+use crate::descriptors::{Descriptors, proc_link};
+use crate::hash::NumberMap;
 use crate::memory::Memory;
 use crate::sys::Tid;
 
@@ -27,9 +25,14 @@ pub(crate) struct Process {
 impl Process {
     /// Asks /proc whose task `tid` is and what it executes.
     pub(crate) fn of(tid: Tid) -> Self {
+        Process { pid: thread_group(tid).unwrap_or(tid), ..Process::led_by(tid) }
+    }
+
+    /// Asks /proc what the process with the first thread `tid` executes.
+    pub(crate) fn led_by(tid: Tid) -> Self {
         let name = std::fs::read_link(format!("/proc/{tid}/exe"));
         let name = name.map(|path| path.into_os_string().into_vec()).unwrap_or_default();
-        Process { pid: thread_group(tid).unwrap_or(tid), name: name.into() }
+        Process { pid: tid, name: name.into() }
     }
 }
 
@@ -116,82 +119,6 @@ impl FsView {
     }
 }
 
-/// What a link such as `/proc/TID/cwd` or `/proc/TID/fd/3` says.
-pub(crate) fn proc_link(tid: Tid, name: &str) -> Option<Vec<u8>> {
-    link_at(CWD, &format!("/proc/{tid}/{name}"))
-}
-
-fn link_at(dir: impl AsFd, name: &str) -> Option<Vec<u8>> {
-    match rustix::fs::readlinkat(&dir, name, Vec::with_capacity(256)) {
-        Ok(target) => Some(target.into_bytes()),
-        Err(Errno::NAMETOOLONG) => deep_path(dir, name),
-        Err(_) => None,
-    }
-}
-
-/// The directory `/proc/TID/fd`, kept open by tasks that often name files by
-/// descriptor: that saves the way through /proc, half the cost.
-#[derive(Debug, Default)]
-pub(crate) struct Descriptors {
-    asked: Cell<u32>,
-    dir: OnceCell<Option<OwnedFd>>,
-}
-
-impl Descriptors {
-    /// The path of the open descriptor `fd` of `tid`, where it has one.
-    pub(crate) fn path(&self, tid: Tid, fd: i32) -> Option<Vec<u8>> {
-        /// So many questions cost as much as opening and closing.
-        const OFTEN: u32 = 4;
-        if fd < 0 {
-            return None;
-        }
-        self.asked.set(self.asked.get().saturating_add(1));
-        let dir = if self.asked.get() > OFTEN {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let open = || rustix::fs::open(format!("/proc/{tid}/fd"), flags, Mode::empty()).ok();
-            self.dir.get_or_init(open).as_ref()
-        } else {
-            None
-        };
-        match dir {
-            Some(dir) => link_at(dir, &fd.to_string()),
-            None => proc_link(tid, &format!("fd/{fd}")),
-        }
-        .filter(|path| path.first() == Some(&b'/'))
-    }
-}
-
-/// The path of a directory that is longer than the kernel tells at once: the
-/// names are looked up in the parents until the rest is short enough.
-fn deep_path(dir: impl AsFd, link: &str) -> Option<Vec<u8>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut dir = rustix::fs::openat(dir, link, flags, Mode::empty()).ok()?;
-    let mut names: Vec<Vec<u8>> = Vec::new();
-    // A path of one-letter names has at most 2,048 of them in 4 KiB.
-    for _ in 0..65536 {
-        let known = format!("/proc/self/fd/{}", dir.as_raw_fd());
-        if let Ok(path) = rustix::fs::readlink(known, Vec::new()) {
-            let mut path = path.into_bytes();
-            for name in names.iter().rev() {
-                path = crate::mounts::join(&path, name);
-            }
-            return Some(path);
-        }
-        let stat = rustix::fs::fstat(&dir).ok()?;
-        let parent = rustix::fs::openat(&dir, "..", flags, Mode::empty()).ok()?;
-        let mut entries = rustix::fs::Dir::read_from(&parent).ok()?;
-        let name = entries.find_map(|entry| {
-            let name = entry.ok()?.file_name().to_owned();
-            let found = rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-            let same = (found.st_dev, found.st_ino) == (stat.st_dev, stat.st_ino);
-            (same && !matches!(name.to_bytes(), b"." | b"..")).then(|| name.to_bytes().to_vec())
-        })?;
-        names.push(name);
-        dir = parent;
-    }
-    None
-}
-
 /// A task of the tree.
 #[derive(Debug)]
 pub(crate) struct Task {
@@ -247,7 +174,7 @@ impl Task {
 
     /// The first task, which nothing shares a view with.
     pub(crate) fn first(tid: Tid) -> Self {
-        Task { view: Rc::default(), process: Rc::new(Process::of(tid)), ..Task::unknown() }
+        Task { view: Rc::default(), process: Rc::new(Process::led_by(tid)), ..Task::unknown() }
     }
 
     /// Finds out whose task it is, if its parent's event has not told yet.
@@ -327,7 +254,7 @@ impl Task {
 /// All tasks of the tree, by id.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
-    tasks: HashMap<Tid, Task>,
+    tasks: NumberMap<Tid, Task>,
     /// Seen before their parent's event.
     early: HashSet<Tid>,
     /// Of those, gone before it too.
@@ -378,7 +305,7 @@ impl Tasks {
         }
         let task = self.get(tid);
         task.end_view_change();
-        task.process = Rc::new(Process::of(tid));
+        task.process = Rc::new(Process::led_by(tid));
         task.memory = Rc::new(Memory::new());
         task.descriptors = Descriptors::default();
         replaced

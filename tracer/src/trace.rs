@@ -20,7 +20,6 @@ use crate::originals::Originals;
 use crate::record::{BytePath, End, Host, Record, Run, Syscall, VERSION};
 use crate::resolve::Resolver;
 use crate::selection::Selection;
-use crate::spec::Spec;
 use crate::start::{self, Birth, Command};
 use crate::surroundings::Surroundings;
 use crate::sys;
@@ -223,24 +222,20 @@ fn let_go_of_streams() {
 }
 
 impl Trace {
-    /// The paths that were used and not made by the run, as far as selected.
-    pub fn spec(&self, selection: &Selection) -> Spec {
-        let paths = self.uses.sizes().map(|(path, _)| path);
-        paths.filter(|path| selection.takes(path)).map(<[u8]>::to_vec).collect()
-    }
-
     /// Bytes of content of the selected files.
     pub fn bytes(&self, selection: &Selection) -> u64 {
         let selected = self.uses.sizes().filter(|(path, _)| selection.takes(path));
         selected.map(|(_, bytes)| bytes).sum()
     }
 
-    /// All that goes into `spec.json`, for the run and the host described.
-    pub fn record(&self, selection: &Selection, mut run: Run, host: Host) -> Record {
+    /// All that goes into `spec.json`, for the run and the host described. Its
+    /// files are the spec: the paths that were used and not made by the run, as
+    /// far as selected.
+    pub fn record(mut self, selection: &Selection, mut run: Run, host: Host) -> Record {
         run.end = self.end;
         run.ended = self.was_ended;
-        let (files, others): (Vec<_>, Vec<_>) =
-            self.uses.files().into_iter().partition(|file| selection.takes(&file.path.0));
+        let mut files = self.uses.take_files();
+        let others: Vec<_> = files.extract_if(.., |file| !selection.takes(&file.path.0)).collect();
         let paths = |set: &BTreeSet<Vec<u8>>| {
             set.iter().filter(|path| selection.takes(path)).cloned().map(BytePath).collect()
         };
@@ -252,7 +247,7 @@ impl Trace {
             changed: paths(&self.uses.changed),
             deleted: paths(&self.uses.deleted),
             listed: paths(&self.uses.listed),
-            ports: self.uses.ports.clone(),
+            ports: std::mem::take(&mut self.uses.ports),
             sockets: self.uses.sockets.iter().cloned().map(BytePath).collect(),
             excluded: others.into_iter().map(|file| file.path).collect(),
             unseen: self.uses.all_unseen(),
@@ -268,7 +263,7 @@ impl Trace {
                     process: BytePath(failed.process.to_vec()),
                 })
                 .collect(),
-            syscalls: self.syscalls.clone(),
+            syscalls: self.syscalls,
             host,
         }
     }

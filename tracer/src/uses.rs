@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use crate::hash::{PathMap, PathSet};
+use crate::hash::{PathMap, PathSet, TextMap};
 use crate::record::{BytePath, FileUse, Port, Unseen, Use};
 use crate::sys::Tid;
 use crate::task::Process;
@@ -51,7 +51,7 @@ pub(crate) struct Failed {
 /// Everything that the run used, made, changed and could not show.
 #[derive(Debug, Default)]
 pub(crate) struct Uses {
-    files: PathMap<Entry>,
+    files: TextMap<Entry>,
     /// Paths that the run made.
     created: PathSet,
     /// Directories that the run made or moved: all below them is the run's.
@@ -75,31 +75,27 @@ impl Uses {
     /// Returns whether it says anything new.
     pub(crate) fn note(&mut self, path: &[u8], kind: Use, by: &Process, bytes: u64) -> bool {
         let bit = bit(kind);
-        if let Some(entry) = self.files.get_mut(path) {
-            let new = entry.kinds & bit == 0;
-            entry.kinds |= bit;
-            return new;
-        }
-        let entry = Entry {
-            kinds: bit,
+        let entry = self.files.get_or_insert(path, || Entry {
+            kinds: 0,
             pid: by.pid,
             process: Rc::clone(&by.name),
             original: false,
             errors: BTreeSet::new(),
             bytes,
-        };
-        self.files.insert(path.to_vec(), entry);
-        true
+        });
+        let new = entry.kinds & bit == 0;
+        entry.kinds |= bit;
+        new
     }
 
     /// Bytes of content of each path, as it was at its first use.
     pub(crate) fn sizes(&self) -> impl Iterator<Item = (&[u8], u64)> {
-        self.files.iter().map(|(path, entry)| (path.as_slice(), entry.bytes))
+        self.files.iter().map(|(path, entry)| (path, entry.bytes))
     }
 
     /// Whether the path was there before the run, as far as is known.
     pub(crate) fn is_used(&self, path: &[u8]) -> bool {
-        self.files.contains_key(path)
+        self.files.contains(path)
     }
 
     /// Says that the original of `path` was kept.
@@ -111,7 +107,7 @@ impl Uses {
 
     /// Notes that the run makes `path`. Returns whether that is new.
     pub(crate) fn create(&mut self, path: &[u8]) -> bool {
-        !self.files.contains_key(path) && self.created.insert(path.to_vec())
+        !self.files.contains(path) && self.created.insert(path.to_vec())
     }
 
     /// Notes that everything below `path` is the run's.
@@ -138,7 +134,7 @@ impl Uses {
             above = parent_of(above);
             if self.created_dirs.contains(above) {
                 // What was there before stays what it was.
-                return !self.files.contains_key(path);
+                return !self.files.contains(path);
             }
         }
         false
@@ -161,22 +157,17 @@ impl Uses {
         *self.unseen.entry((kind, message.into())).or_insert(0) += 1;
     }
 
-    /// Every path of the spec, with what is known of it, sorted.
-    pub(crate) fn files(&self) -> Vec<FileUse> {
-        let mut files: Vec<FileUse> = self
-            .files
-            .iter()
-            .map(|(path, entry)| FileUse {
-                path: BytePath(path.clone()),
-                uses: kinds_of(entry.kinds),
-                pid: entry.pid,
-                process: BytePath(entry.process.to_vec()),
-                original: entry.original,
-                errors: entry.errors.clone(),
-            })
-            .collect();
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        files
+    /// Takes out every path of the spec, with what is known of it, sorted.
+    pub(crate) fn take_files(&mut self) -> Vec<FileUse> {
+        let file = |(path, entry): (Vec<u8>, Entry)| FileUse {
+            path: BytePath(path),
+            uses: kinds_of(entry.kinds),
+            pid: entry.pid,
+            process: BytePath(entry.process.to_vec()),
+            original: entry.original,
+            errors: entry.errors,
+        };
+        std::mem::take(&mut self.files).into_sorted().map(file).collect()
     }
 
     /// Paths that were only looked for, with the errors.
@@ -225,7 +216,7 @@ mod tests {
         assert!(uses.note(b"/f", Use::Inspect, &perl(), 0));
         assert!(uses.note(b"/f", Use::Read, &Process { pid: 8, name: Rc::from(&b"x"[..]) }, 0));
         assert!(!uses.note(b"/f", Use::Read, &perl(), 0));
-        let file = uses.files().remove(0);
+        let file = uses.take_files().remove(0);
         assert_eq!(file.uses, [Use::Read, Use::Inspect].into());
         assert_eq!((file.pid, file.process.0.as_slice()), (7, &b"/usr/bin/perl"[..]));
     }

@@ -23,12 +23,26 @@ impl Walk {
         let after = &tail[end..];
         let last = after.iter().all(|&b| b == b'/');
         let must_be_dir = last && !after.is_empty();
-        self.rest = after.to_vec();
+        self.rest.drain(..start + end);
         Some((name, last, must_be_dir))
     }
 
+    /// Goes through the link that it stands at, with `root` as the beginning of
+    /// absolute targets; `keep` notes the link.
+    pub(crate) fn cross(&mut self, target: &[u8], root: &[u8], keep: bool) {
+        if keep {
+            self.links.push(self.at.clone());
+        }
+        if target.first() == Some(&b'/') {
+            self.at = root.to_vec();
+        } else {
+            parent(&mut self.at);
+        }
+        self.prepend(target);
+    }
+
     /// Puts a link's target before what is still to be walked.
-    pub(crate) fn prepend(&mut self, target: &[u8]) {
+    fn prepend(&mut self, target: &[u8]) {
         let rest = std::mem::replace(&mut self.rest, target.to_vec());
         if !rest.is_empty() {
             self.rest.push(b'/');

@@ -7,6 +7,7 @@ use bundler::{Assembled, Container, Layer, Lost, RootPath};
 use indicatif::HumanBytes;
 use serde_json::json;
 
+use super::private::Private;
 use crate::cli::build::Bundle;
 use crate::report;
 
@@ -17,6 +18,8 @@ pub(super) struct Summary<'a> {
     pub(super) place: Option<PathBuf>,
     pub(super) layer: &'a Layer,
     pub(super) assembled: &'a Assembled,
+    /// Files that look like secrets.
+    pub(super) private: &'a [Private],
     /// Directories whose content ends with the program.
     pub(super) lost: &'a [RootPath],
     pub(super) container: &'a Container,
@@ -38,15 +41,15 @@ impl Summary<'_> {
                 ),
             );
         }
-        let (files, size) = (self.files(), HumanBytes(self.layer.bytes()));
+        let (files, size) = (report::count(self.files(), "file"), HumanBytes(self.layer.bytes()));
         let id = self.assembled.diff_id;
         match &self.place {
             Some(_) => {
                 let dir = shell_word(&self.args.output);
                 let how = format!("run it with `vzbuild run {dir}`");
-                report::say("vzbuild", format_args!("{dir}: {files} files, {size}, {id}; {how}"));
+                report::say("vzbuild", format_args!("{dir}: {files}, {size}, {id}; {how}"));
             }
-            None => report::say("vzbuild", format_args!("layer: {files} files, {size}, {id}")),
+            None => report::say("vzbuild", format_args!("layer: {files}, {size}, {id}")),
         }
         Ok(())
     }
@@ -70,7 +73,7 @@ impl Summary<'_> {
             ("the device nodes", count(|lost| *lost == Lost::Device)),
         ] {
             if count > 0 {
-                kinds.push(format!("{what} {count} {}", if count == 1 { "file" } else { "files" }));
+                kinds.push(format!("{what} {}", report::count(count, "file")));
             }
         }
         report::say(
@@ -98,6 +101,8 @@ impl Summary<'_> {
             .left_out
             .iter()
             .map(|left| json!({ "path": path(&left.path), "why": left.why }));
+        let secrets = self.private.iter();
+        let secrets = secrets.map(|file| json!({ "path": path(&file.path), "what": file.what }));
         json!({
             "bundle": self.place.as_deref().map(Path::to_string_lossy),
             "tar": self.args.tar.as_deref().map(Path::to_string_lossy),
@@ -107,6 +112,7 @@ impl Summary<'_> {
             "tarBytes": self.assembled.tar_bytes,
             "args": self.container.args,
             "lostAtStop": self.lost.iter().map(path).collect::<Vec<_>>(),
+            "secrets": secrets.collect::<Vec<_>>(),
             "leftOut": left_out.collect::<Vec<_>>(),
             "unreadable": self.layer.unreadable.iter().map(path).collect::<Vec<_>>(),
             "unkept": unkept.collect::<Vec<_>>(),

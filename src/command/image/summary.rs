@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::cli::build::Image;
 use crate::command::bundle::summary::shell_word;
-use crate::report;
+use crate::report::{self, count};
 
 /// An image that is done.
 pub(super) struct Summary<'a> {
@@ -39,21 +39,22 @@ impl Summary<'_> {
         let size = self.written.layers.iter().map(|layer| layer.size).sum();
         match self.only_base {
             0 => {}
-            1 => report::say("vzbuild", "1 file is the base layer's alone, and in no evidence"),
             more => report::say(
                 "vzbuild",
-                format_args!("{more} files are the base layer's alone, and in no evidence"),
+                format_args!(
+                    "{} {} the base layer's alone, and in no evidence",
+                    count(more, "file"),
+                    if more == 1 { "is" } else { "are" }
+                ),
             ),
         }
         let (bytes, size) = (HumanBytes(self.bytes), HumanBytes(size));
         let output = shell_word(Path::new(&self.args.output));
-        let (files, id) = (self.files, self.written.manifest.unwrap_or(self.written.id));
+        let (files, id) =
+            (count(self.files, "file"), self.written.manifest.unwrap_or(self.written.id));
         report::say(
             "vzbuild",
-            format_args!(
-                "{output}: {files} files, {bytes}, layers of {size}, {id}; {}",
-                self.how()
-            ),
+            format_args!("{output}: {files}, {bytes}, layers of {size}, {id}; {}", self.how()),
         );
         Ok(())
     }

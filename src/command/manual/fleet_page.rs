@@ -74,7 +74,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "retired",
-        "Hosts that are no more, one a line; `vzmaster retire` adds them. Take a line out to have the host back.",
+        "Hosts that are no more, one a line; `vzmaster retire` adds them, with the day and who it was. Take a line out to have the host back.",
     ),
 ];
 
@@ -92,6 +92,10 @@ const NOTES: &[(&str, &str)] = &[
         "Without it a pod has a network of its own, to which each hostPort of the node leads, and the containers talk on localhost. A probe asks from outside of it, so tcpSocket and httpGet do not reach what listens on 127.0.0.1 alone; exec does.",
     ),
     (
+        "IPv6",
+        "Where the node has it, a hostPort leads to the pod over IPv6, too, and the pod gets out. What listens on 0.0.0.0 alone refuses IPv6 at once: let it listen on `::`, which takes IPv4 as well. Probes ask over IPv4, so one that passes says nothing of IPv6. The node's own ::1 leads to no pod, since no kernel translates it; 127.0.0.1 and the node's other addresses do, but those of fe80::/10. Pods have addresses of fdc9:a024:e64e::/64 in the node only, so of a name that has both they mostly take IPv4. Where a node gets or loses IPv6 while a pod runs, diff says so, and deploy or a restart of the pod makes it right.",
+    ),
+    (
         "restartPolicy",
         "Always, OnFailure or Never. A job that ended well is kept as it is by deployments, and runs again at boot.",
     ),
@@ -99,7 +103,14 @@ const NOTES: &[(&str, &str)] = &[
         "emptyDir",
         "Empty when the pod first comes to a node. On the disk (STORE/.volumes/POD) it outlives revisions, restarts and the pod itself; in memory it goes with the pod and with the node's power. A volume that is written to makes an update stop first, unless vz/update says otherwise.",
     ),
-    ("hostPath", "With type DirectoryOrCreate it is made; else it has to be there."),
+    (
+        "hostPath",
+        "With type DirectoryOrCreate it is made; else it has to be there, and the plan says where it is not.",
+    ),
+    (
+        "hostPort",
+        "A port of the node that is another process's, or that ssh comes in by, is refused before anything is changed. A pod with a network of its own would take it over from whoever listens there, at whatever address; one with hostNetwork may listen beside who has a single address.",
+    ),
     (
         "secret",
         "A directory with a file for each key, in memory. A changed value is another revision.",
@@ -110,7 +121,7 @@ const NOTES: &[(&str, &str)] = &[
     ),
     (
         "startupProbe, readinessProbe, livenessProbe",
-        "They judge a deployment, with Kubernetes' times and defaults. Afterwards nobody asks.",
+        "They judge a deployment, with Kubernetes' times and defaults. For as long as the container runs, a livenessProbe is asked by a timer of systemd (after the startupProbe, where there is one), and what fails is started again, or killed with restartPolicy Never. HTTPS needs curl on the node for that.",
     ),
     ("vz/update", "start-first or stop-first, where the plan would choose otherwise."),
     (

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::deploy::by;
 use super::directory;
 use super::gather::PARALLEL;
 use super::session::Nodes;
@@ -15,9 +16,9 @@ use crate::push::target::Node;
 use crate::report::{self, Advice, Status};
 
 pub(super) fn run(args: &Args, one: &OnePod, verb: Control) -> anyhow::Result<ExitCode> {
-    let order = Order::Control { pod: one.pod.clone(), verb };
+    let order = Order::Control { pod: one.pod.clone(), verb, by: by() };
     let answers = everywhere(args, &one.pod, &one.select, &order)?;
-    print(args, &one.pod, &answers, |_| "done".to_owned())
+    print(args, &one.pod, &answers, |_| verb.words().1.to_owned())
 }
 
 /// The hosts that are to have a pod; where none is, those that have it.
@@ -32,7 +33,7 @@ pub(super) fn hosts(args: &Args, pod: &str, select: &Select) -> anyhow::Result<V
         return Ok(wished.into_iter().map(|host| host.node).collect());
     }
     let nodes = Nodes::new(args)?;
-    let states = fanout::each(&others, PARALLEL, |host| nodes.state(&host.node, false));
+    let states = fanout::each(&others, PARALLEL, |host| nodes.state(&host.node));
     let has = |state: &anyhow::Result<State>| {
         state.as_ref().is_ok_and(|state| state.pods.iter().any(|there| there.name == pod))
     };

@@ -3,26 +3,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, IsTerminal};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
+use delta::Entry;
 use serde_json::{Value, json};
 
 use super::gather::{Gathered, Known, gather};
-use super::plan::{reached, say_left_out, text};
+use super::interruption::{Stage, Watched};
+use super::plan::{all_free, reached, say_left_out, text};
 use super::push;
 use super::secrets;
 use super::session::{Nodes, Unconfirmed};
 use crate::cli::master::{Args, Deploy};
 use crate::fleet::missing::{advice, inferred};
 use crate::fleet::plan::{Action, Step};
-use crate::fleet::revision::{RECORD, Record, Revision, Update};
+use crate::fleet::revision::{Placed, RECORD, Record, Revision, Update};
 use crate::fleet::state::{Answer, Applied, Apply, Order};
 use crate::push::bundle::Bundle;
 use crate::push::fanout;
 use crate::push::outcome::short;
 use crate::push::target::Node;
-use crate::report::{self, Advice, Status, hint_of};
+use crate::report::{self, Advice, Status, hint_of, with_hint};
 
 /// What became of one pod on one host.
 enum Outcome {
@@ -40,6 +43,7 @@ enum Outcome {
 
 struct Job<'a> {
     nodes: &'a Nodes,
+    course: &'a Watched,
     bundles: &'a BTreeMap<String, Bundle>,
     parallel: usize,
     by: String,
@@ -50,6 +54,7 @@ type Task<'a> = (&'a Node, &'a Known, &'a Step);
 
 pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
     let nodes = Nodes::new(args)?;
+    let course = Watched::start("while nodes were asked")?;
     let gathered = gather(args, &wish.plan, &nodes)?;
     if !args.ssh.json {
         report::data(text(&gathered, true).as_bytes())?;
@@ -60,6 +65,7 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
         let todo = |step: &&Step| !matches!(step.action, Action::Keep | Action::Leave);
         tasks.extend(known.steps.iter().filter(todo).map(|step| (node, known, step)));
     }
+    all_free(args, &gathered)?;
     secrets::all_found(&gathered)?;
     if tasks.is_empty() {
         let failed = secrets::bring(wish, &nodes, &gathered);
@@ -73,15 +79,18 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
         report::say("vzmaster", "there is nothing to do");
         return finish(args, &gathered, &[], false);
     }
+    course.phase("before anybody said yes");
     if !wish.yes && !confirmed(tasks.len())? {
         bail!("nothing was done");
     }
+    course.phase("while bundles and secrets were being pushed");
+    tasks.iter().for_each(|(node, _, step)| course.set(node, step, Stage::Waiting));
     let needed =
         tasks.iter().filter_map(|(node, known, step)| Some((*node, known.wished.get(&step.pod)?)));
     let mut unpushed = push::bundles((args, wish.parallel), &gathered, needed)?;
     unpushed.extend(secrets::bring(wish, &nodes, &gathered));
     let bundles = &gathered.bundles;
-    let job = Job { nodes: &nodes, bundles, parallel: wish.parallel, by: by() };
+    let job = Job { nodes: &nodes, course: &course, bundles, parallel: wish.parallel, by: by() };
     let mut outcomes: Vec<(String, String, Outcome)> = Vec::new();
     for (host, error) in &unpushed {
         outcomes.push((host.clone(), String::new(), Outcome::Lost(anyhow!("{error}"))));
@@ -96,6 +105,7 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
             step.pod == *name && kept(step) == keep && !unpushed.contains_key(&node.label)
         };
         let of_pod: Vec<Task<'_>> = tasks.iter().filter(of_pod).copied().collect();
+        course.phase(&format!("while {name} was being deployed"));
         failed = job.deploy(name, &of_pod, &mut outcomes);
         if failed {
             report::say("vzmaster", format!("{name} failed; what comes after it was not tried"));
@@ -113,7 +123,7 @@ fn confirmed(count: usize) -> anyhow::Result<bool> {
             .hint("-y deploys without asking")
             .status(Status::Usage as u8);
     }
-    report::say("vzmaster", format!("do these {count} steps? [y/N]"));
+    report::say("vzmaster", format!("do {}? [y/N]", report::count(count, "step")));
     let mut line = String::new();
     stdin.lock().read_line(&mut line).context("cannot read the answer")?;
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))
@@ -122,7 +132,11 @@ fn confirmed(count: usize) -> anyhow::Result<bool> {
 /// Who deploys, as far as this machine knows.
 pub(super) fn by() -> String {
     let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    let user = user.unwrap_or_else(|| nix::unistd::geteuid().to_string());
+    let user = user.unwrap_or_else(|| {
+        let id = nix::unistd::geteuid();
+        let known = nix::unistd::User::from_uid(id).ok().flatten();
+        known.map_or_else(|| id.to_string(), |user| user.name)
+    });
     let host = nix::unistd::gethostname().unwrap_or_default();
     format!("{user}@{}", host.to_string_lossy())
 }
@@ -143,7 +157,7 @@ impl Job<'_> {
             let count = if proved { self.parallel } else { 1 };
             let (batch, later) = rest.split_at(count.min(rest.len()));
             rest = later;
-            let results = fanout::each(batch, self.parallel, |task| self.step(task));
+            let results = fanout::each(batch, self.parallel, |task| self.watched(task));
             let mut failed = false;
             for (task, outcome) in batch.iter().zip(results) {
                 match &outcome {
@@ -167,6 +181,21 @@ impl Job<'_> {
             }
         }
         false
+    }
+
+    /// Does a step, and says how far it is.
+    fn watched(&self, task: &Task<'_>) -> Outcome {
+        let (node, known, step) = task;
+        let removes = !known.wished.contains_key(&step.pod);
+        self.course.set(node, step, if removes { Stage::Removing } else { Stage::Trying });
+        let outcome = self.step(task);
+        let stage = match outcome {
+            Outcome::Done(_) => Stage::Done,
+            Outcome::Removed => Stage::Removed,
+            _ => Stage::Failed,
+        };
+        self.course.set(node, step, stage);
+        outcome
     }
 
     fn step(&self, (node, known, step): &Task<'_>) -> Outcome {
@@ -214,9 +243,8 @@ impl Job<'_> {
                 Outcome::Failed(applied)
             }
             Err(error) => {
-                let hint = hint_of(&error).map(|hint| format!("\n    hint: {hint}"));
-                let hint = hint.unwrap_or_default();
-                report::say("vzmaster", format!("{node}: {pod}: FAILED: {error:#}{hint}"));
+                let what = with_hint(&error);
+                report::say("vzmaster", format!("{node}: {pod}: FAILED: {what}"));
                 Outcome::Lost(error)
             }
         }
@@ -227,10 +255,19 @@ impl Job<'_> {
         let record = revision.files.get(RECORD).map(|text| serde_json::from_str::<Record>(text));
         let Some(Ok(record)) = record else { return Vec::new() };
         let ids: Vec<&String> = record.containers.iter().map(|placed| &placed.bundle_id).collect();
+        let mounts = mounts(revision, &record);
         let has = |path: &str| {
-            let path = format!("rootfs{path}");
             let mut bundles = self.bundles.values().filter(|bundle| ids.contains(&&bundle.id));
-            bundles.any(|bundle| bundle.manifest.get(path.as_bytes()).is_some())
+            // A library may lie anywhere.
+            let ends = |entry: &Entry| entry.path.ends_with(format!("/{path}").as_bytes());
+            match path.starts_with('/') {
+                // What is mounted is none of a bundle's.
+                true if mounts.iter().any(|mount| Path::new(path).starts_with(mount)) => true,
+                true => {
+                    bundles.any(|b| b.manifest.get(format!("rootfs{path}").as_bytes()).is_some())
+                }
+                false => bundles.any(|b| b.manifest.entries().iter().any(ends)),
+            }
         };
         inferred(log, &has)
     }
@@ -246,6 +283,7 @@ impl Job<'_> {
 
     /// Makes a host run again what ran before this deployment.
     fn take_back(&self, (node, _, step): &Task<'_>) -> Outcome {
+        self.course.set(node, step, Stage::TakingBack);
         let pod = step.pod.clone();
         let by = format!("{}, since it failed elsewhere", self.by);
         let result = match &step.from {
@@ -263,8 +301,23 @@ impl Job<'_> {
             |why| format!("FAILED to be taken back: {why}"),
         );
         report::say("vzmaster", format!("{node}: {}: {line}", step.pod));
+        if failure.is_none() {
+            self.course.set(node, step, Stage::TakenBack);
+        }
         Outcome::TakenBack(failure)
     }
+}
+
+/// Where something is mounted in the containers of a revision.
+fn mounts(revision: &Revision, record: &Record) -> Vec<String> {
+    let of = |placed: &Placed| -> Vec<String> {
+        let config = revision.files.get(&format!("{}/config.json", placed.name));
+        let config: Option<Value> = config.and_then(|text| serde_json::from_str(text).ok());
+        let mounts = config.as_ref().and_then(|config| config.get("mounts")?.as_array());
+        let path = |mount: &Value| mount.get("destination")?.as_str().map(str::to_owned);
+        mounts.into_iter().flatten().filter_map(path).collect()
+    };
+    record.containers.iter().flat_map(of).collect()
 }
 
 /// Why a revision failed, what the node did about it, and what the pod said last.

@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, anyhow};
 
+use super::rollback::utc;
 use crate::cli::master::Args;
 use crate::command::push::targets;
 use crate::fleet::deployment::{self, Deployment, Finding, Host, Source};
 use crate::fleet::fields::Violation;
+use crate::fleet::groups;
+use crate::fleet::pod::{self, Volume};
 use crate::fleet::secret::{self, Sources};
-use crate::fleet::{groups, pod};
 use crate::push::inventory::Inventory;
 use crate::push::target::Node;
 use crate::report::{self, Advice, Status};
@@ -36,6 +39,8 @@ pub(super) struct Fleet {
     pub(super) retired: BTreeMap<String, Host>,
     /// Where secrets are.
     pub(super) secrets: Sources,
+    /// In which lines.
+    pub(super) secret_lines: BTreeMap<(String, String), usize>,
     /// The inventory.
     pub(super) inventory: Inventory,
     /// How many pods there are.
@@ -86,14 +91,18 @@ pub(super) fn read(args: &Args) -> anyhow::Result<Fleet> {
         true => text(&dir.join(secret::FILE), secret::FILE, &mut findings),
         false => None,
     };
+    let secret_lines = secrets.as_deref().map(secret::lines).unwrap_or_default();
     let (secrets, violations) = secret::read(secrets.as_deref().unwrap_or("{}"));
     let file = secret::FILE.to_owned();
     findings.extend(violations.into_iter().map(|v| Finding { file: file.clone(), violation: v }));
     for Source { file, pod } in &sources {
-        for name in secret::names(pod).into_iter().filter(|name| !secrets.contains_key(*name)) {
-            let what = format!("{} has no secret `{name}`", secret::FILE);
-            let violation = Violation { line: pod.line, path: "spec.volumes".to_owned(), what };
-            findings.push(Finding { file: file.clone(), violation });
+        for volume in pod.volumes.values() {
+            let Volume::Secret { name, place } = volume else { continue };
+            if !secrets.contains_key(name) {
+                let what = format!("{} has no secret `{name}`", secret::FILE);
+                let violation = Violation { line: place.line, path: place.path.clone(), what };
+                findings.push(Finding { file: file.clone(), violation });
+            }
         }
     }
     let broken = !findings.is_empty();
@@ -104,7 +113,8 @@ pub(super) fn read(args: &Args) -> anyhow::Result<Fleet> {
     findings.sort();
     let retired = retired(dir)?;
     let retired = deployment.retire(&retired);
-    Ok(Fleet { retired, secrets, deployment, inventory, pods: sources.len(), findings })
+    let pods = sources.len();
+    Ok(Fleet { retired, secrets, secret_lines, deployment, inventory, pods, findings })
 }
 
 /// Whether a finding may only follow from another file that could not be read.
@@ -239,7 +249,7 @@ fn retired(dir: &Path) -> anyhow::Result<BTreeSet<String>> {
     Ok(text.lines().filter_map(name).filter(|name| !name.starts_with('#')).collect())
 }
 
-/// Adds a host to those that are retired.
+/// Adds a host to those that are retired, with the day and who says so.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -248,7 +258,9 @@ pub(super) fn note_retired(args: &Args, host: &str, by: &str) -> anyhow::Result<
     let cannot = || format!("cannot write `{}`", path.display());
     let mut file =
         fs::File::options().append(true).create(true).open(&path).with_context(cannot)?;
-    writeln!(file, "{host}  # by {by}").with_context(cannot)
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let (date, _) = utc(now.map_or(0, |now| now.as_secs()));
+    writeln!(file, "{host}  # {date}, by {by}").with_context(cannot)
 }
 
 fn text(path: &Path, name: &str, findings: &mut Vec<Finding>) -> Option<String> {

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 
-use super::directory;
 use super::logs::split;
 use super::session::Nodes;
+use super::{absent, directory};
 use crate::cli::master::{Args, Exec};
 use crate::fleet::revision::{RECORD, Record};
+use crate::fleet::shell::quoted;
 use crate::fleet::unit;
 use crate::process;
 use crate::report::{self, Advice, Status};
@@ -21,9 +22,8 @@ pub(super) fn run(args: &Args, exec: &Exec) -> anyhow::Result<ExitCode> {
         return Err(anyhow!("`{}` is several hosts", exec.host)).status(Status::Usage as u8);
     };
     let nodes = Nodes::new(args)?;
-    let state = nodes.state(node, false)?;
-    let there = state.pods.iter().find(|there| there.name == pod);
-    let there = there.with_context(|| format!("there is no pod `{pod}` on `{node}`"))?;
+    let state = nodes.state(node)?;
+    let there = absent::find(node, &state, pod, container)?;
     let record = there.files.get(RECORD).context("the pod has no record there")?;
     let record: Record = serde_json::from_str(record).context("the pod's record is damaged")?;
     let mut placed = record.containers.iter();
@@ -31,7 +31,12 @@ pub(super) fn run(args: &Args, exec: &Exec) -> anyhow::Result<ExitCode> {
         Some(name) => placed.find(|placed| placed.name == name),
         None => placed.next(),
     };
-    let placed = placed.with_context(|| format!("`{pod}` has no such container on `{node}`"))?;
+    let placed = placed.context("the pod has no container there")?;
+    if container.is_none() && record.containers.len() > 1 {
+        say_chosen(pod, &record, &placed.name);
+    }
+    let state = there.containers.iter().find(|container| container.name == placed.name);
+    state.map_or(Ok(()), |container| absent::runs(node, pod, container))?;
     let tty = std::io::stdin().is_terminal() && report::to_terminal();
     let mut remote = unit::exec(placed, tty);
     for word in &exec.command {
@@ -42,18 +47,12 @@ pub(super) fn run(args: &Args, exec: &Exec) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(code.unwrap_or(Status::Failed as u8)))
 }
 
-/// A word as a shell takes it for one.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_stay_words() {
-        assert_eq!(quoted("a b"), "'a b'");
-        assert_eq!(quoted("it's $HOME"), r"'it'\''s $HOME'");
-    }
+/// Says which container it is where nobody said which.
+fn say_chosen(pod: &str, record: &Record, name: &str) {
+    let names: Vec<&str> = record.containers.iter().map(|placed| placed.name.as_str()).collect();
+    let names = names.join(", ");
+    report::say(
+        "vzmaster",
+        format!("in container {name} of {names}: {pod}/CONTAINER names another"),
+    );
 }

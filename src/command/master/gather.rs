@@ -11,6 +11,7 @@ use super::session::Nodes;
 use super::{directory, secrets};
 use crate::cli::master::{Args, Plan};
 use crate::fleet::deployment::{Deployment, Host};
+use crate::fleet::obstacle::{Obstacle, needs, obstacles};
 use crate::fleet::plan::{self, Step};
 use crate::fleet::pod::Pod;
 use crate::fleet::preflight::{Facts, Grade, Reason, cannot, judge};
@@ -20,8 +21,9 @@ use crate::fleet::secret::Secrets;
 use crate::fleet::state::State;
 use crate::push::bundle::Bundle;
 use crate::push::fanout;
+use crate::push::ssh::was_unreached;
 use crate::push::target::Node;
-use crate::report::Advice;
+use crate::report::{Advice, hint_of};
 
 /// Where bundles lie on nodes, unless asked for otherwise.
 pub(super) const STORE: &str = "/var/lib/vz";
@@ -32,6 +34,8 @@ pub(super) const PARALLEL: usize = 20;
 pub(super) struct Gathered {
     /// The bundles of all pods, by directory.
     pub(super) bundles: BTreeMap<String, Bundle>,
+    /// Digests of their layers, which `vzbuild` calls them by, by revision.
+    pub(super) layers: BTreeMap<String, String>,
     /// The hosts, by name.
     pub(super) hosts: Vec<(Node, anyhow::Result<Known>)>,
     /// The secrets of all pods that have some, as far as they can be had here.
@@ -44,6 +48,8 @@ pub(super) struct Known {
     pub(super) wished: BTreeMap<String, Revision>,
     /// What is to be done.
     pub(super) steps: Vec<Step>,
+    /// What is in the way of that.
+    pub(super) obstacles: Vec<Obstacle>,
     /// What cannot be kept there, such as limits.
     pub(super) lost: Vec<String>,
     /// What could not be seen.
@@ -66,14 +72,31 @@ pub(super) fn gather(args: &Args, plan: &Plan, nodes: &Nodes) -> anyhow::Result<
     let hosts: Vec<&Host> = fleet.deployment.hosts.values().collect();
     let store = args.ssh.store.as_deref().unwrap_or(STORE);
     let known = fanout::each(&hosts, PARALLEL, |host| {
-        let state = nodes.state(&host.node, plan.verify)?;
+        let needs = needs(host.pods.values());
+        let state = nodes.look(&host.node, plan.verify, needs);
+        let state = state.or_else(|error| or_retire(&host.node, error))?;
         let (numbers, unseen) = secrets::compare(nodes, host, &secrets, &state)?;
         let known = know(host, &built, (&state, numbers), store, plan.prune)?;
         Ok(Known { unseen, ..known })
     });
     let hosts = hosts.iter().map(|host| host.node.clone()).zip(known).collect();
+    let layer = |built: &Built| {
+        let digest = built.config.get("annotations")?.get(bundler::config::DIFF_ID)?.as_str()?;
+        Some((built.id.clone(), digest.to_owned()))
+    };
+    let layers = built.values().filter_map(layer).collect();
     let bundles = bundles.into_iter().map(|(dir, (bundle, _))| (dir, bundle)).collect();
-    Ok(Gathered { bundles, hosts, secrets })
+    Ok(Gathered { bundles, layers, hosts, secrets })
+}
+
+/// Adds the way out where a machine may be no more.
+fn or_retire(node: &Node, error: anyhow::Error) -> anyhow::Result<State> {
+    match was_unreached(&error) && hint_of(&error).is_none() {
+        false => Err(error),
+        true => Err(error).hint(format!(
+            "where the machine is no more, `vzmaster retire {node}` leaves it out from now on"
+        )),
+    }
 }
 
 /// What runs the pods of `host`, a node with these facts, and what is lost there.
@@ -154,6 +177,7 @@ fn know(
         wished.insert(pod.name.clone(), revision);
     }
     let steps = plan::plan(&wished, state, prune);
+    let obstacles = obstacles(&host.pods, &wished, &steps, state);
     // Limits that cannot be kept are no loss to who asks for none.
     let limits = || host.pods.values().flat_map(|pod| &pod.containers).map(|c| c.limits);
     let lost = reasons.into_iter().filter(|reason| {
@@ -164,7 +188,7 @@ fn know(
                 || limits().any(|l| l.milli_cpus.is_some()))
     });
     let lost = lost.map(|reason| reason.what).chain(doubted).collect();
-    Ok(Known { wished, steps, lost, unseen: Vec::new(), numbers })
+    Ok(Known { wished, steps, obstacles, lost, unseen: Vec::new(), numbers })
 }
 
 /// Bundles by directory.

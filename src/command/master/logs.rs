@@ -1,18 +1,19 @@
 //! `vzmaster logs [-f] POD[/CONTAINER]`: the journal of each host that has it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::process::{ExitCode, Stdio};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use serde_json::Value;
 
+use super::absent;
 use super::control::hosts;
 use super::session::Nodes;
 use crate::cli::master::{Args, Logs};
 use crate::fleet::fields::is_label;
 use crate::fleet::unit;
 use crate::push::target::Node;
-use crate::report::{self, Advice, Status};
+use crate::report::{self, Advice, Status, with_hint};
 
 pub(super) fn run(args: &Args, logs: &Logs) -> anyhow::Result<ExitCode> {
     let (pod, container) = split(&logs.pod)?;
@@ -23,7 +24,7 @@ pub(super) fn run(args: &Args, logs: &Logs) -> anyhow::Result<ExitCode> {
     let follow = if logs.follow { " --follow" } else { "" };
     let output = if args.ssh.json { "json" } else { "short-iso" };
     let remote = format!(
-        "exec journalctl --no-pager --output={output} --lines={}{follow} --unit='{unit}'",
+        "exec journalctl --no-pager --quiet --output={output} --lines={}{follow} --unit='{unit}'",
         logs.lines
     );
     let form = match hosts.len() {
@@ -33,7 +34,7 @@ pub(super) fn run(args: &Args, logs: &Logs) -> anyhow::Result<ExitCode> {
     };
     let results: Vec<anyhow::Result<bool>> = std::thread::scope(|scope| {
         let (nodes, remote) = (&nodes, &remote);
-        let start = |node| scope.spawn(move || copy(nodes, node, remote, form));
+        let start = |node| scope.spawn(move || log(nodes, node, remote, (pod, container), form));
         let running: Vec<_> = hosts.iter().map(start).collect();
         let end = |thread: std::thread::ScopedJoinHandle<'_, anyhow::Result<bool>>| {
             thread.join().unwrap_or(Ok(false))
@@ -45,7 +46,9 @@ pub(super) fn run(args: &Args, logs: &Logs) -> anyhow::Result<ExitCode> {
         match result {
             Ok(true) => continue,
             Ok(false) => {}
-            Err(error) => report::warn("vzmaster", format_args!("{node}: {error:#}")),
+            Err(error) => {
+                report::warn("vzmaster", format_args!("{node}: {}", with_hint(&error)));
+            }
         }
         failed += 1;
     }
@@ -68,7 +71,7 @@ pub(super) fn split(text: &str) -> anyhow::Result<(&str, Option<&str>)> {
     };
     match is_label(pod) && container.is_none_or(is_label) {
         true => Ok((pod, container)),
-        false => Err(anyhow::anyhow!("`{}` is no pod, and no POD/CONTAINER", text.escape_debug()))
+        false => Err(anyhow!("`{}` is no pod, and no POD/CONTAINER", text.escape_debug()))
             .status(Status::Usage as u8),
     }
 }
@@ -84,11 +87,40 @@ enum Form {
     Json,
 }
 
-/// Copies a host's lines. Returns whether all went well.
-fn copy(nodes: &Nodes, node: &Node, remote: &str, form: Form) -> anyhow::Result<bool> {
+/// Copies a host's lines, and says why there are none. Returns whether all went well.
+fn log(
+    nodes: &Nodes,
+    node: &Node,
+    remote: &str,
+    (pod, container): (&str, Option<&str>),
+    form: Form,
+) -> anyhow::Result<bool> {
+    let (lines, failure) = copy(nodes, node, remote, form)?;
+    if lines > 0 {
+        return match failure {
+            None => Ok(true),
+            Some(said) => Err(anyhow!("its log ended: {said}")),
+        };
+    }
+    // A node that does not answer says it here, too.
+    absent::find(node, &nodes.state(node)?, pod, container)?;
+    report::say("vzmaster", format!("{node}: {pod} has logged nothing"));
+    Ok(true)
+}
+
+/// Copies a host's lines. Returns how many there were, and what was said where that failed.
+fn copy(
+    nodes: &Nodes,
+    node: &Node,
+    remote: &str,
+    form: Form,
+) -> anyhow::Result<(usize, Option<String>)> {
     let mut ssh = nodes.ssh.attached(node, remote, false);
-    let mut child =
-        ssh.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run ssh")?;
+    // A file, since the process that shares a connection may keep it open.
+    let mut said = tempfile::tempfile().context("cannot make a file")?;
+    ssh.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said.try_clone()?);
+    let mut child = ssh.spawn().context("cannot run ssh")?;
+    let mut lines = 0;
     for line in child.stdout.take().map(BufReader::new).into_iter().flat_map(|out| out.split(b'\n'))
     {
         let mut line = line.context("cannot read the log")?;
@@ -104,6 +136,15 @@ fn copy(nodes: &Nodes, node: &Node, remote: &str, form: Form) -> anyhow::Result<
         }
         line.push(b'\n');
         report::data(&line)?;
+        lines += 1;
     }
-    Ok(child.wait().context("cannot wait for ssh")?.success())
+    let status = child.wait().context("cannot wait for ssh")?;
+    if status.success() {
+        return Ok((lines, None));
+    }
+    let mut text = String::new();
+    said.seek(SeekFrom::Start(0)).and_then(|_| said.read_to_string(&mut text))?;
+    let said = text.trim_end();
+    let said = if said.is_empty() { status.to_string() } else { said.to_owned() };
+    Ok((lines, Some(said)))
 }

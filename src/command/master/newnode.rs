@@ -59,7 +59,7 @@ pub(super) fn run(args: &Args, wish: &Newnode) -> anyhow::Result<ExitCode> {
     } else {
         let line = match report.changed.len() {
             0 => "is as it should be: nothing was changed".to_owned(),
-            count => format!("is a node now: {count} things were changed"),
+            count => format!("is a node now: {} changed", report::count(count, "thing")),
         };
         report::say("vzmaster", format!("{node}: {line}"));
     }

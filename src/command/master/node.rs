@@ -46,6 +46,12 @@ fn watchdog(args: &SshArgs) -> anyhow::Result<Watchdog> {
     Ok(Watchdog { program, store: store.into() })
 }
 
+/// The server's port, of what sshd says of a connection (ssh(1)): address and port of the
+/// client, then those of the server.
+fn ssh_port(connection: Option<&str>) -> Option<u16> {
+    connection?.split_whitespace().nth(3)?.parse().ok()
+}
+
 fn site(guard: &Watchdog) -> Site<'_> {
     Site {
         places: Places::usual(guard.store.clone()),
@@ -54,5 +60,18 @@ fn site(guard: &Watchdog) -> Site<'_> {
         network: &Nftables,
         guard,
         patience: Patience::default(),
+        ssh: ssh_port(std::env::var("SSH_CONNECTION").ok().as_deref()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sshd_says_by_which_port_it_is_reached() {
+        assert_eq!(ssh_port(Some("203.0.113.7 51022 10.0.0.1 22")), Some(22));
+        assert_eq!(ssh_port(Some("2001:db8::7 51022 2001:db8::1 2222")), Some(2222));
+        assert_eq!(ssh_port(None), None);
     }
 }

@@ -73,7 +73,7 @@ pub(super) fn run(args: &Args, playbook: &Playbook) -> anyhow::Result<ExitCode> 
         report::json(&values)?;
     } else {
         let line = format!("ansible-playbook -i {0}/hosts.ini {0}/deploy.yaml", written.display());
-        report::say("vzmaster", format!("{} hosts; run {line}", reached.len()));
+        report::say("vzmaster", format!("{}; run {line}", report::count(reached.len(), "host")));
     }
     Ok(if reached.len() == hosts.len() { Status::Done } else { Status::Partly }.into())
 }

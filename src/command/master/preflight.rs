@@ -134,7 +134,13 @@ fn machine(facts: &Facts) -> String {
     };
     let megabytes = facts.number("memory.kb").unwrap_or(0) / 1000;
     let (name, kernel, cgroup) = (facts.get("os.name"), facts.get("kernel"), facts.get("cgroup"));
-    format!("{name}, {kind}, Linux {kernel}, cgroup {cgroup}, {megabytes} MB")
+    let ipv6 = match facts.get("ipv6") {
+        "yes" => ", IPv6",
+        "local" => ", IPv6 without a way out",
+        "off" => ", no IPv6",
+        _ => "",
+    };
+    format!("{name}, {kind}, Linux {kernel}, cgroup {cgroup}, {megabytes} MB{ipv6}")
 }
 
 fn value(name: &str, result: &Judged) -> Value {

@@ -19,7 +19,7 @@ pub(super) fn run(args: &Args, select: &Select) -> anyhow::Result<ExitCode> {
     let fleet = directory::read_hosts(args, &select.limit)?;
     let hosts: Vec<Node> = fleet.deployment.hosts.into_values().map(|host| host.node).collect();
     let nodes = Nodes::new(args)?;
-    let states = fanout::each(&hosts, PARALLEL, |node| nodes.state(node, false));
+    let states = fanout::each(&hosts, PARALLEL, |node| nodes.state(node));
     let failed = states.iter().filter(|state| state.is_err()).count();
     let pairs: Vec<(&Node, anyhow::Result<State>)> = hosts.iter().zip(states).collect();
     if args.ssh.json {
@@ -27,6 +27,12 @@ pub(super) fn run(args: &Args, select: &Select) -> anyhow::Result<ExitCode> {
         report::data(format!("{:#}\n", Value::Array(values)).as_bytes())?;
     } else {
         report::data(table(&pairs).as_bytes())?;
+        let has = |(_, state): &(&Node, anyhow::Result<State>)| {
+            state.as_ref().is_ok_and(|state| !state.pods.is_empty())
+        };
+        if failed < hosts.len() && !pairs.iter().any(has) {
+            report::say("vzmaster", "no host has a pod; `vzmaster deploy` starts what is wished");
+        }
     }
     Ok(match failed {
         0 => Status::Done,
@@ -36,10 +42,11 @@ pub(super) fn run(args: &Args, select: &Select) -> anyhow::Result<ExitCode> {
     .into())
 }
 
-const HEAD: [&str; 7] = ["NODE", "POD", "CONTAINER", "REVISION", "STATE", "RESTARTS", "MEMORY"];
+const HEAD: [&str; 8] =
+    ["NODE", "POD", "CONTAINER", "REVISION", "BUNDLE", "STATE", "RESTARTS", "MEMORY"];
 
 fn table(pairs: &[(&Node, anyhow::Result<State>)]) -> String {
-    let mut rows: Vec<[String; 7]> = vec![HEAD.map(str::to_owned)];
+    let mut rows: Vec<[String; 8]> = vec![HEAD.map(str::to_owned)];
     let mut down = String::new();
     for (node, state) in pairs {
         let state = match state {
@@ -57,6 +64,7 @@ fn table(pairs: &[(&Node, anyhow::Result<State>)]) -> String {
                     pod.name.clone(),
                     container.name.clone(),
                     revision.clone(),
+                    short(&container.bundle).to_owned(),
                     condition(container),
                     container.restarts.to_string(),
                     container.memory.map_or_else(|| "-".to_owned(), bytes),
@@ -68,7 +76,7 @@ fn table(pairs: &[(&Node, anyhow::Result<State>)]) -> String {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
     };
     let widths: Vec<usize> = (0..HEAD.len()).map(|column| width(column).unwrap_or(0)).collect();
-    let line = |row: &[String; 7]| {
+    let line = |row: &[String; 8]| {
         let cells: Vec<String> =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         format!("{}\n", cells.join("  ").trim_end())

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::control::{Answers, everywhere, hosts, print};
 use super::deploy::{by, say_failure};
 use super::gather::PARALLEL;
+use super::interruption::{Stage, Watched};
 use super::session::Nodes;
 use crate::cli::master::{Args, OnePod, Rollback};
 use crate::fleet::state::{Answer, Entry, Order};
@@ -18,8 +19,14 @@ pub(super) fn run(args: &Args, rollback: &Rollback) -> anyhow::Result<ExitCode> 
     let order = Order::Rollback { pod: pod.clone(), revision, by: by(), forget: false };
     let hosts = hosts(args, pod, &rollback.select)?;
     let nodes = Nodes::new(args)?;
+    let course = Watched::start(&format!("while {pod} was being rolled back"))?;
+    hosts.iter().for_each(|node| course.set_rollback(node, pod, Stage::Waiting));
     let results = fanout::each(&hosts, PARALLEL, |node| {
-        nodes.apply(node, &order, &mut |_| ()).map(Answer::Applied)
+        course.set_rollback(node, pod, Stage::Trying);
+        let applied = nodes.apply(node, &order, &mut |_| ());
+        let good = applied.as_ref().is_ok_and(|applied| applied.failure.is_none());
+        course.set_rollback(node, pod, if good { Stage::Done } else { Stage::Failed });
+        applied.map(Answer::Applied)
     });
     let answers: Answers = hosts.into_iter().zip(results).collect();
     let mut failed = false;
@@ -54,11 +61,14 @@ pub(super) fn history(args: &Args, one: &OnePod) -> anyhow::Result<ExitCode> {
 
 fn line(entry: &Entry) -> String {
     let (date, time) = utc(entry.time);
-    format!("{date} {time} UTC  {}  {}, by {}", short(&entry.revision), entry.outcome, entry.by)
+    let (revision, outcome) = (short(&entry.revision), &entry.outcome);
+    let bundle = |(name, id): (&String, &String)| format!(", {name}: bundle {}", short(id));
+    let bundles: String = entry.bundles.iter().map(bundle).collect();
+    format!("{date} {time} UTC  {revision}  {outcome}, by {}{bundles}", entry.by)
 }
 
 /// Date and time of seconds since 1970 (Howard Hinnant's days-to-civil algorithm).
-fn utc(seconds: u64) -> (String, String) {
+pub(super) fn utc(seconds: u64) -> (String, String) {
     let (days, rest) = (seconds / 86400 + 719_468, seconds % 86400);
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1460 + day / 36524 - day / 146_096) / 365;

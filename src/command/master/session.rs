@@ -7,6 +7,7 @@ use anyhow::{Context, anyhow, bail};
 
 use crate::cli::master::Args;
 use crate::command::push;
+use crate::fleet::obstacle::Needs;
 use crate::fleet::state::{Answer, Applied, Order, Start, State, VERSION};
 use crate::push::link::Link;
 use crate::push::ssh::{Receiver, Ssh};
@@ -164,18 +165,26 @@ impl Nodes {
         Nodes { ssh, receiver: self.receiver.clone() }
     }
 
-    /// What a node has; with `verify`, its bundles are hashed again.
+    /// What a node has.
     ///
     /// # Errors
     /// As [`Nodes::order`].
-    pub(super) fn state(&self, node: &Node, verify: bool) -> anyhow::Result<State> {
+    pub(super) fn state(&self, node: &Node) -> anyhow::Result<State> {
+        self.look(node, false, Needs::default())
+    }
+
+    /// What a node has, also of what pods need; with `verify`, its bundles are hashed again.
+    ///
+    /// # Errors
+    /// As [`Nodes::order`].
+    pub(super) fn look(&self, node: &Node, verify: bool, needs: Needs) -> anyhow::Result<State> {
         let mut pods = Vec::new();
         let mut told = |answer| {
             if let Answer::Pod(pod) = answer {
                 pods.push(pod);
             }
         };
-        match self.order(node, &Order::State { verify }, &mut told)? {
+        match self.order(node, &Order::State { verify, needs }, &mut told)? {
             Answer::State(state) => Ok(State { pods, ..state }),
             _ => bail!("the node answered something else"),
         }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::directory::{self, Fleet};
 use crate::cli::master::Args;
 use crate::fleet::secret::{FILE, Source};
-use crate::report::{self, Status};
+use crate::report::{self, Status, count};
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let fleet = directory::read(args)?;
@@ -21,9 +21,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         warn_of_absent(args, &fleet);
         let hosts = fleet.deployment.hosts.len();
         let summary = match fleet.findings.len() {
-            0 => format!("{} pods, {hosts} hosts: nothing is wrong", fleet.pods),
-            1 => "1 violation".to_owned(),
-            count => format!("{count} violations"),
+            0 => {
+                let (pods, hosts) = (count(fleet.pods, "pod"), count(hosts, "host"));
+                format!("{pods}, {hosts}: nothing is wrong")
+            }
+            number => count(number, "violation"),
         };
         report::say("vzmaster", summary);
     }
@@ -55,7 +57,8 @@ fn warn_of_absent(args: &Args, fleet: &Fleet) {
             if let Source::File(file) = source
                 && !args.directory.join(file).is_file()
             {
-                let what = format_args!("{FILE}: {name}.{key}: there is no file `{file}`");
+                let line = fleet.secret_lines.get(&(name.clone(), key.clone())).unwrap_or(&1);
+                let what = format_args!("{FILE}:{line}: {name}.{key}: there is no file `{file}`");
                 report::warn("vzmaster", what);
             }
         }

@@ -152,8 +152,8 @@ fn of_the_image(mut record: Record, input: &Input) -> Record {
 
 fn say(record: &Record, name: &str, index: usize, count: usize) {
     let Some(run) = record.runs.first() else { return };
-    let (end, paths) = (end_in_words(run.end), record.files.len());
-    report::say("vzbuild", format_args!("traced {index} of {count}: {name}: {end}, {paths} paths"));
+    let (end, paths) = (end_in_words(run.end), report::count(record.files.len(), "path"));
+    report::say("vzbuild", format_args!("traced {index} of {count}: {name}: {end}, {paths}"));
     if run.end != tracer::record::End::Exited(0) && !run.ended {
         report::warn("vzbuild", "it fails in the image itself: is that the test that you mean?");
     }

@@ -300,6 +300,6 @@ fn table(name: &str, bundle: &Bundle, pairs: &[(&Node, anyhow::Result<Outcome>)]
         text.push_str(&format!("  {:width$}  {line}\n", node.label));
     }
     let done = pairs.iter().filter(|(_, result)| result.is_ok()).count();
-    text.push_str(&format!("  {done} of {} nodes done", pairs.len()));
+    text.push_str(&format!("  {done} of {} done", report::count(pairs.len(), "node")));
     report::say("vzpush", text);
 }

@@ -71,7 +71,7 @@ pub(in crate::command) fn load(path: &Path) -> anyhow::Result<Inventory> {
             .with_context(|| format!("cannot read the inventory `{shown}`"))
             .hint("folders and programs as inventories need `ansible-inventory` (package ansible-core)")?;
         let json = String::from_utf8_lossy(&json).into_owned();
-        return Inventory::parse(&json, true).with_context(|| {
+        return Inventory::parse(&json, true).map(Inventory::generated).with_context(|| {
             format!("cannot understand what `ansible-inventory` made of `{shown}`")
         });
     }

@@ -105,10 +105,10 @@ impl Model {
     pub(super) fn summary(&self) -> String {
         let partial = self.packages.iter().filter(|package| package.partial).count();
         format!(
-            "{} files, {}, of {} packages, {partial} of them in part",
-            self.count,
+            "{}, {}, of {}, {partial} of them in part",
+            report::count(self.count, "file"),
             HumanBytes(self.bytes),
-            self.packages.len()
+            report::count(self.packages.len(), "package")
         )
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tracer::Record;
-use tracer::record::BytePath;
 
 /// Variables that tell of the shell around the run, not of the run.
 const OF_THE_SHELL: [&str; 4] = ["OLDPWD", "PWD", "SHLVL", "_"];
@@ -27,7 +26,7 @@ pub(super) fn describe(asked: &[String]) -> (BTreeMap<String, String>, BTreeSet<
 /// one: without `SSL_CERT_FILE` or `PYTHONPATH` it would look elsewhere.
 pub(super) fn keep_paths(record: &mut Record) {
     let Some(mut run) = record.runs.pop() else { return };
-    let used: BTreeSet<&BytePath> = record.files.iter().map(|file| &file.path).collect();
+    let used: Vec<&[u8]> = record.paths().collect();
     let values = run.env_names.iter().filter_map(|name| Some((name, std::env::var(name).ok()?)));
     let kept: Vec<(String, String)> = values
         .filter(|(name, value)| !OF_THE_SHELL.contains(&name.as_str()) && names_used(value, &used))
@@ -46,16 +45,16 @@ fn is_safe(name: &str) -> bool {
 }
 
 /// Whether `value` is a list of absolute paths, one of them or of the files
-/// below one of them used.
-fn names_used(value: &str, used: &BTreeSet<&BytePath>) -> bool {
+/// below one of them used; `used` is sorted.
+fn names_used(value: &str, used: &[&[u8]]) -> bool {
     let paths = || value.split(':').filter(|path| !path.is_empty());
+    let first_from = |path: &[u8]| used.get(used.partition_point(|used| *used < path));
     let is_used = |path: &str| {
         let path = path.trim_end_matches('/').as_bytes();
-        let below = BytePath([path, b"/"].concat());
-        let first = used.range::<&BytePath, _>(&below..).next();
+        let below = [path, b"/"].concat();
         !path.is_empty()
-            && (used.contains(&BytePath(path.to_vec()))
-                || first.is_some_and(|used| used.0.starts_with(&below.0)))
+            && (first_from(path).is_some_and(|used| *used == path)
+                || first_from(&below).is_some_and(|used| used.starts_with(&below)))
     };
     paths().all(|path| path.starts_with('/')) && paths().any(is_used)
 }
@@ -65,8 +64,8 @@ mod tests {
     use super::*;
 
     fn check(value: &str, expected: bool) {
-        let paths = ["/app/lib/x.py", "/etc/ssl/cert.pem"].map(|p| BytePath(p.into()));
-        assert_eq!(names_used(value, &paths.iter().collect()), expected, "{value}");
+        let paths = ["/app/lib/x.py", "/etc/ssl/cert.pem"].map(str::as_bytes);
+        assert_eq!(names_used(value, &paths), expected, "{value}");
     }
 
     #[test]

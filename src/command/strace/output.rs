@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
+use rustix::fs::{Access, AtFlags};
 use tracer::{Record, Spec};
 
 use super::beside;
@@ -42,10 +43,13 @@ impl Output {
             staged: Vec::new(),
             log: None,
         };
-        let probe = output.temporary("probe");
-        File::create(&probe)
-            .with_context(|| format!("cannot write in `{}`", output.dir.display()))?;
-        let _ = fs::remove_file(probe);
+        rustix::fs::accessat(
+            rustix::fs::CWD,
+            &output.dir,
+            Access::WRITE_OK | Access::EXEC_OK,
+            AtFlags::EACCESS,
+        )
+        .with_context(|| format!("cannot write in `{}`", output.dir.display()))?;
         if append {
             output.former = output.read_former()?;
         }
@@ -103,13 +107,19 @@ impl Output {
     }
 
     /// Brings all files to their names.
-    pub(super) fn commit(mut self, mut spec: Spec, mut record: Record) -> anyhow::Result<()> {
-        if let Some((former_spec, former)) = self.former.take() {
-            spec.unite(former_spec);
-            record = former.unite(record);
-        }
-        let text = self.write("spec", &spec.print())?;
+    pub(super) fn commit(mut self, mut record: Record) -> anyhow::Result<()> {
+        let text = match self.former.take() {
+            Some((mut spec, former)) => {
+                spec.unite(record.paths().map(<[u8]>::to_vec).collect());
+                record = former.unite(record);
+                spec.print()
+            }
+            None => tracer::spec::print(record.paths()),
+        };
+        let text = self.write("spec", &text)?;
         let json = self.write("json", &record.print()?)?;
+        // The process ends soon: giving path by path back costs more than it gives.
+        std::mem::forget(record);
         self.place_originals()?;
         self.rename(&json, &self.path(".json"))?;
         self.rename(&text, &self.path(""))?;

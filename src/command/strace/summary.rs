@@ -86,17 +86,15 @@ impl Lines {
 }
 
 fn line(args: &Args, record: &Record, bytes: u64) -> String {
-    let files = record.files.len();
-    let mut parts =
-        vec![format!("{files} files, {} in `{}`", HumanBytes(bytes), args.output.display())];
-    let mut count = |number: usize, what: &str| {
-        if number > 0 {
-            parts.push(format!("{number} {what}"));
-        }
-    };
-    count(record.created.len(), "made by the run left out");
-    count(record.excluded.len(), "excluded");
-    count(record.files.iter().filter(|f| f.original).count(), "originals kept");
-    count(record.unseen.len(), "warnings");
+    let files = report::count(record.files.len(), "file");
+    let mut parts = vec![format!("{files}, {} in `{}`", HumanBytes(bytes), args.output.display())];
+    let originals = record.files.iter().filter(|file| file.original).count();
+    let more = [
+        (record.created.len(), format!("{} made by the run left out", record.created.len())),
+        (record.excluded.len(), format!("{} excluded", record.excluded.len())),
+        (originals, format!("{} kept", report::count(originals, "original"))),
+        (record.unseen.len(), report::count(record.unseen.len(), "warning")),
+    ];
+    parts.extend(more.into_iter().filter(|(number, _)| *number > 0).map(|(_, what)| what));
     parts.join("; ")
 }

@@ -100,8 +100,7 @@ fn text(verdict: &Verdict) -> String {
     let troubles = verdict.scenarios.iter().filter(|done| !done.is_as_before()).count();
     let count = |number: usize, what: &str| match number {
         0 => None,
-        1 => Some(format!("1 {what}")),
-        _ => Some(format!("{number} {what}s")),
+        _ => Some(report::count(number, what)),
     };
     let differences = [
         count(found.findings.len(), "path"),
@@ -130,7 +129,11 @@ impl Done {
 fn scenario(done: &Done) -> String {
     let Done { name, first, second, paths, trouble, last_words, .. } = done;
     let mut line = if done.is_as_before() {
-        format!("as before: {name}: {}, {paths} paths\n", end_in_words(second.end))
+        format!(
+            "as before: {name}: {}, {}\n",
+            end_in_words(second.end),
+            report::count(paths, "path")
+        )
     } else if first == second {
         format!("different: {name}\n")
     } else {

@@ -82,7 +82,8 @@ host_name() {
 
 packages() {
   case $family in
-  debian) wanted="sudo nftables iproute2 ca-certificates unattended-upgrades $runtime" ;;
+  # curl asks whether pods are alive over HTTPS; elsewhere it is always there.
+  debian) wanted="sudo nftables iproute2 ca-certificates curl unattended-upgrades $runtime" ;;
   el) wanted="sudo nftables iproute ca-certificates dnf-automatic $runtime" ;;
   ostree) wanted="sudo nftables $runtime" ;;
   esac
@@ -298,6 +299,7 @@ table inet vz_node {
     ip6 saddr fe80::/10 udp dport 546 accept
     # From pods with a network of their own.
     iifname "vz*" ip saddr 198.18.0.0/16 accept
+    iifname "vz*" ip6 saddr fdc9:a024:e64e::/64 accept
     tcp dport @fixed_tcp accept
     udp dport @fixed_udp accept
     tcp dport @open_tcp accept

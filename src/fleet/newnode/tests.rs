@@ -1,4 +1,5 @@
 use super::*;
+use crate::fleet::network;
 
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA+G9kBd/Pn1n5GrBQ9JrZTPsaoetAS2AnEOGTXZ29gs ann's";
@@ -19,8 +20,8 @@ pub(super) fn wish() -> Wish {
 fn values_are_words_to_the_shell_whatever_is_in_them() {
     let script = wish().script(Stage::All);
     let expected = format!(
-        "stage='all'\nname='node-a'\nuser='ann'\nkeys='{}'\nruntime='crun'\nfirewall='yes'\nopen='8080/tcp'\nguard='90'\n",
-        KEY.replace('\'', "'\\''")
+        "stage=all\nname=node-a\nuser=ann\nkeys='{}'\nruntime=crun\nfirewall=yes\nopen=8080/tcp\nguard=90\n",
+        KEY.replace('\'', "'\"'\"'")
     );
     assert!(script.starts_with(&expected), "{script}");
     assert!(script.ends_with("\nmain </dev/null\n"));
@@ -57,4 +58,13 @@ fn a_report_is_whole_or_none() {
     assert_eq!(report.kept, ["user ann"]);
     assert_eq!((report.warnings, report.guarded), (vec!["no firewall".to_owned()], false));
     assert!(Report::parse("guarded\nend\n").unwrap().guarded);
+}
+
+#[test]
+fn the_firewall_lets_pods_in_by_either_address() {
+    let script = wish().script(Stage::All);
+    for (ip, subnet) in [("ip", network::SUBNET), ("ip6", network::SUBNET6)] {
+        let rule = format!("iifname \"vz*\" {ip} saddr {subnet} accept");
+        assert!(script.contains(&rule), "{rule}");
+    }
 }

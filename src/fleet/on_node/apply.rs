@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 
@@ -74,6 +74,9 @@ pub(super) fn apply(
     let pods = Pods::new(&site.places);
     let (pod, id) = (wished.pod.as_str(), wished.id.as_str());
     let record = check(&pods, wished)?;
+    if let Some(obstacle) = site.taken(&record) {
+        return Err(anyhow::anyhow!("{}", obstacle.what)).hint(obstacle.fix);
+    }
     if site.lost_secrets(&record) {
         return Err(anyhow::anyhow!("the secrets of this revision are not on the node any more"))
             .hint("deploy from the fleet's directory, which brings them");
@@ -251,7 +254,7 @@ fn finish(
     pods.allow(pod, None)?;
     site.systemd.reload()?;
     pods.set_pending(pod, None)?;
-    told(pods.note(pod, entry(&pending.id, &pending.by, "runs")), say);
+    told(pods.note(pod, Entry::now(&pending.id, "runs".to_owned(), &pending.by)), say);
     told(pods.prune(pod), say);
     Ok(())
 }
@@ -287,19 +290,9 @@ fn take_back(
     // Who lost the connection asks for it later.
     told(pods.set_outcome(pod, &pending.id, &applied), say);
     pods.set_pending(pod, None)?;
-    told(pods.note(pod, entry(&pending.id, &pending.by, &outcome)), say);
+    told(pods.note(pod, Entry::now(&pending.id, outcome, &pending.by)), say);
     told(pods.prune(pod), say);
     Ok(applied)
-}
-
-fn entry(id: &str, by: &str, outcome: &str) -> Entry {
-    let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    Entry {
-        time: time.map_or(0, |time| time.as_secs()),
-        revision: id.to_owned(),
-        outcome: outcome.to_owned(),
-        by: by.to_owned(),
-    }
 }
 
 /// Looks at what was sent before anything is touched.
@@ -354,7 +347,7 @@ fn attempt(
     // The job's failure is told better by the unit's state.
     let begun = monotonic();
     let job = site.systemd.start(&record.all_units());
-    let verdict = judge(site, pods, record, begun)?;
+    let verdict = judge(site, pods, record, begun, say)?;
     if verdict.is_ok() {
         site.point(pods, record)?;
     }
@@ -426,7 +419,7 @@ fn go_back(
     told(site.systemd.reload(), say);
     let begun = monotonic();
     let job = site.systemd.start(&record.all_units());
-    let verdict = judge(site, pods, &record, begun)?;
+    let verdict = judge(site, pods, &record, begun, say)?;
     told(site.point(pods, &record), say);
     if verdict.is_err() {
         told(job, say);

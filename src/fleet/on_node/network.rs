@@ -1,12 +1,14 @@
 //! The networks of a node's pods.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::{Pods, Site};
-use crate::fleet::network::{Published, SCRIPT, table};
+use super::{Pods, Site, listeners};
+use crate::fleet::network::{HAS_IPV6, Published, RULES6, SCRIPT, table};
+use crate::fleet::obstacle::Listener;
 use crate::fleet::pod::Protocol;
 use crate::fleet::revision::Record;
 use crate::process;
@@ -24,10 +26,14 @@ pub trait Network {
     /// # Errors
     /// When the rules cannot be removed.
     fn withdraw(&self, pod: &str) -> anyhow::Result<()>;
+    /// Whether the node has IPv6, and can translate it.
+    fn has_ipv6(&self) -> bool;
     /// All rules of the node, as `nft list ruleset` prints them.
     fn ruleset(&self) -> String;
     /// The ports that are open in firewalld, as it prints them; none where it does not run.
     fn firewalld(&self) -> Option<String>;
+    /// Who listens in the node's own network on these ports, which are as `80/tcp`.
+    fn listeners(&self, ports: &BTreeSet<String>) -> Vec<Listener>;
     /// The sockets that the process sees, as `/proc/PID/net` has them.
     fn sockets(&self, pid: u64) -> Vec<Socket>;
 }
@@ -50,25 +56,28 @@ pub struct Nftables;
 
 impl Network for Nftables {
     fn publish(&self, pods: &Pods, record: &Record) -> anyhow::Result<()> {
-        let script = pods.dir(&record.pod).join("tags").join(&record.tag).join(SCRIPT);
+        let files = pods.dir(&record.pod).join("tags").join(&record.tag);
         let mut sh = process::command("sh");
-        sh.arg(script);
+        sh.arg(files.join(SCRIPT));
         match record.network {
             Some(_) => sh.arg("publish"),
             None => sh.arg("open").args(record.listens.iter().map(Published::name)),
         };
-        process::output(&mut sh).map(drop)
+        process::output(&mut sh)?;
+        // The script of an earlier vzmaster knows nothing of what a later one left.
+        match record.network.is_some() && !files.join(RULES6).exists() {
+            true => withdraw(&record.pod, &["ip6"]),
+            false => Ok(()),
+        }
     }
 
     fn withdraw(&self, pod: &str) -> anyhow::Result<()> {
-        if process::find("nft").is_none() {
-            return Ok(());
-        }
-        // Made, so that there is one to delete.
-        let table = table(pod);
-        let mut nft = process::command("nft");
-        nft.arg(format!("add table ip {table}; delete table ip {table}"));
-        process::output(&mut nft).map(drop)
+        withdraw(pod, &["ip", "ip6"])
+    }
+
+    fn has_ipv6(&self) -> bool {
+        let mut sh = process::command("sh");
+        process::output(sh.args(["-c", &format!("{HAS_IPV6}has_ipv6")])).is_ok()
     }
 
     fn ruleset(&self) -> String {
@@ -86,6 +95,10 @@ impl Network for Nftables {
         Some(String::from_utf8_lossy(&listed).into_owned())
     }
 
+    fn listeners(&self, ports: &BTreeSet<String>) -> Vec<Listener> {
+        listeners::read(ports)
+    }
+
     fn sockets(&self, pid: u64) -> Vec<Socket> {
         let mut sockets = Vec::new();
         for (file, protocol) in [
@@ -101,14 +114,32 @@ impl Network for Nftables {
     }
 }
 
+/// Removes the tables of a pod, all at once.
+fn withdraw(pod: &str, families: &[&str]) -> anyhow::Result<()> {
+    if process::find("nft").is_none() {
+        return Ok(());
+    }
+    let listed = process::output(process::command("nft").args(["list", "tables"]))?;
+    let listed = String::from_utf8_lossy(&listed);
+    let tables = families.iter().map(|family| format!("table {family} {}", table(pod)));
+    let there = tables.filter(|table| listed.lines().any(|line| line.trim() == table));
+    let orders: String = there.map(|table| format!("delete {table};")).collect();
+    if orders.is_empty() {
+        return Ok(());
+    }
+    process::output(process::command("nft").arg(orders)).map(drop)
+}
+
 /// A line of `/proc/net/tcp` (proc(5)): number, own address, other address, state.
-fn socket(line: &str, protocol: Protocol) -> Option<Socket> {
+pub(super) fn socket(line: &str, protocol: Protocol) -> Option<Socket> {
     let mut words = line.split_whitespace().skip(1);
     let (own, other, state) = (words.next()?, words.next()?, words.next()?);
     let port = u16::from_str_radix(own.rsplit_once(':')?.1, 16).ok()?;
     let (other, _) = other.rsplit_once(':')?;
     // 127.0.0.0/8, as itself or mapped, in the host's (little) order; and ::1.
-    let near = other.ends_with("7F") || other == "00000000000000000000000001000000";
+    let near = other.strip_prefix("0000000000000000FFFF0000").unwrap_or(other);
+    let near =
+        near.len() == 8 && near.ends_with("7F") || other == "00000000000000000000000001000000";
     let listens = match protocol {
         Protocol::Tcp => state == "0A",
         Protocol::Udp => state == "07",
@@ -184,6 +215,10 @@ mod tests {
         let own =
             "   5: 00000000000000000000000001000000:0050 00000000000000000000000001000000:C350 01";
         check(own, 80, false, false);
+        // 2001:db8::7f00:1.
+        let other =
+            "   6: 00000000000000000000000001000000:0050 B80D012000000000000000000100007F:C350 01";
+        check(other, 80, false, true);
         assert_eq!(socket("sl local_address", Protocol::Tcp), None);
     }
 }

@@ -11,11 +11,12 @@
 //! Units start where `current` leads to their revision, so that one rename switches all
 //! containers of a pod: a node that loses power has the old pod or the new one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -205,17 +206,25 @@ impl Pods {
     /// When there is no such pod.
     pub fn history(&self, pod: &str) -> anyhow::Result<Vec<Entry>> {
         let path = self.dir(pod).join("history");
-        let text = fs::read_to_string(path);
-        let text = text.with_context(|| format!("there is no history of `{pod}` on this node"))?;
+        let text = match fs::read_to_string(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                bail!("nothing was ever done to a pod `{pod}` on this node")
+            }
+            other => other.with_context(|| format!("cannot read `{}`", path.display()))?,
+        };
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
-    /// Adds a line to the history.
+    /// Adds a line to the history, with the bundles of its revision.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn note(&self, pod: &str, entry: Entry) -> anyhow::Result<()> {
+    pub fn note(&self, pod: &str, mut entry: Entry) -> anyhow::Result<()> {
         let mut entries = self.history(pod).unwrap_or_default();
+        if let Ok(record) = self.record(pod, &entry.revision) {
+            let bundles = record.containers.into_iter().map(|c| (c.name, c.bundle_id));
+            entry.bundles = bundles.collect();
+        }
         entries.push(entry);
         let from = entries.len().saturating_sub(HISTORY);
         let lines: Vec<String> = entries
@@ -267,6 +276,20 @@ impl Pods {
     pub fn remove(&self, pod: &str) -> anyhow::Result<()> {
         sweep::delete(&self.dir(pod))?;
         self.pin()
+    }
+}
+
+impl Entry {
+    /// A line of this moment.
+    pub(super) fn now(revision: &str, outcome: String, by: &str) -> Self {
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Entry {
+            time: time.map_or(0, |time| time.as_secs()),
+            revision: revision.to_owned(),
+            outcome,
+            by: by.to_owned(),
+            bundles: BTreeMap::new(),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
@@ -49,11 +49,33 @@ impl Prober for Probes {
     }
 }
 
+/// Connects to the first address of `host` that takes it: a name may have one of IPv6 and
+/// one of IPv4.
 fn connect(host: &str, port: u16, timeout: Duration) -> anyhow::Result<TcpStream> {
-    let cannot = || format!("cannot connect to {host}:{port}");
-    let mut addresses = (host, port).to_socket_addrs().with_context(cannot)?;
-    let address = addresses.next().with_context(cannot)?;
-    TcpStream::connect_timeout(&address, timeout).with_context(cannot)
+    let cannot = || format!("cannot connect to {}", authority(host, port));
+    let started = Instant::now();
+    let mut failure = None;
+    for address in (host, port).to_socket_addrs().with_context(cannot)? {
+        let left = timeout.saturating_sub(started.elapsed()).max(Duration::from_millis(1));
+        match TcpStream::connect_timeout(&address, left) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.map_or_else(|| anyhow::anyhow!("it has no address"), Into::into))
+        .with_context(cannot)
+}
+
+/// Host and port as URLs have them (RFC 3986, section 3.2).
+fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// The host of what [`authority`] makes, or of the header `Host`.
+fn host_of(authority: &str) -> &str {
+    let bare = authority.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let named = || authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    bare.map_or_else(named, |(host, _)| host)
 }
 
 /// A GET by HTTP/1.1.
@@ -67,8 +89,12 @@ struct Get<'a> {
 
 impl Get<'_> {
     fn url(&self) -> String {
-        let Get { host, port, path, .. } = self;
-        format!("http{}://{host}:{port}{path}", if self.tls { "s" } else { "" })
+        let (scheme, authority) = (if self.tls { "https" } else { "http" }, self.authority());
+        format!("{scheme}://{authority}{}", self.path)
+    }
+
+    fn authority(&self) -> String {
+        authority(self.host, self.port)
     }
 
     /// Returns the answer's status.
@@ -82,17 +108,16 @@ impl Get<'_> {
             return self.ask(stream).with_context(cannot);
         }
         // The server is asked for by the name that the request has.
-        let name = named.map_or(self.host, |(_, value)| value);
-        let name = name.rsplit_once(':').map_or(name, |(name, _)| name);
+        let name = named.map_or(self.host, |(_, value)| host_of(value));
         tls::connect(stream, name).and_then(|stream| self.ask(stream)).with_context(cannot)
     }
 
     fn ask(&self, mut stream: impl Read + Write) -> anyhow::Result<u16> {
-        let Get { host, port, path, headers, .. } = self;
+        let Get { path, headers, .. } = self;
         let mut request =
             format!("GET {path} HTTP/1.1\r\nConnection: close\r\nUser-Agent: vzmaster\r\n");
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-            request.push_str(&format!("Host: {host}:{port}\r\n"));
+            request.push_str(&format!("Host: {}\r\n", self.authority()));
         }
         for (name, value) in *headers {
             request.push_str(&format!("{name}: {value}\r\n"));
@@ -138,6 +163,29 @@ mod tests {
         assert_eq!(answered("HTTP/1.0 503 Busy\r\n\r\n").unwrap(), 503);
         assert!(answered("SSH-2.0-OpenSSH_9.2\r\n").is_err());
         assert!(answered("").is_err());
+    }
+
+    #[test]
+    fn a_host_may_be_an_ipv6_address() {
+        let headers = [("Host".to_owned(), "[2001:db8::1]:443".to_owned())];
+        let get = Get { host: "::1", port: 8443, tls: true, path: "/up", headers: &headers };
+        assert_eq!(get.url(), "https://[::1]:8443/up");
+        for (text, host) in [
+            ("[2001:db8::1]:443", "2001:db8::1"),
+            ("[::1]", "::1"),
+            ("example.org:443", "example.org"),
+            ("example.org", "example.org"),
+        ] {
+            assert_eq!(host_of(text), host);
+        }
+    }
+
+    #[test]
+    fn all_addresses_of_a_name_are_tried() {
+        // `localhost` may be ::1 first, where nobody listens.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        connect("localhost", port, Duration::from_secs(5)).unwrap();
     }
 
     #[test]

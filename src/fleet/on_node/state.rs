@@ -10,7 +10,8 @@ use delta::Digest;
 use super::pending::monotonic;
 use super::pods::list;
 use super::{Pods, Site, Socket};
-use crate::fleet::network::{Opened, Published, listed, opened};
+use crate::fleet::network::{Opened, Published, RULES6, address6, listed, opened};
+use crate::fleet::obstacle::Needs;
 use crate::fleet::preflight::{Facts, SCRIPT};
 use crate::fleet::revision::{Placed, Record};
 use crate::fleet::state::{ContainerState, PodState, State};
@@ -28,13 +29,18 @@ const RUNTIMES: [&str; 2] = ["crun", "runc"];
 /// Of what is altered in a bundle, so many files are named.
 const NAMED: usize = 20;
 
-/// Reads everything, and changes nothing; with `verify`, all files of the pods' bundles.
+/// Reads everything, what pods need included, and changes nothing; with `verify`, all files
+/// of the pods' bundles.
 ///
 /// # Errors
 /// When systemd does not answer, or files cannot be read.
-pub(super) fn read(site: &Site<'_>, verify: bool) -> anyhow::Result<(State, Vec<PodState>)> {
+pub(super) fn read(
+    site: &Site<'_>,
+    verify: bool,
+    needs: &Needs,
+) -> anyhow::Result<(State, Vec<PodState>)> {
     let pods = Pods::new(&site.places);
-    let ruleset = site.network.ruleset();
+    let (ruleset, has_ipv6) = (site.network.ruleset(), site.network.has_ipv6());
     let (rules, opened) = (listed(&ruleset), opened(&ruleset));
     let opened = match opened {
         None => firewalld(site)?,
@@ -59,7 +65,12 @@ pub(super) fn read(site: &Site<'_>, verify: bool) -> anyhow::Result<(State, Vec<
                 if let Some(verified) = &mut verified {
                     verify_bundles(&pods, &record, &mut state.containers, verified);
                 }
-                state.address = pods.address(&record);
+                state.addresses.extend(pods.address(&record));
+                // Those of an earlier vzmaster have IPv4 only.
+                if has_ipv6 && state.files.contains_key(RULES6) {
+                    let address = state.addresses.first().and_then(|own| address6(own));
+                    state.addresses.extend(address);
+                }
                 state.leftover = pods.linked(&name)?;
                 state.leftover.retain(|unit| !record.all_units().contains(unit));
                 let names = record.listens.iter().map(Published::name);
@@ -80,7 +91,8 @@ pub(super) fn read(site: &Site<'_>, verify: bool) -> anyhow::Result<(State, Vec<
     let nobodys = rules.iter().filter(|(pod, _)| !there(pod));
     stray.extend(nobodys.map(|(pod, rule)| format!("port {rule} of {pod}")));
     stray.extend(nobodys_open.iter().map(|name| format!("port {name} of no pod")));
-    let state = State { facts: facts(site)?, busy: site.busy(), pods: Vec::new(), stray };
+    let (pods, found) = (Vec::new(), site.find(needs));
+    let state = State { facts: facts(site)?, busy: site.busy(), pods, stray, found };
     Ok((state, states))
 }
 

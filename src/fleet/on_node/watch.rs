@@ -31,6 +31,9 @@ impl Default for Patience {
     }
 }
 
+/// So long nothing is said of what is waited for.
+const TOLD: Duration = Duration::from_secs(10);
+
 /// More restarts than this are a crash loop; one or two are a program that waits for
 /// its neighbour by ending.
 const RESTARTS: u64 = 2;
@@ -64,7 +67,7 @@ impl Asked<'_> {
 }
 
 /// Waits until every container of `record` runs, stays, and answers its probes; `begun`
-/// is when it was to be started, by the monotonic clock.
+/// is when it was to be started, by the monotonic clock. What it waits for is told now and then.
 ///
 /// # Errors
 /// Why one does not, as a sentence; or that systemd does not answer.
@@ -73,10 +76,12 @@ pub(super) fn judge(
     pods: &Pods,
     record: &Record,
     begun: Duration,
+    say: &mut dyn FnMut(String),
 ) -> anyhow::Result<Result<(), String>> {
     let (systemd, prober, patience) = (site.systemd, site.prober, &site.patience);
     let address = pods.address(record).unwrap_or_else(|| "127.0.0.1".to_owned());
     let started = Instant::now();
+    let mut told = started;
     let units = record.units();
     let net = record.network_unit();
     let watched = |(placed, state): (_, &UnitState)| {
@@ -109,6 +114,11 @@ pub(super) fn judge(
         if Instant::now() > deadline {
             let late = all.iter().find(|watched| !ready(watched));
             return Ok(Err(late.map(Watched::complaint).unwrap_or_default()));
+        }
+        if told.elapsed() >= TOLD {
+            told = Instant::now();
+            let late = all.iter().find(|watched| !ready(watched)).map(Watched::complaint);
+            late.into_iter().for_each(|late| say(format!("waits: {late}")));
         }
         thread::sleep(patience.tick);
     }

@@ -131,7 +131,7 @@ fn a_new_bundle_hides_no_other_change() {
         Some(&two('b', "-q", "    command: [x]\n    livenessProbe: {tcpSocket: {port: 80}}\n")),
         vec![running(&two('a', "-v", ""))],
         &[
-            "update  web OLD -> NEW (stop first: it shares the node's network): container app: bundle aaaaaaaaaaaa -> bbbbbbbbbbbb; container side: bundle aaaaaaaaaaaa -> bbbbbbbbbbbb; container side: probes; container app: command, environment or mounts; container side: command, environment or mounts",
+            "update  web OLD -> NEW (stop first: it shares the node's network): container app: bundle aaaaaaaaaaaa -> bbbbbbbbbbbb; container side: bundle aaaaaaaaaaaa -> bbbbbbbbbbbb; container side: probes; container app: command, environment or mounts; container side: command, environment or mounts; container side: liveness (new); unit vz-web.side",
         ],
     );
     check(
@@ -219,8 +219,16 @@ fn a_closed_port_is_seen() {
     let more = "    ports: [{containerPort: 80, hostPort: 8080}]\n";
     let wished = revision_in("false", 'a', more);
     let mut there = running(&wished);
-    there.address = Some("198.18.0.1".into());
+    there.addresses = vec!["198.18.0.1".into()];
     let rule = "8080/tcp -> 198.18.0.1:80";
+    let line =
+        format!("repair  web OLD (stop first: it is the same revision): port {rule} is closed");
+    check(Some(&wished), vec![there.clone()], &[&line]);
+    there.rules.push(rule.into());
+    check(Some(&wished), vec![there.clone()], &["keep    web OLD"]);
+    // Where the node has IPv6, it has another rule.
+    there.addresses.push("fdc9:a024:e64e::1".into());
+    let rule = "8080/tcp -> [fdc9:a024:e64e::1]:80";
     let line =
         format!("repair  web OLD (stop first: it is the same revision): port {rule} is closed");
     check(Some(&wished), vec![there.clone()], &[&line]);
@@ -341,7 +349,11 @@ fn what_a_power_cut_left_linked_is_removed_while_the_pod_runs() {
 #[test]
 fn what_nothing_wishes_is_left_unless_asked_for() {
     let there = running(&revision('a', ""));
-    check(None, vec![there.clone()], &["leave   web OLD: nothing wishes it"]);
+    check(
+        None,
+        vec![there.clone()],
+        &["leave   web OLD: nothing wishes it; `vzmaster deploy --prune` removes it"],
+    );
     let state =
         State { pods: vec![there], stray: vec!["vz-x.y.service".into()], ..State::default() };
     let actions: Vec<Action> =

@@ -1,4 +1,5 @@
 use super::*;
+use crate::fleet::network;
 use crate::fleet::pod;
 use crate::fleet::preflight::Runtime;
 use crate::fleet::render::{Built, render};
@@ -106,6 +107,14 @@ ansible_ssh_common_args=-F '/home/me/my keys/config'
     for bad in ["../x", "a b", "a/b", "-x", "a[1:3]"] {
         assert!(inventory(&[(&node(bad, "h", None, None), false)], &[]).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn nodes_are_looked_at_with_the_addresses_that_their_networks_have() {
+    let (_, look) = FIXED.iter().find(|(path, _)| path.ends_with("look.sh")).unwrap();
+    assert!(look.contains(network::HAS_IPV6), "{look}");
+    let prefix = network::address6("198.18.0.1").unwrap();
+    assert!(look.contains(&format!("[{}$(printf %x", prefix.trim_end_matches('1'))), "{look}");
 }
 
 #[test]

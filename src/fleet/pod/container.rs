@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Volume;
 use super::probe::{self, Probe};
-use crate::fleet::fields::{At, Check, Fields};
+use crate::fleet::fields::{At, Check, Fields, Place, or_near};
 use crate::fleet::quantity;
 
 /// A container.
@@ -52,6 +52,8 @@ pub struct Port {
     pub host: Option<u16>,
     /// Its protocol.
     pub protocol: Protocol,
+    /// Where the file says it.
+    pub place: Place,
 }
 
 /// TCP or UDP.
@@ -343,7 +345,7 @@ fn ports(check: &mut Check, at: &At<'_>, host_network: bool) -> Vec<Port> {
         match inside {
             Some(number) => {
                 let host = if host_network { Some(number) } else { outside };
-                ports.push(Port { name, number, host, protocol });
+                ports.push(Port { name, number, host, protocol, place: at.place() });
             }
             None if fields.get("containerPort").is_none() => {
                 check.missing(&fields, "containerPort");
@@ -363,7 +365,8 @@ fn mounts(check: &mut Check, at: &At<'_>, volumes: &BTreeMap<String, Volume>) ->
         let volume = fields.get("name").and_then(|at| {
             let name = check.text(&at)?;
             if !volumes.contains_key(&name) {
-                check.wrong(&at, format!("there is no volume `{}`", name.escape_debug()));
+                let near = or_near(&name, volumes.keys());
+                check.wrong(&at, format!("there is no volume `{}`{near}", name.escape_debug()));
                 return None;
             }
             Some(name)

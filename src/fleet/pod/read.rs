@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::container;
 use super::{Backend, Pod, Restart, UpdateOrder, Volume};
-use crate::fleet::fields::{At, Check, Fields, Violation};
+use crate::fleet::fields::{At, Check, Fields, Violation, or_near};
 use crate::fleet::yaml::Node;
 
 /// Seconds of grace that Kubernetes gives by default.
@@ -120,18 +120,23 @@ fn annotate(check: &mut Check, pod: &mut Pod, key: &str, value: &str, line: usiz
         return;
     }
     let Some(name) = ours.strip_prefix("stop-signal.") else {
-        return check.note(
-            line,
-            &path,
-            "not supported: of vz's own there are vz/update, vz/backend and vz/stop-signal.CONTAINER",
-        );
+        let what = match or_near(key, ["vz/update", "vz/backend"]) {
+            near if near.is_empty() => {
+                ": of vz's own there are vz/update, vz/backend and vz/stop-signal.CONTAINER".into()
+            }
+            near => near,
+        };
+        return check.note(line, &path, format!("not supported{what}"));
     };
     if !SIGNALS.contains(&value) {
         return check.note(line, &path, format!("must be one of {}", SIGNALS.join(", ")));
     }
     match pod.containers.iter_mut().find(|container| container.name == name) {
         Some(container) => container.stop_signal = value.to_owned(),
-        None => check.note(line, &path, "there is no container of this name"),
+        None => {
+            let near = or_near(name, pod.containers.iter().map(|container| &container.name));
+            check.note(line, &path, format!("there is no container of this name{near}"));
+        }
     }
 }
 
@@ -245,7 +250,8 @@ fn host_path(check: &mut Check, at: &At<'_>) -> Option<Volume> {
             "DirectoryOrCreate" => true,
             "" | "Directory" | "File" | "Socket" => false,
             _ => {
-                check.wrong(&at, format!("not supported: `{}`", text.escape_debug()));
+                let types = "DirectoryOrCreate, Directory, File or Socket";
+                check.wrong(&at, format!("must be {types}, and is `{}`", text.escape_debug()));
                 false
             }
         },
@@ -267,7 +273,7 @@ fn secret(check: &mut Check, at: &At<'_>) -> Option<Volume> {
         check.missing(&fields, "secretName");
         return None;
     };
-    Some(Volume::Secret { name: check.label(&at)? })
+    Some(Volume::Secret { name: check.label(&at)?, place: at.place() })
 }
 
 fn empty_dir(check: &mut Check, at: &At<'_>) -> Option<Volume> {

@@ -61,6 +61,10 @@ if [ -r /sys/fs/selinux/enforce ]; then
 else
   fact selinux none
 fi
+# Whether it has IPv6, and a way out over it.
+if [ "$(cat /proc/sys/net/ipv6/conf/all/disable_ipv6 2>/dev/null)" != 0 ]; then fact ipv6 off
+elif ip -6 route show default 2>/dev/null | grep -q .; then fact ipv6 yes
+else fact ipv6 local; fi
 missing=
 for tool in sh id uname head sha256sum chmod mkdir mv rm tr cut; do have "$tool" || missing="$missing $tool"; done
 fact tools.missing "$missing"
@@ -83,6 +87,7 @@ export TMPDIR
 fact try.userns "$(yes_no unshare -U true)"
 fact try.overlay "$(mkdir "$t/l" "$t/u" "$t/w" "$t/m" && yes_no unshare -m mount -t overlay -o "lowerdir=$t/l,upperdir=$t/u,workdir=$t/w" overlay "$t/m")"
 fact try.nftables "$(yes_no unshare -n nft add table inet vz-preflight)"
+fact try.nat6 "$(yes_no unshare -n nft 'table ip6 vz { chain postrouting { type nat hook postrouting priority 100; masquerade; }; }')"
 fact try.veth "$(yes_no unshare -n ip link add vz0 type veth peer name vz1)"
 fact try.tun "$(yes_no sh -c ': <>/dev/net/tun')"
 fact try.wireguard "$(yes_no unshare -n ip link add vz0 type wireguard)"

@@ -271,6 +271,20 @@ fn surroundings(facts: &Facts, now: Option<u64>, reasons: &mut Vec<Reason>) {
         let what = format!("{}: pods with `vz/backend: quadlet` are refused", reason.what);
         add(reasons, Grade::Usable, what, &reason.fix);
     }
+    let ipv4 = match (facts.get("ipv6"), facts.get("try.nat6")) {
+        ("off", _) => Some((
+            "its IPv6 is off",
+            "boot without ipv6.disable=1, and with net.ipv6.conf.all.disable_ipv6=0",
+        )),
+        ("yes" | "local", "no") if facts.get("try.nftables") == "yes" => {
+            Some(("its nftables translate no IPv6", "take a machine with a newer kernel"))
+        }
+        _ => None,
+    };
+    if let Some((why, fix)) = ipv4 {
+        let what = format!("{why}: ports of pods are reached over IPv4 only");
+        add(reasons, Grade::Usable, what, fix);
+    }
     if let (Some(now), Some(clock)) = (now, facts.number("clock"))
         && now.abs_diff(clock) > SKEW
     {
@@ -399,6 +413,21 @@ mod tests {
             &[ALL, ("try.quadlet", "no")],
             "Usable /usr/bin/crun\nnote: systemd 252 restarts after a constant time\nnote: podman 4.3.1 has no Quadlet that knows Rootfs=: pods with `vz/backend: quadlet` are refused",
         );
+    }
+
+    #[test]
+    fn a_machine_without_ipv6_is_usable_and_told() {
+        let check = |changes: &[(&str, &str)], expected: &str| {
+            check("debian-13-namespaces", &[&[ALL], changes].concat(), expected);
+        };
+        let usable = "Usable /usr/bin/crun";
+        for ipv6 in ["yes", "local"] {
+            check(&[("ipv6", ipv6), ("try.nat6", "yes")], usable);
+        }
+        let only = "ports of pods are reached over IPv4 only";
+        let told = |why: &str| format!("{usable}\nnote: its {why}: {only}");
+        check(&[("ipv6", "off"), ("try.nat6", "yes")], &told("IPv6 is off"));
+        check(&[("ipv6", "yes"), ("try.nat6", "no")], &told("nftables translate no IPv6"));
     }
 
     #[test]

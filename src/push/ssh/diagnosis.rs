@@ -63,9 +63,9 @@ pub(super) fn explain(
             "vzpush asks for no passwords: put a key into the node's authorized_keys, or into the agent".to_owned(),
         )
     } else if facts.late {
-        ("it did not answer in time".to_owned(), String::new())
+        (LATE.to_owned(), String::new())
     } else if facts.status == Some(255) {
-        (format!("cannot reach `{node}`: {end}"), String::new())
+        (format!("{UNREACHED} `{node}`: {end}"), String::new())
     } else if matches!(facts.status, Some(72 | 126 | 127)) {
         (
             format!("the node cannot run the receiver: {end}"),
@@ -89,7 +89,7 @@ pub(super) fn explain(
     let error = if hint.is_empty() { error } else { error.hint(hint) };
     match error {
         Err(error) => error,
-        Ok(()) => anyhow!("cannot reach `{node}`"),
+        Ok(()) => anyhow!("{UNREACHED} `{node}`"),
     }
 }
 
@@ -99,6 +99,15 @@ const DENIED: &str = "does not let this user in";
 /// Whether a session failed since the node took none of the keys.
 pub(crate) fn was_denied(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.to_string().contains(DENIED))
+}
+
+/// What is said of a node that there is no way to, and of one that says nothing.
+const UNREACHED: &str = "cannot reach";
+const LATE: &str = "it did not answer in time";
+
+/// Whether a session failed since the node may be no more.
+pub(crate) fn was_unreached(error: &anyhow::Error) -> bool {
+    error.chain().map(ToString::to_string).any(|text| text.starts_with(UNREACHED) || text == LATE)
 }
 
 /// An error that has advice already knows better.

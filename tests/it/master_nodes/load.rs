@@ -52,7 +52,7 @@ pub(super) fn get(address: SocketAddr) -> Result<String, String> {
 
 /// Asks by four threads while `act` goes on; returns how many pages of each kind came,
 /// and what failed.
-fn asked_while(
+pub(super) fn asked_while(
     address: SocketAddr,
     act: impl FnOnce(),
 ) -> (std::collections::BTreeMap<String, usize>, Vec<String>) {

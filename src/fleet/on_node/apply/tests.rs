@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use self::node::Node;
 use super::*;
+use crate::fleet::obstacle::Listener;
 use crate::fleet::on_node::pods::list;
-use crate::fleet::pod;
+use crate::fleet::pod::{self, Protocol};
 use crate::fleet::preflight::Runtime;
 use crate::fleet::render::{Built, Machine, render};
 use crate::fleet::revision::Revision;
@@ -28,8 +29,19 @@ fn revision_in(network: &str, program: &str, bundle: char) -> Revision {
 }
 
 fn with_secrets(network: &str, program: &str, bundle: char, number: &str) -> Revision {
+    rendered(network, &format!("    command: [{program}]\n"), bundle, number)
+}
+
+/// One with a port of the node.
+fn with_port(host_network: bool, port: u16) -> Revision {
+    let ports = format!("ports: [{{containerPort: {port}, hostPort: {port}}}]");
+    let more = format!("    command: [good]\n    {ports}\n");
+    rendered(&format!("hostNetwork: {host_network}"), &more, 'a', secret::FIRST)
+}
+
+fn rendered(network: &str, container: &str, bundle: char, number: &str) -> Revision {
     let text = format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  {network}\n  containers:\n  - name: app\n    image: bundle:app\n    command: [{program}]\n    startupProbe: {{exec: {{command: [x]}}, failureThreshold: 1, periodSeconds: 1}}\n"
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  {network}\n  containers:\n  - name: app\n    image: bundle:app\n{container}    startupProbe: {{exec: {{command: [x]}}, failureThreshold: 1, periodSeconds: 1}}\n"
     );
     let (pods, violations) = pod::read(&text);
     assert_eq!(violations, []);
@@ -199,6 +211,24 @@ fn nothing_is_touched_where_the_node_is_not_as_planned() {
     let error = node.apply(&revision("good", 'c'), Some(&one)).unwrap_err();
     assert!(error.to_string().contains("is not in the node's store"), "{error}");
     assert_eq!(node.runs(), "good, good");
+}
+
+#[test]
+fn a_port_of_somebody_else_is_refused_before_anything_is_changed() {
+    let node = Node::new();
+    let listener = Listener { port: 80, protocol: Protocol::Tcp, everywhere: true, process: None };
+    *node.listeners.borrow_mut() = vec![listener];
+    for (host_network, port, why) in [
+        (false, 80, "port 80/tcp is that of a process"),
+        (true, 80, "port 80/tcp is that of a process"),
+        (false, 22, "port 22/tcp is ssh's"),
+        (true, 22, "port 22/tcp is ssh's"),
+    ] {
+        let error = node.apply(&with_port(host_network, port), None).unwrap_err().to_string();
+        assert!(error.starts_with(why), "{error}");
+        assert_eq!((node.runs(), node.events.borrow().len()), ("nothing, nothing".to_owned(), 0));
+    }
+    node.apply(&with_port(false, 81), None).unwrap();
 }
 
 #[test]

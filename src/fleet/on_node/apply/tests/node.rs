@@ -2,11 +2,12 @@
 //! ends at once, `deaf` runs and answers no probe, `stuck` cannot be started.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
 use super::*;
+use crate::fleet::obstacle::Listener;
 use crate::fleet::on_node::{Guard, Network, Patience, Places, Prober, Socket, Systemd, UnitState};
 use crate::fleet::pod::{Probe, Protocol};
 use crate::fleet::revision::{Placed, Revision};
@@ -21,6 +22,8 @@ pub(super) struct Node {
     pub(super) stuck: Cell<bool>,
     /// To what the node's ports lead.
     pub(super) published: RefCell<Option<String>>,
+    /// Who listens on its own ports.
+    pub(super) listeners: RefCell<Vec<Listener>>,
     /// What happened to units and ports, in order.
     pub(super) events: RefCell<Vec<String>>,
 }
@@ -33,8 +36,8 @@ impl Node {
             fs::create_dir_all(dir.path().join(format!("store/revs/{name}/{id}/rootfs"))).unwrap();
         }
         let (running, restarts) = (RefCell::default(), RefCell::default());
-        let (ill, stuck, published, events) = Default::default();
-        Node { dir, running, restarts, ill, stuck, published, events }
+        let (ill, stuck, published, listeners, events) = Default::default();
+        Node { dir, running, restarts, ill, stuck, published, listeners, events }
     }
 
     pub(super) fn places(&self) -> Places {
@@ -65,6 +68,7 @@ impl Node {
                 slack: Duration::from_millis(20),
                 confirm: Duration::ZERO,
             },
+            ssh: Some(22),
         }
     }
 
@@ -149,12 +153,21 @@ impl Network for Node {
         Ok(())
     }
 
+    fn has_ipv6(&self) -> bool {
+        false
+    }
+
     fn ruleset(&self) -> String {
         String::new()
     }
 
     fn firewalld(&self) -> Option<String> {
         None
+    }
+
+    fn listeners(&self, ports: &BTreeSet<String>) -> Vec<Listener> {
+        let all = self.listeners.borrow();
+        all.iter().filter(|listener| ports.contains(&listener.name())).cloned().collect()
     }
 
     fn sockets(&self, _pid: u64) -> Vec<Socket> {

@@ -11,6 +11,11 @@ leads() {
   [ "$(readlink "$1")" = "$2" ] || wrong=yes
 }
 
+has_ipv6() {
+  [ "$(cat /proc/sys/net/ipv6/conf/all/disable_ipv6 2>/dev/null)" = 0 ] &&
+    nft -c 'table ip6 vz { chain postrouting { type nat hook postrouting priority 100; masquerade; }; }' 2>/dev/null
+}
+
 # node RUNTIME BACK_OFF: units were written for this runtime, and for a systemd that knows
 # back-off or does not. Looks at the node's ports once for all pods.
 node() {
@@ -22,8 +27,10 @@ node() {
   fi
   ruleset=$(nft list ruleset 2>/dev/null)
   led=$(echo "$ruleset" | awk '
-    $1 == "table" { pod = $2 == "ip" && sub(/^vz-/, "", $3) ? $3 : "" }
-    pod != "" && / dnat to / { sub(/^.* local /, ""); print pod, $0 }' | LC_ALL=C sort -u)
+    $1 == "table" { pod = $2 ~ /^ip6?$/ && sub(/^vz-/, "", $3) ? $3 : "" }
+    $1 == "chain" { chain = $2 }
+    pod != "" && / dnat to / { sub(/^.* local /, ""); print pod, chain, $0 }' | LC_ALL=C sort -u)
+  if has_ipv6; then ipv6=yes; else ipv6=no; fi
 }
 
 # bundle STORE NAME ID: a revision is named by the SHA-256 of its listing.
@@ -73,9 +80,16 @@ dirs() {
 # lead HOST/PROTOCOL:PORT...: ports of the node that lead to its own network.
 lead() {
   address=$(cat "$dir/tags/$tag.address" 2>/dev/null)
+  addresses=$address n=${address#198.18.}
+  [ $ipv6 = no ] || [ -z "$n" ] ||
+    addresses="$address [fdc9:a024:e64e::$(printf %x $((${n%.*} * 256 + ${n#*.})))]"
   wished=$(for port; do
     protocol=${port#*/}
-    echo "$pod ${protocol%:*} dport ${port%%/*} dnat to $address:${port##*:}"
+    for address in ${addresses:-none}; do
+      for chain in prerouting output; do
+        echo "$pod $chain ${protocol%:*} dport ${port%%/*} dnat to $address:${port##*:}"
+      done
+    done
   done | LC_ALL=C sort -u)
   [ "$wished" = "$(echo "$led" | grep "^$pod ")" ] || wrong=yes
 }

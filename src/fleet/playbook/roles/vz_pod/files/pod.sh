@@ -79,9 +79,16 @@ switch() {
 lead() {
   if has_network "$1"; then
     sh "$dir/tags/$(tag_of "$1")/net.sh" publish
+    # An earlier revision may know of IPv4 only.
+    [ -e "$dir/revs/$1/ports6.nft" ] || withdraw ip6
   elif command -v nft >/dev/null; then
-    nft "add table ip vz-$pod; delete table ip vz-$pod"
+    withdraw 'ip6\{0,1\}'
   fi
+}
+
+# withdraw FAMILIES: makes no port of the node lead to the pod.
+withdraw() {
+  nft list tables | sed -n "s/^table $1 vz-$pod\$/delete &/p" | nft -f -
 }
 
 note() {
@@ -133,8 +140,11 @@ write() {
   [ "$(sum "$new")" = "$1" ] || fail "the revision did not arrive whole"
   if [ ! -d "$dir/revs/$id" ] || [ "$(sum "$dir/revs/$id")" != "$1" ]; then
     sync -f "$new"
-    rm -rf "$dir/revs/$id"
+    # One that was changed gives way by a rename: it may be the current one.
+    rm -rf "$dir/revs/.old"
+    [ ! -d "$dir/revs/$id" ] || mv "$dir/revs/$id" "$dir/revs/.old"
     mv "$new" "$dir/revs/$id"
+    rm -rf "$dir/revs/.old"
   fi
   rm -rf "$new"
   ln -sfn "../revs/$id" "$dir/tags/$(tag_of "$id")"
@@ -226,13 +236,12 @@ drain() {
     grep -q .; do sleep 0.2; done" || :
 }
 
-# back: runs the one before again, or nothing; prints what the one that failed logged.
+# back: runs the current one again, or nothing; prints what the one that failed logged.
 back() {
   # shellcheck disable=SC2046
   journalctl --no-pager --output=cat --lines=15 $(units_of "$id" | sed 's/^/--unit=/') || :
+  # A repair that fails leaves what is wished, as vzmaster does.
   old=$(revision current)
-  [ "$old" != "$id" ] || old=$(revision previous)
-  [ "$old" != "$id" ] || old=
   # Where it runs still, it has its ports again at once.
   lead "$old" || :
   rm -f "/run/vz/try/vz-$pod."*
@@ -246,7 +255,11 @@ back() {
     # shellcheck disable=SC2046
     systemctl start -- $(units_of "$old") || :
     lead "$old"
-    note "failed, and the one before was started again"
+    if [ "$old" = "$id" ]; then
+      note "was repaired, and failed"
+    else
+      note "failed, and the one before was started again"
+    fi
   else
     rm -f "$dir/current"
     systemctl daemon-reload

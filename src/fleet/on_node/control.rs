@@ -1,0 +1,36 @@
+//! Starting and stopping what a node has, by hand.
+
+use anyhow::Context;
+
+use super::{Pods, Site};
+use crate::fleet::state::{Control, Entry};
+
+/// Starts, stops, kills or restarts a pod, and notes who asked for it.
+///
+/// # Errors
+/// When there is no such pod, or systemd does not do it.
+pub(super) fn control(
+    site: &Site<'_>,
+    pods: &Pods,
+    (pod, by): (&str, &str),
+    verb: Control,
+) -> anyhow::Result<()> {
+    let current = pods.link(pod, "current");
+    let current = current.with_context(|| format!("there is no pod `{pod}` on this node"))?;
+    let units = pods.record(pod, &current)?.all_units();
+    let done = match verb {
+        Control::Start => site.systemd.start(&units),
+        Control::Stop => site.systemd.stop(&units),
+        Control::Kill => site.systemd.kill(&units),
+        Control::Restart => site.systemd.stop(&units).and_then(|()| site.systemd.start(&units)),
+    };
+    let (word, past) = verb.words();
+    let outcome = match &done {
+        Ok(()) => past.to_owned(),
+        Err(error) => format!("was to {word}, which failed: {error:#}"),
+    };
+    // A disk that is full keeps nothing from being stopped.
+    let noted = pods.note(pod, Entry::now(&current, outcome, by));
+    done.with_context(|| format!("cannot {word} `{pod}`"))?;
+    noted
+}

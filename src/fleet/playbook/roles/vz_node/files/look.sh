@@ -81,7 +81,7 @@ dirs() {
 lead() {
   address=$(cat "$dir/tags/$tag.address" 2>/dev/null)
   addresses=$address n=${address#198.18.}
-  [ $ipv6 = no ] || [ -z "$n" ] ||
+  [ "$ipv6" = no ] || [ -z "$n" ] ||
     addresses="$address [fdc9:a024:e64e::$(printf %x $((${n%.*} * 256 + ${n#*.})))]"
   wished=$(for port; do
     protocol=${port#*/}

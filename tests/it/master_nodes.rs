@@ -16,7 +16,7 @@ mod chaos;
 mod firewall;
 mod ipv6;
 mod liveness;
-mod load;
+pub mod load;
 mod memory;
 mod obstacles;
 mod two_containers;

@@ -2,9 +2,11 @@
 //! nodes (see `master_nodes.rs`), which need python3 for it.
 
 use std::fs;
+use std::net::SocketAddr;
 
 use vz::fleet::playbook::{FIXED, MARK};
 
+use crate::master_nodes::load::asked_while;
 use crate::master_nodes::{Nodes, nodes};
 use crate::sandbox::{Finished, Need, Sandbox, require};
 
@@ -116,6 +118,42 @@ fn ansible_deploys_the_same_and_finds_nothing_to_do_after_vzmaster() {
     }
     nodes.serve("two", 8381);
     nodes.vzmaster(&["diff"]).success();
+}
+
+/// An update by Ansible starts first, too, and moves the ports of both families.
+#[test]
+fn ansible_publishes_ports_as_vzmaster_does() {
+    let test = "ansible_publishes_ports_as_vzmaster_does";
+    if !require(test, &NEEDS) {
+        return;
+    }
+    let Some(nodes) = nodes(test) else { return };
+    let none = vec![0; nodes.names.len()];
+    let first = nodes.names[0].clone();
+    let mut addresses = vec![nodes.published(&first, 8380)];
+    addresses.extend(nodes.ipv6(&first).map(|own| SocketAddr::from((own, 8380))));
+    nodes.apart();
+    nodes.vzmaster(&["deploy", "-y"]).success();
+    nodes.vzmaster(&["playbook", "playbook"]).success();
+    assert_eq!(changed(&nodes, &[]), none, "after vzmaster deploy");
+    let tables = nodes.on(&first, "nft list tables").success().stdout();
+    let there = |family: &&&str| tables.contains(&format!("table {family} vz-vz-test\n"));
+    for family in ["ip", "ip6"].iter().filter(there) {
+        nodes.on(&first, &format!("nft flush chain {family} vz-vz-test prerouting")).success();
+        assert!(changed(&nodes, &[])[0] > 0, "{family}");
+        assert_eq!(changed(&nodes, &[]), none, "{family}, the second run");
+    }
+    for address in &addresses {
+        let page = format!("two, of {address}");
+        nodes.serve(&page, 8381);
+        nodes.apart();
+        nodes.vzmaster(&["playbook", "playbook"]).success();
+        let (pages, failed) = asked_while(*address, || drop(changed(&nodes, &[])));
+        assert_eq!(failed, [""; 0], "of {pages:?}");
+        assert!(pages.contains_key(&page), "{pages:?}");
+        assert_eq!(changed(&nodes, &[]), none, "the second run");
+        assert_eq!(nodes.vzmaster(&["diff"]).success().stdout(), "");
+    }
 }
 
 #[test]

@@ -99,6 +99,13 @@ fn a_pod_opens_its_ports_in_the_nodes_firewall_while_it_runs() {
     assert!(nodes.is_open(&first, 8381));
     clean();
     assert_eq!(nodes.heard_out_of_the_pod(&first), "hello\n");
+    if let Some(own) = nodes.ipv6(&first) {
+        assert!(TcpStream::connect((own, 8381)).is_ok());
+        assert_eq!(nodes.heard_from_the_pod(&first, own), own);
+        let line = format!("busybox nc -w 5 {own} 22 </dev/null | busybox head -c 3");
+        let words = ["exec", &first, "vz-test", "--", "/bin/busybox", "sh", "-c", &line];
+        assert_eq!(nodes.vzmaster(&words).stdout(), "SSH", "the node's own server");
+    }
     nodes.sandbox.write("groups.yaml", "web:\n  pods: []\n");
     one(&["deploy", "-y", "--prune"]).success();
     clean();

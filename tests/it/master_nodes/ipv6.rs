@@ -27,7 +27,7 @@ impl Nodes {
     }
 
     /// Whom a server here hears over IPv6 when the pod of `node` asks it.
-    fn heard_from_the_pod(&self, node: &str, own: Ipv6Addr) -> IpAddr {
+    pub fn heard_from_the_pod(&self, node: &str, own: Ipv6Addr) -> IpAddr {
         let way = UdpSocket::bind("[::]:0").unwrap();
         way.connect((own, 9)).unwrap();
         let server = TcpListener::bind((way.local_addr().unwrap().ip(), 0)).unwrap();

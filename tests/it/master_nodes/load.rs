@@ -12,7 +12,7 @@ use crate::sandbox::Finished;
 
 impl Nodes {
     /// Makes the pod one that has a network of its own and nothing that it writes to.
-    pub(super) fn apart(&self) {
+    pub fn apart(&self) {
         let pod = fs::read_to_string(self.sandbox.path("pods/test.yaml")).unwrap();
         let pod = pod
             .lines()
@@ -24,7 +24,7 @@ impl Nodes {
     }
 
     /// Where a port of the node is reached from here.
-    pub(super) fn published(&self, node: &str, port: u16) -> SocketAddr {
+    pub fn published(&self, node: &str, port: u16) -> SocketAddr {
         let shown =
             Finished::of(self.sandbox.command("ssh").args(["-F", &self.config, "-G", node]));
         let shown = shown.success().stdout();
@@ -52,7 +52,7 @@ pub(super) fn get(address: SocketAddr) -> Result<String, String> {
 
 /// Asks by four threads while `act` goes on; returns how many pages of each kind came,
 /// and what failed.
-pub(super) fn asked_while(
+pub fn asked_while(
     address: SocketAddr,
     act: impl FnOnce(),
 ) -> (std::collections::BTreeMap<String, usize>, Vec<String>) {

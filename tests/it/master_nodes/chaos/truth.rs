@@ -13,7 +13,7 @@ ls -d vz-vz-test.* 2>/dev/null | say linked
 systemctl list-units --plain --no-legend --state=active,activating,reloading,deactivating 'vz-vz-test.*' | cut -d' ' -f1 | say active
 ls /run/vz/runtime 2>/dev/null | say containers
 ls /run/netns 2>/dev/null | say networks
-nft list tables 2>/dev/null | grep -c 'ip vz-vz-test' | say tables
+nft list tables 2>/dev/null | sed -n 's/ip6* vz-vz-test$/ours/p' | sort -u | grep -c ours | say tables
 (ls -d /run/vz/try/vz-vz-test.* /run/vz/pending/vz-test 2>/dev/null; systemctl list-units --plain --no-legend --all 'vz-guard-*' | cut -d' ' -f1) | say begun
 ls -d /etc/vz/pods/vz-test/revs/.new /etc/vz/pods/vz-test/.[a-z]* 2>/dev/null | say aside
 ";

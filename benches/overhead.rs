@@ -5,7 +5,8 @@
 //! CPU. Figures are CPU seconds (user + system) of the whole process tree, and
 //! wall seconds; the table has medians of ROUNDS (5) rounds as ratios to the
 //! untraced run. `added` is what smith-strace adds as a share of what `strace
-//! --seccomp-bpf` adds. Needs strace, perl, python3, node, java, gcc, make, git
+//! --seccomp-bpf` adds, each the median of the differences to the untraced run
+//! of the same round. Needs strace, perl, python3, node, java, gcc, make, git
 //! and cargo; a workload whose program is absent is said and left out.
 
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
@@ -67,7 +68,7 @@ fn main() {
             continue;
         }
         match measure(&workload, rounds, &dir) {
-            Ok(costs) => shares.extend(print_row(&workload, costs)),
+            Ok(costs) => shares.extend(print_row(&workload, &costs)),
             Err(why) => println!("{:<22} left out: {why}", workload.name),
         }
     }
@@ -78,10 +79,15 @@ fn main() {
 }
 
 /// Prints medians; returns the share of strace's added time that ours adds.
-fn print_row(workload: &Workload, [untraced, ours, file, bpf]: [Cost; 4]) -> Option<f64> {
-    let share = (ours.cpu - untraced.cpu) / (bpf.cpu - untraced.cpu);
-    // Where strace itself adds next to nothing, the share is noise.
-    let told = (bpf.cpu > 1.01 * untraced.cpu && share > 0.0).then_some(share);
+fn print_row(workload: &Workload, costs: &[Vec<Cost>; 4]) -> Option<f64> {
+    let [untraced, ours, file, bpf] = costs.each_ref().map(|costs| median(costs));
+    let added = |traced: &[Cost]| -> Vec<f64> {
+        costs[0].iter().zip(traced).map(|(untraced, traced)| traced.cpu - untraced.cpu).collect()
+    };
+    let (ours_added, bpf_added) = (sorted(added(&costs[1])), sorted(added(&costs[3])));
+    let share = middle(&ours_added) / middle(&bpf_added);
+    // Where even strace adds nothing in more than a quarter of the rounds, it is noise.
+    let told = (bpf_added[bpf_added.len() / 4] > 0.0 && share > 0.0).then_some(share);
     println!(
         "{:<22} {:>9.3} {:>6.2} ({:>4.2}) {:>13.2} {:>14.2} ({:>4.2}) {:>7}",
         workload.name,
@@ -96,7 +102,7 @@ fn print_row(workload: &Workload, [untraced, ours, file, bpf]: [Cost; 4]) -> Opt
     told
 }
 
-fn measure(workload: &Workload, rounds: usize, dir: &Path) -> Result<[Cost; 4], String> {
+fn measure(workload: &Workload, rounds: usize, dir: &Path) -> Result<[Vec<Cost>; 4], String> {
     (workload.prepare)(dir)?;
     run(workload, MODES[0].1, dir)?; // warms the caches
     let mut costs: [Vec<Cost>; 4] = Default::default();
@@ -105,17 +111,22 @@ fn measure(workload: &Workload, rounds: usize, dir: &Path) -> Result<[Cost; 4], 
             costs.push(run(workload, mode.1, dir)?);
         }
     }
-    Ok(costs.map(|costs| median(&costs)))
+    Ok(costs)
+}
+
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+fn middle(sorted: &[f64]) -> f64 {
+    sorted[sorted.len() / 2]
 }
 
 fn median(costs: &[Cost]) -> Cost {
-    let middle = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
     Cost {
-        cpu: middle(costs.iter().map(|c| c.cpu).collect()),
-        wall: middle(costs.iter().map(|c| c.wall).collect()),
+        cpu: middle(&sorted(costs.iter().map(|c| c.cpu).collect())),
+        wall: middle(&sorted(costs.iter().map(|c| c.wall).collect())),
     }
 }
 

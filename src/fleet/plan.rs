@@ -40,6 +40,11 @@ pub enum Drift {
         /// What is wrong with it.
         what: String,
     },
+    /// A unit of another revision is left.
+    Leftover {
+        /// Which.
+        unit: String,
+    },
     /// A bundle is not in the store any more.
     NoBundle {
         /// Of which container.
@@ -190,10 +195,7 @@ fn compare(wished: &Revision, there: &PodState) -> Vec<Drift> {
                 .map(|what| Drift::Unit { unit, what }),
         );
     }
-    let leftover = |unit: &String| Drift::Unit {
-        unit: unit.clone(),
-        what: "is of another revision".to_owned(),
-    };
+    let leftover = |unit: &String| Drift::Leftover { unit: unit.clone() };
     drift.extend(there.leftover.iter().map(leftover));
     drift.extend(ports(there).into_iter().map(|what| Drift::Port { what }));
     drift
@@ -353,6 +355,7 @@ impl Drift {
             Drift::UnderWay => "another deployment is under way".to_owned(),
             Drift::Changed => "its files were changed on the node".to_owned(),
             Drift::Unit { unit, what } => format!("{unit} {what}"),
+            Drift::Leftover { unit } => format!("{unit} is of another revision"),
             Drift::NoBundle { container } => {
                 format!("the bundle of container {container} is gone from the store")
             }
@@ -368,6 +371,12 @@ impl Drift {
 }
 
 impl Step {
+    /// Whether what runs can go on meanwhile.
+    pub fn goes_on(&self) -> bool {
+        let beside = |drift: &Drift| matches!(drift, Drift::Port { .. } | Drift::Leftover { .. });
+        self.drift.iter().all(beside)
+    }
+
     /// One line: what, which, why.
     pub fn line(&self) -> String {
         let word = match self.action {

@@ -105,7 +105,7 @@ pub struct Apply {
     pub by: String,
     /// Whether what runs now is nothing to go back to later.
     pub forget: bool,
-    /// Whether only ports lead elsewhere, so that what runs goes on.
+    /// Whether what runs goes on, since only ports lead elsewhere or another one's units are left.
     pub ports: bool,
 }
 

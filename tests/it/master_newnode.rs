@@ -40,7 +40,7 @@ fn first_boot_data_is_printed_and_nobody_is_logged_in_to() {
     let cloud = user_data(&sandbox, &["cloud-init", "--provider", "akamai", "--name", "node-b"]);
     let cloud = cloud.success().says("note: ").stdout();
     assert!(cloud.starts_with("#cloud-config\n"), "{cloud}");
-    assert!(cloud.contains("\n name='node-b'\n"), "{cloud}");
+    assert!(cloud.contains("\n name=node-b\n"), "{cloud}");
     let ignition = user_data(&sandbox, &["ignition"]).success().stdout();
     let value: serde_json::Value = serde_json::from_str(&ignition).unwrap();
     assert_eq!(value["passwd"]["users"][1]["name"], "ann");

@@ -18,7 +18,7 @@ use super::secrets;
 use super::session::{Nodes, Unconfirmed};
 use crate::cli::master::{Args, Deploy};
 use crate::fleet::missing::{advice, inferred};
-use crate::fleet::plan::{Action, Drift, Step};
+use crate::fleet::plan::{Action, Step};
 use crate::fleet::revision::{Placed, RECORD, Record, Revision, Update};
 use crate::fleet::state::{Answer, Applied, Apply, Order};
 use crate::push::bundle::Bundle;
@@ -214,7 +214,7 @@ impl Job<'_> {
             expected: step.from.clone(),
             by: self.by.clone(),
             forget: false,
-            ports: step.drift.iter().all(|drift| matches!(drift, Drift::Port { .. })),
+            ports: step.goes_on(),
         });
         match self.apply(node, pod, &order) {
             Ok(applied) if applied.failure.is_none() => {

@@ -331,6 +331,22 @@ fn what_was_changed_on_the_node_is_repaired() {
 }
 
 #[test]
+fn what_a_power_cut_left_linked_is_removed_while_the_pod_runs() {
+    let wished = revision('a', "");
+    let check = |change: &dyn Fn(&mut PodState), expected: bool| {
+        let mut there = running(&wished);
+        change(&mut there);
+        let state = State { pods: vec![there], ..State::default() };
+        let wished = BTreeMap::from([("web".to_owned(), wished.clone())]);
+        let goes_on: Vec<bool> = plan(&wished, &state, false).iter().map(Step::goes_on).collect();
+        assert_eq!(goes_on, [expected]);
+    };
+    check(&|pod| pod.leftover.push("vz-web.app.OLD.service".into()), true);
+    check(&|pod| pod.deaf.push("80/tcp".into()), true);
+    check(&|pod| pod.containers[0].active = "inactive".into(), false);
+}
+
+#[test]
 fn what_nothing_wishes_is_left_unless_asked_for() {
     let there = running(&revision('a', ""));
     check(

@@ -1,7 +1,8 @@
 //! Power cuts of one node, in each part of a deployment and in the seconds after it said
-//! that it was done. Meant for virtual machines, slow ones too: what such a node had not
-//! synced is lost, and VZ_TEST_CONTROL, as of [`chaos`](super), takes `kill NODE` and
-//! `up NODE`. Moments are random by VZ_TEST_SEED, which is said where it is not given.
+//! that it was done. Meant for nodes that lose what was not synced: virtual machines, slow
+//! ones too, or namespaces on an ext4 that is shut down without its log (FS_IOC_SHUTDOWN
+//! with 2). VZ_TEST_CONTROL, as of [`chaos`](super), takes `kill NODE` and `up NODE`.
+//! Moments are random by VZ_TEST_SEED, which is said where it is not given.
 
 use std::fs;
 use std::thread;

@@ -108,6 +108,21 @@ fn a_port_of_the_node_leads_to_the_pod() {
     check(test, "sh get 127.0.0.1 80", "pod\n");
 }
 
+/// As docker and ufw have it.
+#[test]
+fn a_port_leads_to_the_pod_where_others_forward_nothing() {
+    let test = "a_port_leads_to_the_pod_where_others_forward_nothing";
+    if !require(test, &[Need::Program("iptables", "iptables")]) {
+        return;
+    }
+    let drop = "for tables in iptables ip6tables; do $tables -P FORWARD DROP; done\n";
+    let get = "for address in 192.0.2.1 2001:db8::1; do $neighbour sh get $address 80; done\n\
+        $neighbour ip route add 198.18.0.0/16 via 192.0.2.1\n\
+        $neighbour sh get 198.18.0.1 8080 || echo wall";
+    let text = format!("{LINK}{drop}{POD}{get}");
+    check_script(test, &text, &|script| script, "pod\npod\nwall\n");
+}
+
 /// The kernel has nothing for ::1 as it has route_localnet for 127.0.0.1: who tries `localhost`
 /// by both must not wait.
 #[test]
@@ -207,7 +222,7 @@ fn a_pod_is_no_router_to_the_node() {
 fn a_node_without_ipv6_has_ipv4_and_no_more() {
     let test = "a_node_without_ipv6_has_ipv4_and_no_more";
     let off = "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6\n";
-    let seen = "nft list tables | grep -c ip6 || sh get 192.0.2.1 80\n\
+    let seen = "nft list tables | grep -c 'ip6 vz' || sh get 192.0.2.1 80\n\
                 ip -6 addr show dev vz1a2b3c4d; ip -n vz-1a2b3c4d -6 addr show dev eth0 scope global\n";
     check_script(test, &format!("{LINK}{off}{POD}{seen}"), &|script| script, "0\npod\n");
     // Nor where only nftables know none.

@@ -71,6 +71,16 @@ network6() {{
 firewalld() {{
   if systemctl -q is-active firewalld; then firewall-cmd -q --zone=trusted $1; fi
 }}
+# Docker and ufw forward for nobody else; what pods may is in the wall here, too.
+let_pass() {{
+  if [ \"$(command -v dockerd || command -v ufw)\" ]; then others=yes; else others=no; fi
+  for tables in iptables ip6tables; do
+    [ $others = yes ] || $tables -S FORWARD 2>/dev/null | grep -qx -e '-P FORWARD DROP' || continue
+    for way in -i -o; do
+      $tables -C FORWARD $way vz+ -j ACCEPT || $tables -I FORWARD $way vz+ -j ACCEPT || :
+    done 2>/dev/null
+  done
+}}
 publish() {{
   {{
     echo \"define address = $ADDRESS\"
@@ -86,6 +96,7 @@ publish() {{
 case $1 in
 publish)
   wall
+  let_pass
   network6
   publish
   ;;
@@ -112,6 +123,7 @@ up)
   ip link set vz{tag} up
   ip route replace $ADDRESS/32 dev vz{tag}
   wall
+  let_pass
   network6
   if [ $IPV6 = no ]; then echo 1 >$conf/vz{tag}/disable_ipv6; fi 2>/dev/null || :
   firewalld --change-interface=vz{tag}

@@ -161,6 +161,8 @@ fn ask(probe: &Probe, placed: &Placed) -> String {
                 "  exec 3<>/dev/tcp/{}/{port} || exit 1
   printf '%s\\r\\n' {} '' >&3
   IFS= read -r -t {} -n 12 answer <&3
+  # Closing before the server has said all resets the connection; as much as the kubelet reads.
+  timeout 1 head -c 10240 <&3 >/dev/null 2>&1
 {}",
                 at(host),
                 words.join(" "),
@@ -301,6 +303,8 @@ mod tests {
             &[
                 "'GET /a?b='\"'\"'$(c) HTTP/1.1' 'Connection: close' ",
                 " 'X-A: $HOME `x`' \"Host: $address:80\" '' >&3\n",
+                "answer <&3\n",
+                "  timeout 1 head -c 10240 <&3 >/dev/null 2>&1\n  case ",
             ],
         );
         has(

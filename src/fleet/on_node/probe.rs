@@ -12,6 +12,11 @@ use crate::fleet::revision::Placed;
 use crate::fleet::unit;
 use crate::process;
 
+/// How much of an answer is read to its end: as much as Kubernetes' kubelet reads.
+const ANSWER: usize = 10 << 10;
+/// How long the rest of an answer is waited for.
+const REST: Duration = Duration::from_secs(1);
+
 /// What can ask.
 pub trait Prober {
     /// Asks once, at `address` where the probe names no host.
@@ -127,9 +132,24 @@ impl Get<'_> {
         // `HTTP/1.1 200`: twelve bytes are enough.
         let mut start = [0; 12];
         stream.read_exact(&mut start)?;
+        drain(&mut stream);
         let text = String::from_utf8_lossy(&start);
         let status = text.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..)?.parse().ok());
         status.context("that is not HTTP")
+    }
+}
+
+/// Reads the rest of an answer: closing before that resets the connection, in the midst of the
+/// server's work.
+fn drain(stream: &mut impl Read) {
+    let started = Instant::now();
+    let mut buffer = [0; 1024];
+    let mut left = ANSWER;
+    while left > 0 && started.elapsed() < REST {
+        match stream.read(&mut buffer) {
+            Ok(read) if read > 0 => left = left.saturating_sub(read),
+            _ => return,
+        }
     }
 }
 
@@ -150,6 +170,8 @@ mod tests {
                 assert!(request.starts_with("GET /h?x HTTP/1.1\r\n"), "{request}");
                 assert!(request.contains("\r\nX-A: b\r\n"), "{request}");
                 stream.write_all(answer.as_bytes()).unwrap();
+                stream.shutdown(std::net::Shutdown::Write).unwrap();
+                assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "the connection ends by a reset");
             });
             let headers = [("X-A".to_owned(), "b".to_owned())];
             let get = Get { host: "127.0.0.1", port, tls: false, path: "/h?x", headers: &headers };
@@ -160,7 +182,7 @@ mod tests {
     #[test]
     fn the_status_of_an_answer_is_read() {
         assert_eq!(answered("HTTP/1.1 200 OK\r\n\r\n").unwrap(), 200);
-        assert_eq!(answered("HTTP/1.0 503 Busy\r\n\r\n").unwrap(), 503);
+        assert_eq!(answered("HTTP/1.0 503 Busy\r\n\r\nlater, please\n").unwrap(), 503);
         assert!(answered("SSH-2.0-OpenSSH_9.2\r\n").is_err());
         assert!(answered("").is_err());
     }

@@ -159,7 +159,8 @@ fn ask(probe: &Probe, placed: &Placed) -> String {
             }
             format!(
                 "  exec 3<>/dev/tcp/{}/{port} || exit 1
-  printf '%s\\r\\n' {} '' >&3
+  # bash's own would send each line by itself.
+  env printf '%s\\r\\n' {} '' >&3
   IFS= read -r -t {} -n 12 answer <&3
   # Closing before the server has said all resets the connection; as much as the kubelet reads.
   timeout 1 head -c 10240 <&3 >/dev/null 2>&1

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Site;
-use super::network::socket;
+use super::network::{each_socket, socket};
 use crate::fleet::network::{Published, listed};
 use crate::fleet::obstacle::{Found, Listener, Needs, Obstacle, Process, taken};
 use crate::fleet::pod::Protocol;
@@ -16,16 +16,7 @@ use crate::fleet::unit;
 /// The sockets that listen on these ports in this process's own network, each with a process
 /// that has it.
 pub(super) fn read(ports: &BTreeSet<String>) -> Vec<Listener> {
-    let mut found = Vec::new();
-    for (file, protocol) in [
-        ("tcp", Protocol::Tcp),
-        ("tcp6", Protocol::Tcp),
-        ("udp", Protocol::Udp),
-        ("udp6", Protocol::Udp),
-    ] {
-        let text = fs::read_to_string(format!("/proc/self/net/{file}")).unwrap_or_default();
-        found.extend(text.lines().skip(1).filter_map(|line| listener(line, protocol)));
-    }
+    let mut found = each_socket("self", listener);
     found.retain(|(listener, _)| ports.contains(&listener.name()));
     if found.is_empty() {
         return Vec::new();

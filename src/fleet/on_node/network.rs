@@ -100,17 +100,7 @@ impl Network for Nftables {
     }
 
     fn sockets(&self, pid: u64) -> Vec<Socket> {
-        let mut sockets = Vec::new();
-        for (file, protocol) in [
-            ("tcp", Protocol::Tcp),
-            ("tcp6", Protocol::Tcp),
-            ("udp", Protocol::Udp),
-            ("udp6", Protocol::Udp),
-        ] {
-            let text = fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
-            sockets.extend(text.lines().skip(1).filter_map(|line| socket(line, protocol)));
-        }
-        sockets
+        each_socket(&pid.to_string(), socket)
     }
 }
 
@@ -128,6 +118,22 @@ fn withdraw(pod: &str, families: &[&str]) -> anyhow::Result<()> {
         return Ok(());
     }
     process::output(process::command("nft").arg(orders)).map(drop)
+}
+
+/// What `read` makes of the lines of the kernel's tables of sockets (proc(5)), in the network
+/// that the process `pid`, or `self`, has.
+pub(super) fn each_socket<T>(pid: &str, read: impl Fn(&str, Protocol) -> Option<T>) -> Vec<T> {
+    let mut found = Vec::new();
+    for (file, protocol) in [
+        ("tcp", Protocol::Tcp),
+        ("tcp6", Protocol::Tcp),
+        ("udp", Protocol::Udp),
+        ("udp6", Protocol::Udp),
+    ] {
+        let text = fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
+        found.extend(text.lines().skip(1).filter_map(|line| read(line, protocol)));
+    }
+    found
 }
 
 /// A line of `/proc/net/tcp` (proc(5)): number, own address, other address, state.

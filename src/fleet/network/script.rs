@@ -75,9 +75,9 @@ firewalld() {{
 let_pass() {{
   if [ \"$(command -v dockerd || command -v ufw)\" ]; then others=yes; else others=no; fi
   for tables in iptables ip6tables; do
-    [ $others = yes ] || $tables -S FORWARD 2>/dev/null | grep -qx -e '-P FORWARD DROP' || continue
+    [ $others = yes ] || $tables -w 5 -S FORWARD 2>/dev/null | grep -qx -e '-P FORWARD DROP' || continue
     for way in -i -o; do
-      $tables -C FORWARD $way vz+ -j ACCEPT || $tables -I FORWARD $way vz+ -j ACCEPT || :
+      $tables -w 5 -C FORWARD $way vz+ -j ACCEPT || $tables -w 5 -I FORWARD $way vz+ -j ACCEPT || :
     done 2>/dev/null
   done
 }}

@@ -18,7 +18,8 @@ const STATE: &str = "/run/vz/live";
 /// Seconds that shells may take beside a probe's own time, on a machine that is busy.
 const SLACK: u32 = 5;
 
-/// The lines of a unit that make the timer, and remove the count; nothing for a container without a liveness probe.
+/// The lines of a unit that make the timer, and remove the count; nothing for a container
+/// without a liveness probe.
 pub fn unit_lines(pod: &Pod, container: &Container, tag: &str) -> String {
     match container.liveness {
         None => String::new(),

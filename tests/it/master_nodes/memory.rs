@@ -58,14 +58,17 @@ impl Drop for Swap<'_> {
     }
 }
 
+/// The nodes, and the first one's name, where that one counts memory.
+fn counting(test: &str) -> Option<(Nodes, String)> {
+    let nodes = nodes(test)?;
+    let first = nodes.names[0].clone();
+    nodes.counts_memory(test, &first).then_some((nodes, first))
+}
+
 #[test]
 fn a_container_that_takes_too_much_memory_ends_alone_and_comes_back() {
     let test = "a_container_that_takes_too_much_memory_ends_alone_and_comes_back";
-    let Some(nodes) = nodes(test) else { return };
-    let first = nodes.names[0].clone();
-    if !nodes.counts_memory(test, &first) {
-        return;
-    }
+    let Some((nodes, first)) = counting(test) else { return };
     // What is limited must not spill into it, either.
     let _swap = Swap::on(&nodes, &first);
     let one = |args: &[&str]| nodes.vzmaster(&[args, &["-l", &first]].concat());
@@ -93,11 +96,7 @@ fn a_container_that_takes_too_much_memory_ends_alone_and_comes_back() {
 #[test]
 fn a_revision_that_takes_too_much_memory_goes_back() {
     let test = "a_revision_that_takes_too_much_memory_goes_back";
-    let Some(nodes) = nodes(test) else { return };
-    let first = nodes.names[0].clone();
-    if !nodes.counts_memory(test, &first) {
-        return;
-    }
+    let Some((nodes, first)) = counting(test) else { return };
     let _swap = Swap::on(&nodes, &first);
     let one = |args: &[&str]| nodes.vzmaster(&[args, &["-l", &first]].concat());
     one(&["deploy", "-y"]).success();

@@ -9,10 +9,11 @@ mod diagnosis;
 mod process;
 mod run;
 mod script;
+mod shared;
 
 use std::io::{BufReader, Cursor, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -30,6 +31,7 @@ use crate::process::command;
 pub(crate) use diagnosis::{was_denied, was_unreached};
 use process::Running;
 pub(crate) use script::greeting;
+pub use shared::control_dir;
 
 /// Bytes of noise of a login shell that are skipped.
 const MAX_NOISE: usize = 64 << 10;
@@ -53,9 +55,6 @@ pub struct Ssh {
     /// How long the other end may be silent.
     pub silence: Duration,
 }
-
-/// How long the process that shares a connection may take to answer.
-const CONTROL: Duration = Duration::from_secs(2);
 
 /// The receiver that is to run on nodes.
 #[derive(Clone, Debug)]
@@ -124,9 +123,9 @@ impl Ssh {
             ssh.arg("-o").arg(option);
         }
         ssh.arg("-o").arg(format!("ConnectTimeout={timeout}"));
-        if let Some(dir) = &self.control {
+        if let Some(path) = self.control_path(node) {
             ssh.args(["-o", "ControlMaster=auto", "-o", "ControlPersist=30", "-o"]);
-            ssh.arg(format!("ControlPath={}/%C", dir.display()));
+            ssh.arg(format!("ControlPath={path}"));
         }
         if let Some(port) = node.port {
             ssh.arg("-p").arg(port.to_string());
@@ -173,7 +172,7 @@ impl Ssh {
         let hello = serde_json::to_string(hello)?;
         let script = script::start(receiver, self.store.as_deref(), &hello, self.silence, renew)?;
         let mut ssh = self.command(node, &script, &[]);
-        let shared = self.control_command(node, "check");
+        let shared = self.is_shared(node);
         let started = Instant::now();
         let (running, mut stdin, stdout) = process::start(&mut ssh)?;
         let mut stdout = BufReader::new(stdout);
@@ -200,7 +199,7 @@ impl Ssh {
                 let error = self.diagnose(node, running, error, renew);
                 // The shared connection may be one to a machine that is no more.
                 let may_be_stale = shared && begun.is_zero() && !error.is::<Mute>();
-                let stale = may_be_stale && self.control_command(node, "exit");
+                let stale = may_be_stale && self.hang_up(node);
                 return Err(if stale { Stale.into() } else { error });
             }
         };
@@ -209,23 +208,6 @@ impl Ssh {
         let hang_up = running.killer();
         let link = Link::resume(input, stdin, script.len() as u64, self.silence, hang_up);
         Ok(Session { link, uploaded, begun, running, ssh: self.clone(), node: node.clone() })
-    }
-
-    /// Asks the process that shares its connection to `node`, if there is one, to do
-    /// something ([`-O` of ssh]); returns whether it does.
-    ///
-    /// [`-O` of ssh]: https://man.openbsd.org/ssh#O
-    fn control_command(&self, node: &Node, what: &str) -> bool {
-        let shares =
-            |dir: &PathBuf| std::fs::read_dir(dir).is_ok_and(|mut dir| dir.next().is_some());
-        if !self.control.as_ref().is_some_and(shares) {
-            return false;
-        }
-        let asked = process::start(&mut self.command(node, "true", &["-O", what]));
-        asked.is_ok_and(|(running, ..)| {
-            running.expect_within(CONTROL);
-            running.end().0 == Some(0)
-        })
     }
 
     /// Sends the receiver to a node that waits for it, compressed where the node has
@@ -318,7 +300,7 @@ impl Session {
         let said = self.running.end().1;
         if silent {
             // Others would wait on the same dead connection.
-            self.ssh.control_command(&self.node, "exit");
+            self.ssh.hang_up(&self.node);
         }
         said
     }
@@ -378,22 +360,6 @@ fn first_answer(stdout: &mut impl Read, mut alive: impl FnMut()) -> anyhow::Resu
         }
     }
     bail!("the node's shell prints without end where the receiver should answer")
-}
-
-/// Makes the private folder for the sockets of shared connections; nothing where
-/// none can be had that is this user's alone.
-pub fn control_dir(runtime: Option<&Path>) -> Option<PathBuf> {
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-    let uid = rustix::process::geteuid().as_raw();
-    let dir = match runtime {
-        Some(runtime) => runtime.join("vz-ssh"),
-        None => std::env::temp_dir().join(format!("vz-ssh-{uid}")),
-    };
-    let _ = std::fs::DirBuilder::new().mode(0o700).create(&dir);
-    let meta = std::fs::symlink_metadata(&dir).ok()?;
-    let ours = meta.is_dir() && meta.uid() == uid && meta.mode() & 0o077 == 0;
-    // A socket's path has at most 107 bytes; ssh adds 40 and a suffix of its own.
-    (ours && dir.as_os_str().len() <= 48).then_some(dir)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -26,8 +27,8 @@ pub trait Network {
     /// # Errors
     /// When the rules cannot be removed.
     fn withdraw(&self, pod: &str) -> anyhow::Result<()>;
-    /// Whether the node has IPv6, and can translate it.
-    fn has_ipv6(&self) -> bool;
+    /// Whether the node, which has these rules, has IPv6, and can translate it.
+    fn has_ipv6(&self, ruleset: &str) -> bool;
     /// All rules of the node, as `nft list ruleset` prints them.
     fn ruleset(&self) -> String;
     /// The ports that are open in firewalld, as it prints them; none where it does not run.
@@ -75,7 +76,12 @@ impl Network for Nftables {
         withdraw(pod, &["ip", "ip6"])
     }
 
-    fn has_ipv6(&self) -> bool {
+    fn has_ipv6(&self, ruleset: &str) -> bool {
+        // What it does need not be tried.
+        if ruleset.lines().any(|line| line == "table ip6 vz {") {
+            let disabled = fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6");
+            return disabled.is_ok_and(|disabled| disabled == "0\n");
+        }
         let mut sh = process::command("sh");
         process::output(sh.args(["-c", &format!("{HAS_IPV6}has_ipv6")])).is_ok()
     }
@@ -130,10 +136,18 @@ pub(super) fn each_socket<T>(pid: &str, read: impl Fn(&str, Protocol) -> Option<
         ("udp", Protocol::Udp),
         ("udp6", Protocol::Udp),
     ] {
-        let text = fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
+        let text = table_of_sockets(&format!("/proc/{pid}/net/{file}")).unwrap_or_default();
         found.extend(text.lines().skip(1).filter_map(|line| read(line, protocol)));
     }
     found
+}
+
+/// Reads one of the kernel's tables in large pieces: for each read(2) it goes through a hash
+/// table as large as the machine's memory allows, which can take milliseconds.
+fn table_of_sockets(path: &str) -> io::Result<String> {
+    let mut text = String::with_capacity(256 << 10);
+    fs::File::open(path)?.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// A line of `/proc/net/tcp` (proc(5)): number, own address, other address, state.

@@ -1,5 +1,6 @@
 //! What a node has of ours.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
@@ -40,7 +41,8 @@ pub(super) fn read(
     needs: &Needs,
 ) -> anyhow::Result<(State, Vec<PodState>)> {
     let pods = Pods::new(&site.places);
-    let (ruleset, has_ipv6) = (site.network.ruleset(), site.network.has_ipv6());
+    let ruleset = site.network.ruleset();
+    let has_ipv6 = LazyCell::new(|| site.network.has_ipv6(&ruleset));
     let (rules, opened) = (listed(&ruleset), opened(&ruleset));
     let opened = match opened {
         None => firewalld(site)?,
@@ -67,7 +69,7 @@ pub(super) fn read(
                 }
                 state.addresses.extend(pods.address(&record));
                 // Those of an earlier vzmaster have IPv4 only.
-                if has_ipv6 && state.files.contains_key(RULES6) {
+                if state.files.contains_key(RULES6) && *has_ipv6 {
                     let address = state.addresses.first().and_then(|own| address6(own));
                     state.addresses.extend(address);
                 }
@@ -91,7 +93,12 @@ pub(super) fn read(
     let nobodys = rules.iter().filter(|(pod, _)| !there(pod));
     stray.extend(nobodys.map(|(pod, rule)| format!("port {rule} of {pod}")));
     stray.extend(nobodys_open.iter().map(|name| format!("port {name} of no pod")));
-    let (pods, found) = (Vec::new(), site.find(needs));
+    let mut needs = needs.clone();
+    // Those lead to pods already, whoever else listens there.
+    let led =
+        |port: &String| rules.iter().any(|(_, rule)| rule.starts_with(&format!("{port} -> ")));
+    needs.ports.retain(|port| !led(port));
+    let (pods, found) = (Vec::new(), site.find(&needs));
     let state = State { facts: facts(site)?, busy: site.busy(), pods, stray, found };
     Ok((state, states))
 }

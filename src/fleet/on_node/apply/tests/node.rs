@@ -153,7 +153,7 @@ impl Network for Node {
         Ok(())
     }
 
-    fn has_ipv6(&self) -> bool {
+    fn has_ipv6(&self, _: &str) -> bool {
         false
     }
 

@@ -63,6 +63,24 @@ pods/web.yaml:9: spec.containers[0].lifecycle: not supported: no hooks are run; 
 }
 
 #[test]
+fn a_bundle_that_lacks_the_place_of_a_volume_is_a_violation() {
+    let fleet = fleet();
+    let volumes = "    volumeMounts:\n    - {name: data, mountPath: /data}\n    - {name: data, mountPath: /etc}\n  volumes: [{name: data, emptyDir: {}}]\n";
+    fleet.write("pods/web.yaml", format!("{POD}{volumes}"));
+    fleet.run("vzmaster", ["validate"]).success();
+    fleet.write("bundles/app/config.json", "{}");
+    let found = fleet.run("vzmaster", ["validate"]).status(1).stdout();
+    let expected = "pods/web.yaml:8: spec.containers[0].image: the bundle `bundles/app`: its rootfs cannot be read";
+    assert!(found.starts_with(expected), "{found}");
+    fleet.write("bundles/app/rootfs/etc/conf", "");
+    let said = fleet.run("vzmaster", ["validate"]).status(1).says("1 violation");
+    let expected = "pods/web.yaml:10: spec.containers[0].volumeMounts[0]: the bundle `bundles/app` has nothing at `/data`: `vzbuild bundle --volume /srv:/data` makes the place; the pod's volume stands in for /srv\n";
+    assert_eq!(said.stdout(), expected);
+    fleet.write("bundles/app/rootfs/data/.keep", "");
+    fleet.run("vzmaster", ["validate"]).success().says("nothing is wrong");
+}
+
+#[test]
 fn a_file_that_is_no_yaml_or_no_inventory_is_a_finding() {
     let fleet = fleet();
     fleet.write("hosts.ini", "[web]\na\n[web:thing]\n");

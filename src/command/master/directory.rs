@@ -43,8 +43,8 @@ pub(super) struct Fleet {
     pub(super) secret_lines: BTreeMap<(String, String), usize>,
     /// The inventory.
     pub(super) inventory: Inventory,
-    /// How many pods there are.
-    pub(super) pods: usize,
+    /// All pods, those that run nowhere included.
+    pub(super) sources: Vec<Source>,
     /// Everything that is wrong, by file and line.
     pub(super) findings: Vec<Finding>,
 }
@@ -113,8 +113,7 @@ pub(super) fn read(args: &Args) -> anyhow::Result<Fleet> {
     findings.sort();
     let retired = retired(dir)?;
     let retired = deployment.retire(&retired);
-    let pods = sources.len();
-    Ok(Fleet { retired, secrets, secret_lines, deployment, inventory, pods, findings })
+    Ok(Fleet { retired, secrets, secret_lines, deployment, inventory, sources, findings })
 }
 
 /// Whether a finding may only follow from another file that could not be read.

@@ -1,17 +1,24 @@
 //! `vzmaster validate`: read all files, name everything that is wrong.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::directory::{self, Fleet};
+use super::mount_points;
 use crate::cli::master::Args;
-use crate::fleet::secret::{FILE, Source};
+use crate::fleet::deployment::{Finding, Source};
+use crate::fleet::fields::{Place, Violation};
+use crate::fleet::secret::{self, FILE};
 use crate::report::{self, Status, count};
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let fleet = directory::read(args)?;
+    let mut fleet = directory::read(args)?;
+    let of_bundles = fleet.sources.iter().flat_map(|source| of_bundles(args, source));
+    fleet.findings.extend(of_bundles.collect::<Vec<_>>());
+    fleet.findings.sort();
     if args.ssh.json {
         print_json(&fleet)?;
     } else {
@@ -22,7 +29,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let hosts = fleet.deployment.hosts.len();
         let summary = match fleet.findings.len() {
             0 => {
-                let (pods, hosts) = (count(fleet.pods, "pod"), count(hosts, "host"));
+                let (pods, hosts) = (count(fleet.sources.len(), "pod"), count(hosts, "host"));
                 format!("{pods}, {hosts}: nothing is wrong")
             }
             number => count(number, "violation"),
@@ -38,6 +45,34 @@ fn warn_of_idle(fleet: &Fleet) {
     }
 }
 
+/// What is wrong with the bundles of a pod, as far as they are there.
+fn of_bundles(args: &Args, source: &Source) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for container in &source.pod.containers {
+        let (name, dir) = (&container.bundle, args.directory.join(&container.bundle));
+        if !is_there(&dir) {
+            continue;
+        }
+        let mut find = |place: &Place, what: String| {
+            let violation = Violation { line: place.line, path: place.path.clone(), what };
+            findings.push(Finding { file: source.file.clone(), violation });
+        };
+        match mount_points::absent(&dir, container) {
+            Err(error) => find(&container.place, format!("the bundle `{name}`: {error:#}")),
+            Ok(absent) => absent.into_iter().for_each(|mount| {
+                let (path, remedy) = (&mount.path, mount_points::remedy(&[mount]));
+                let what = format!("the bundle `{name}` has nothing at `{path}`: {remedy}");
+                find(&mount.place, what);
+            }),
+        }
+    }
+    findings
+}
+
+fn is_there(bundle: &Path) -> bool {
+    bundle.join("config.json").is_file()
+}
+
 /// What is not of the files themselves, and may be made later: bundles, and files of secrets.
 fn warn_of_absent(args: &Args, fleet: &Fleet) {
     let pods = fleet.deployment.hosts.values().flat_map(|host| host.pods.values());
@@ -45,7 +80,7 @@ fn warn_of_absent(args: &Args, fleet: &Fleet) {
         .flat_map(|pod| pod.containers.iter().map(|c| (c.bundle.as_str(), pod.name.as_str())))
         .collect();
     for (bundle, pod) in bundles {
-        if !args.directory.join(bundle).join("config.json").is_file() {
+        if !is_there(&args.directory.join(bundle)) {
             let what = format_args!(
                 "the pod `{pod}` has no bundle yet: `vzbuild bundle` or `minify` makes `{bundle}`"
             );
@@ -54,7 +89,7 @@ fn warn_of_absent(args: &Args, fleet: &Fleet) {
     }
     for (name, keys) in &fleet.secrets {
         for (key, source) in keys {
-            if let Source::File(file) = source
+            if let secret::Source::File(file) = source
                 && !args.directory.join(file).is_file()
             {
                 let line = fleet.secret_lines.get(&(name.clone(), key.clone())).unwrap_or(&1);

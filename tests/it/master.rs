@@ -101,6 +101,30 @@ fn a_directory_without_an_inventory_is_a_wrong_command_line() {
     fleet.run("vzmaster", ["-i", "hosts.ini", "validate"]).success();
 }
 
+#[test]
+fn a_host_that_the_fleet_lacks_or_gives_nothing_is_said_to_be_so() {
+    let fleet = fleet();
+    fleet.write("hosts.ini", "[web]\nweb1\n[db]\ndb1\n");
+    let exec = |host: &str| fleet.run("vzmaster", ["exec", host, "web", "--", "true"]);
+    let unknown = "error: no host or group of the inventory is called `wbe1`: did you mean `web1`?";
+    exec("wbe1").status(2).says(unknown);
+    for verb in [&["logs", "web", "-l", "wbe1"][..], &["plan", "-l", "wbe1"], &["ps", "-l", "wbe1"]]
+    {
+        fleet.run("vzmaster", verb).status(2).says(unknown);
+    }
+    fleet.run("vzmaster", ["retire", "wbe1"]).status(2).says("did you mean `web1`?");
+    let nothing = "warning: no group of groups.yaml gives the host `db1` a pod";
+    // Its name leads nowhere.
+    fleet.run("vzmaster", ["ps", "-l", "db1"]).status(3).says(nothing);
+    fleet
+        .run("vzmaster", ["logs", "wbe", "-l", "db1"])
+        .status(2)
+        .says("`wbe`, or is to have it: did you mean `web`?")
+        .says(nothing);
+    exec("db1").status(3).says(nothing);
+    assert!(!exec("web1").status(3).stderr().contains("no group"));
+}
+
 /// The whole way but for what a pod needs: files, bundle, ssh, the node's own end.
 #[test]
 fn a_node_says_what_it_has_or_why_it_cannot_have_it() {
@@ -125,7 +149,7 @@ fn a_node_says_what_it_has_or_why_it_cannot_have_it() {
         || said.contains("the node cannot run pods: ")
         || said.contains("its root file system can be written to");
     assert!(known, "{said}{}", planned.stderr());
-    plan(&["-l", "node-z"]).status(2).says("no group or host `node-z`");
+    plan(&["-l", "node-z"]).status(2).says("is called `node-z`: did you mean `node-a`?");
     node.sandbox.write("pods/web.yaml", format!("{POD}    lifecycle: {{}}\n"));
     plan(&[]).status(1).says("pods/web.yaml:9: ").says("hint: `vzmaster validate`");
 }

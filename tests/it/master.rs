@@ -31,15 +31,17 @@ fn json(finished: &Finished) -> serde_json::Value {
 fn a_fleet_that_is_right_is_said_to_be() {
     let fleet = fleet();
     let said = fleet.run("vzmaster", ["validate"]).success();
-    said.says("1 pod, 2 hosts: nothing is wrong")
+    said.says("1 pod, 2 hosts: nothing is wrong, 1 warning\n")
         .says("the pod `web` has no bundle yet: `vzbuild bundle` or `minify` makes `bundles/app`");
     let value = json(&fleet.run("vzmaster", ["validate", "--json"]).success());
     assert_eq!(value["hosts"]["node-a"], serde_json::json!(["web"]));
+    assert_eq!(value["warnings"].as_array().unwrap().len(), 1);
     fleet.write("pods/idle.yaml", POD.replace("web", "idle"));
     fleet
         .run("vzmaster", ["validate"])
         .success()
-        .says("warning: no group of groups.yaml has the pod `idle`");
+        .says("warning: no group of groups.yaml has the pod `idle`")
+        .says("nothing is wrong, 2 warnings\n");
 }
 
 #[test]
@@ -77,7 +79,7 @@ fn a_bundle_that_lacks_the_place_of_a_volume_is_a_violation() {
     let expected = "pods/web.yaml:10: spec.containers[0].volumeMounts[0]: the bundle `bundles/app` has nothing at `/data`: `vzbuild bundle --volume /srv:/data` makes the place; the pod's volume stands in for /srv\n";
     assert_eq!(said.stdout(), expected);
     fleet.write("bundles/app/rootfs/data/.keep", "");
-    fleet.run("vzmaster", ["validate"]).success().says("nothing is wrong");
+    fleet.run("vzmaster", ["validate"]).success().says("nothing is wrong\n");
 }
 
 #[test]

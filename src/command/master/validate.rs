@@ -19,13 +19,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let of_bundles = fleet.sources.iter().flat_map(|source| of_bundles(args, source));
     fleet.findings.extend(of_bundles.collect::<Vec<_>>());
     fleet.findings.sort();
+    let warnings = warnings(args, &fleet);
     if args.ssh.json {
-        print_json(&fleet)?;
+        print_json(&fleet, &warnings)?;
     } else {
         let lines: String = fleet.findings.iter().map(|finding| format!("{finding}\n")).collect();
         report::data(lines.as_bytes())?;
-        warn_of_idle(&fleet);
-        warn_of_absent(args, &fleet);
+        warnings.iter().for_each(|warning| report::warn("vzmaster", warning));
         let hosts = fleet.deployment.hosts.len();
         let summary = match fleet.findings.len() {
             0 => {
@@ -34,15 +34,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             }
             number => count(number, "violation"),
         };
-        report::say("vzmaster", summary);
+        let more = match warnings.len() {
+            0 => String::new(),
+            number => format!(", {}", count(number, "warning")),
+        };
+        report::say("vzmaster", summary + &more);
     }
     Ok(if fleet.findings.is_empty() { Status::Done } else { Status::No }.into())
-}
-
-fn warn_of_idle(fleet: &Fleet) {
-    for name in &fleet.deployment.idle {
-        report::warn("vzmaster", format_args!("no group of groups.yaml has the pod `{name}`"));
-    }
 }
 
 /// What is wrong with the bundles of a pod, as far as they are there.
@@ -73,18 +71,21 @@ fn is_there(bundle: &Path) -> bool {
     bundle.join("config.json").is_file()
 }
 
-/// What is not of the files themselves, and may be made later: bundles, and files of secrets.
-fn warn_of_absent(args: &Args, fleet: &Fleet) {
+/// What may be meant so, and what is not of the files themselves and may be made later:
+/// bundles, and files of secrets.
+fn warnings(args: &Args, fleet: &Fleet) -> Vec<String> {
+    let idle = fleet.deployment.idle.iter();
+    let idle = idle.map(|name| format!("no group of groups.yaml has the pod `{name}`"));
+    let mut warnings: Vec<String> = idle.collect();
     let pods = fleet.deployment.hosts.values().flat_map(|host| host.pods.values());
     let bundles: BTreeSet<(&str, &str)> = pods
         .flat_map(|pod| pod.containers.iter().map(|c| (c.bundle.as_str(), pod.name.as_str())))
         .collect();
     for (bundle, pod) in bundles {
         if !is_there(&args.directory.join(bundle)) {
-            let what = format_args!(
+            warnings.push(format!(
                 "the pod `{pod}` has no bundle yet: `vzbuild bundle` or `minify` makes `{bundle}`"
-            );
-            report::warn("vzmaster", what);
+            ));
         }
     }
     for (name, keys) in &fleet.secrets {
@@ -93,14 +94,14 @@ fn warn_of_absent(args: &Args, fleet: &Fleet) {
                 && !args.directory.join(file).is_file()
             {
                 let line = fleet.secret_lines.get(&(name.clone(), key.clone())).unwrap_or(&1);
-                let what = format_args!("{FILE}:{line}: {name}.{key}: there is no file `{file}`");
-                report::warn("vzmaster", what);
+                warnings.push(format!("{FILE}:{line}: {name}.{key}: there is no file `{file}`"));
             }
         }
     }
+    warnings
 }
 
-fn print_json(fleet: &Fleet) -> anyhow::Result<()> {
+fn print_json(fleet: &Fleet, warnings: &[String]) -> anyhow::Result<()> {
     let violations: Vec<_> = fleet
         .findings
         .iter()
@@ -120,6 +121,9 @@ fn print_json(fleet: &Fleet) -> anyhow::Result<()> {
         .iter()
         .map(|(name, host)| (name.clone(), json!(host.pods.keys().collect::<Vec<_>>())))
         .collect();
-    let value = json!({ "violations": violations, "hosts": hosts, "idle": fleet.deployment.idle });
+    let idle = &fleet.deployment.idle;
+    let value = json!({
+        "violations": violations, "warnings": warnings, "hosts": hosts, "idle": idle,
+    });
     report::data(format!("{value:#}\n").as_bytes())
 }

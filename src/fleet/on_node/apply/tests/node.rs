@@ -1,5 +1,5 @@
 //! A node whose service manager does what the program's name says: `good` runs, `crash`
-//! ends at once, `deaf` runs and answers no probe, `stuck` cannot be started.
+//! ends at once, `deaf` runs and answers no probe, `local` answers at 127.0.0.1 alone, `stuck` cannot be started.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::*;
 use crate::fleet::obstacle::Listener;
 use crate::fleet::on_node::{Guard, Network, Patience, Places, Prober, Socket, Systemd, UnitState};
-use crate::fleet::pod::{Probe, Protocol};
+use crate::fleet::pod::{Probe, Probing, Protocol};
 use crate::fleet::revision::{Placed, Revision};
 
 pub(super) struct Node {
@@ -231,6 +231,7 @@ impl Systemd for Node {
             };
             let restarts = *self.restarts.borrow();
             UnitState {
+                pid: u64::from(running.get(unit).is_some_and(|program| program == "local")),
                 active: active.into(),
                 result: result.into(),
                 restarts,
@@ -246,7 +247,10 @@ impl Systemd for Node {
 }
 
 impl Prober for Node {
-    fn probe(&self, container: &Placed, _at: &str, _probe: &Probe) -> anyhow::Result<()> {
+    fn probe(&self, container: &Placed, _at: &str, probe: &Probe) -> anyhow::Result<()> {
+        if let (Probing::Tcp { .. }, "local") = (&probe.probing, &*self.program(&container.unit)) {
+            return Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into());
+        }
         let deaf = *self.ill.borrow() || self.program(&container.unit) == "deaf";
         anyhow::ensure!(!deaf, "no answer");
         Ok(())

@@ -1,6 +1,6 @@
 //! What a node says of its pods, and what it is told to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -213,6 +213,8 @@ pub struct State {
     pub pods: Vec<PodState>,
     /// Units and ports of ours that belong to no pod.
     pub stray: Vec<String>,
+    /// Chains of the administrator's that drop what comes to pods from outside.
+    pub dropping: BTreeSet<String>,
     /// What there is of what pods need.
     pub found: Found,
 }

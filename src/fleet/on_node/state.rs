@@ -11,7 +11,9 @@ use delta::Digest;
 use super::pending::monotonic;
 use super::pods::list;
 use super::{Pods, Site, Socket, Wanted};
-use crate::fleet::network::{Opened, Published, RULES6, address6, listed, opened};
+use crate::fleet::network::{
+    Opened, Published, RULES6, address6, dropping_for_good, listed, opened,
+};
 use crate::fleet::obstacle::Needs;
 use crate::fleet::preflight::{Facts, SCRIPT};
 use crate::fleet::revision::{Placed, Record};
@@ -99,7 +101,8 @@ pub(super) fn read(
         |port: &String| rules.iter().any(|(_, rule)| rule.starts_with(&format!("{port} -> ")));
     needs.ports.retain(|port| !led(port));
     let (pods, found) = (Vec::new(), site.find(&needs));
-    let state = State { facts: facts(site)?, busy: site.busy(), pods, stray, found };
+    let (facts, dropping) = (facts(site)?, dropping_for_good(&ruleset));
+    let state = State { facts, busy: site.busy(), pods, stray, dropping, found };
     Ok((state, states))
 }
 

@@ -10,7 +10,7 @@ use delta::Digest;
 
 use super::pending::monotonic;
 use super::pods::list;
-use super::{Pods, Site, Socket};
+use super::{Pods, Site, Socket, Wanted};
 use crate::fleet::network::{
     Opened, Published, RULES6, address6, dropping_for_good, listed, opened,
 };
@@ -184,10 +184,10 @@ pub(super) fn deaf(site: &Site<'_>, record: &Record, containers: &[ContainerStat
     let Some(pid) = containers.iter().map(|state| state.pid).find(|pid| *pid != 0) else {
         return Vec::new();
     };
-    let sockets = site.network.sockets(pid);
+    let sockets = site.network.sockets(pid, Wanted::Listening);
     let ports = record.network.as_ref().unwrap_or(&record.listens);
     let heard = |port: &&Published| {
-        let hears = |s: &Socket| s.listens && (s.port, s.protocol) == (port.port, port.protocol);
+        let hears = |s: &Socket| (s.port, s.protocol) == (port.port, port.protocol);
         !sockets.iter().any(hears)
     };
     let deaf = ports.iter().filter(heard);

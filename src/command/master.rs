@@ -9,6 +9,7 @@ mod export;
 mod gather;
 mod interruption;
 mod logs;
+mod mount_points;
 mod newnode;
 mod node;
 mod plan;

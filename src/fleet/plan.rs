@@ -189,6 +189,11 @@ fn compare(wished: &Revision, there: &PodState) -> Vec<Drift> {
             let files = container.altered.clone();
             drift.push(Drift::Altered { container: container.name.clone(), files });
         }
+        let unasked = |timer: &String| Drift::Unit {
+            unit: timer.clone(),
+            what: "does not ask whether it is alive".to_owned(),
+        };
+        drift.extend(container.unasked.iter().map(unasked));
         let unit = container.unit.clone();
         drift.extend(
             unit_fault(container, may_end(there, &container.name))

@@ -269,8 +269,11 @@ pub struct ContainerState {
     pub sub: String,
     /// systemd's Result.
     pub result: String,
-    /// How often it was started again since it was last started by hand.
+    /// How often it was started again since it was last started by hand: as it ended, or did
+    /// not answer its livenessProbe.
     pub restarts: u64,
+    /// The timer that is to ask whether it is alive, and is not there.
+    pub unasked: Option<String>,
     /// Its first process; 0 where there is none.
     pub pid: u64,
     /// Seconds since it is active.

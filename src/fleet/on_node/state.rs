@@ -11,10 +11,12 @@ use delta::Digest;
 use super::pending::monotonic;
 use super::pods::list;
 use super::{Pods, Site, Socket, Wanted};
+use crate::fleet::liveness;
 use crate::fleet::network::{
     Opened, Published, RULES6, address6, dropping_for_good, listed, opened,
 };
 use crate::fleet::obstacle::Needs;
+use crate::fleet::pod::{Probe, Probing};
 use crate::fleet::preflight::{Facts, SCRIPT};
 use crate::fleet::revision::{Placed, Record};
 use crate::fleet::state::{ContainerState, PodState, State};
@@ -154,6 +156,7 @@ pub(super) fn containers(
     record: &Record,
 ) -> anyhow::Result<Vec<ContainerState>> {
     let units = site.show(record)?;
+    let mut unasked = unasked(site, record)?;
     let now = monotonic();
     let state = |(placed, unit): (&Placed, super::UnitState)| {
         let (linked, enabled) = pods.unit_links(record, placed);
@@ -167,15 +170,31 @@ pub(super) fn containers(
             linked: linked && !unit.stale,
             enabled,
             uptime: (unit.active == "active").then(|| now.saturating_sub(since).as_secs()),
+            unasked: unasked.remove(&placed.name).filter(|_| unit.active == "active"),
             active: unit.active,
             sub: unit.sub,
             result: unit.result,
-            restarts: unit.restarts,
+            restarts: unit.restarts + pods.unanswered(placed),
             pid: unit.pid,
             memory: unit.memory,
         }
     };
     Ok(record.containers.iter().zip(units).map(state).collect())
+}
+
+/// The timers that are to ask containers whether they are alive, and are not there, by
+/// container.
+fn unasked(site: &Site<'_>, record: &Record) -> anyhow::Result<BTreeMap<String, String>> {
+    // HTTPS is asked by curl, and the pod's log says where it is missing.
+    let tls = |probe: &Probe| matches!(probe.probing, Probing::Http { tls: true, .. });
+    let asks = |probe: &Probe| !tls(probe) || process::find("curl").is_some();
+    let asked =
+        record.containers.iter().filter(|placed| placed.liveness.as_ref().is_some_and(asks));
+    let (names, timers): (Vec<String>, Vec<String>) =
+        asked.map(|placed| (placed.name.clone(), liveness::timer_unit(placed))).unzip();
+    let states = site.systemd.show(&timers)?;
+    let all = names.into_iter().zip(timers).zip(states);
+    Ok(all.filter(|(_, state)| state.active != "active").map(|(pair, _)| pair).collect())
 }
 
 /// Ports of a pod on which nobody listens where it does.

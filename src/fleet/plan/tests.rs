@@ -365,3 +365,12 @@ fn what_nothing_wishes_is_left_unless_asked_for() {
         plan(&BTreeMap::new(), &state, true).iter().map(|step| step.action).collect();
     assert_eq!(actions, [Action::Remove, Action::Leave]);
 }
+
+#[test]
+fn a_container_that_nobody_asks_any_more_is_repaired() {
+    let wished = revision('a', "");
+    let mut there = running(&wished);
+    there.containers[0].unasked = Some("vz_live.web.app.TAG.timer".into());
+    let expected = "repair  web OLD (stop first: it is the same revision): vz_live.web.app.TAG.timer does not ask whether it is alive";
+    check(Some(&wished), vec![there], &[expected]);
+}

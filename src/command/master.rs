@@ -9,6 +9,7 @@ mod export;
 mod gather;
 mod interruption;
 mod logs;
+mod missing;
 mod newnode;
 mod node;
 mod plan;

@@ -189,6 +189,19 @@ fn where_only_the_ports_lead_elsewhere_nothing_is_stopped() {
 }
 
 #[test]
+fn a_rollback_to_what_runs_stops_nothing() {
+    let node = Node::new();
+    let one = revision("good", 'a');
+    node.apply(&one, None).unwrap();
+    node.events.borrow_mut().clear();
+    let same = earlier(&node.pods(), "web".into(), Some(&one.id), String::new()).unwrap();
+    assert_eq!(apply(&node.site(), &same, &mut |_| ()).unwrap(), Applied::good(&one.id));
+    confirm(&node.site(), "web", &one.id, &mut |_| ()).unwrap();
+    let events = node.events.borrow().join(", ");
+    assert!(!events.contains("stop"), "{events}");
+}
+
+#[test]
 fn what_cannot_be_noted_is_done_all_the_same() {
     let node = Node::new();
     node.apply(&revision("good", 'a'), None).unwrap();

@@ -167,7 +167,10 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
         }
         Order::Control { pod, verb, by } => {
             let _lock = site.lock()?;
-            control::control(site, &pods, (&pod, &by), verb)?;
+            let mut say = |what: String| {
+                let _ = link.say(&Answer::Progress(what));
+            };
+            control::control(site, &pods, (&pod, &by), verb, &mut say)?;
             link.say(&Answer::Done)?;
         }
         Order::Remove { pod } => {

@@ -105,7 +105,8 @@ pub struct Apply {
     pub by: String,
     /// Whether what runs now is nothing to go back to later.
     pub forget: bool,
-    /// Whether what runs goes on, since only ports lead elsewhere or another one's units are left.
+    /// Whether what runs goes on where it is this revision and whole: at most ports lead elsewhere,
+    /// or another one's units are left.
     pub ports: bool,
 }
 

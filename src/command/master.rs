@@ -2,6 +2,7 @@
 
 mod absent;
 mod control;
+mod copying;
 mod deploy;
 mod directory;
 mod exec;

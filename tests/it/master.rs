@@ -1,5 +1,8 @@
 //! `vzmaster` on files and on a node that is this machine.
 
+use std::process::Stdio;
+
+use crate::push_chaos::gate::Gate;
 use crate::sandbox::{Finished, Need, Sandbox, require};
 use crate::sshd::{Sshd, wanted};
 
@@ -154,6 +157,28 @@ fn a_node_says_what_it_has_or_why_it_cannot_have_it() {
     plan(&["-l", "node-z"]).status(2).says("is called `node-z`: did you mean `node-a`?");
     node.sandbox.write("pods/web.yaml", format!("{POD}    lifecycle: {{}}\n"));
     plan(&[]).status(1).says("pods/web.yaml:9: ").says("hint: `vzmaster validate`");
+}
+
+#[test]
+fn a_copy_of_vzmaster_that_takes_its_time_is_told() {
+    if !wanted("a_copy_of_vzmaster_that_takes_its_time_is_told") {
+        return;
+    }
+    let node = Sshd::start();
+    let gate = Gate::before(node.port);
+    node.pin_at(gate.port);
+    let inventory = format!("node-a ansible_host=127.0.0.1 ansible_port={}\n", gate.port);
+    node.sandbox.write("hosts.ini", inventory);
+    node.sandbox.write("groups.yaml", "");
+    gate.hold_after(2 << 20);
+    let mut ps = node.vzmaster(&["ps"]).stderr(Stdio::piped()).spawn().unwrap();
+    gate.wait(&mut ps);
+    // From when on it is told.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    gate.release();
+    let said = ps.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.matches("vzmaster: copying vzmaster to node-a, ").count(), 1, "{said}");
 }
 
 #[test]

@@ -227,7 +227,7 @@ impl Job<'_> {
             }
             Ok(applied) => {
                 say_failure(node, pod, &applied);
-                for what in missing::sentences(self.bundles.values(), revision, &applied.log) {
+                for what in missing::sentences(self.bundles, revision, &applied.log) {
                     report::say("vzmaster", format!("{node}: {pod}: {what}"));
                 }
                 if let Some(advice) = advice(&applied.log) {

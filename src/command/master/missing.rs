@@ -1,6 +1,7 @@
 //! Which files a revision that failed seems to miss: what the logs of its containers say,
 //! beside what their bundles have.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use bundler::Rootfs;
@@ -13,8 +14,8 @@ use crate::push::bundle::Bundle;
 
 /// Returns a sentence for each path that the log of a container says is missing, and that
 /// its own bundle does not have.
-pub(super) fn sentences<'a>(
-    bundles: impl Iterator<Item = &'a Bundle> + Clone,
+pub(super) fn sentences(
+    bundles: &BTreeMap<String, Bundle>,
     revision: &Revision,
     log: &[String],
 ) -> Vec<String> {
@@ -23,8 +24,7 @@ pub(super) fn sentences<'a>(
     let of = |placed: &Placed| {
         let name = &placed.name;
         let lines = lines_of(log, several.then_some(name.as_str()));
-        let mut bundles = bundles.clone();
-        let Some(bundle) = bundles.find(|bundle| bundle.id == placed.bundle_id) else {
+        let Some(bundle) = bundles.values().find(|bundle| bundle.id == placed.bundle_id) else {
             return Vec::new();
         };
         let whose = if several { format!("container {name}") } else { "it".to_owned() };

@@ -10,6 +10,7 @@ mod export;
 mod gather;
 mod interruption;
 mod logs;
+mod missing;
 mod mount_points;
 mod newnode;
 mod node;

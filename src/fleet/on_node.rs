@@ -14,6 +14,7 @@ mod pods;
 mod probe;
 mod remove;
 mod secrets;
+mod sockets;
 mod state;
 mod systemd;
 mod tls;
@@ -26,10 +27,11 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 pub use guard::{Guard, Watchdog, watch};
-pub use network::{Network, Nftables, Socket};
+pub use network::{Network, Nftables};
 pub use pending::Pending;
 pub use pods::Pods;
 pub use probe::{Prober, Probes};
+pub use sockets::{Socket, Wanted};
 pub use systemd::{Systemctl, Systemd, UnitState};
 pub use watch::Patience;
 
@@ -165,7 +167,10 @@ fn dispatch(link: &mut Link, site: &Site<'_>, ordered: &dyn Fn()) -> anyhow::Res
         }
         Order::Control { pod, verb, by } => {
             let _lock = site.lock()?;
-            control::control(site, &pods, (&pod, &by), verb)?;
+            let mut say = |what: String| {
+                let _ = link.say(&Answer::Progress(what));
+            };
+            control::control(site, &pods, (&pod, &by), verb, &mut say)?;
             link.say(&Answer::Done)?;
         }
         Order::Remove { pod } => {

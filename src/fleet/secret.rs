@@ -185,7 +185,8 @@ pub fn render_script(pod: &str, number: &str, names: &BTreeSet<&String>) -> Stri
     let dir = dir(pod, number);
     format!(
         "\
-# Looks for the secrets of {pod}, and decrypts those that are kept.
+# Looks for the secrets of {pod}, and decrypts those that are kept. At boot, all
+# containers do so at once.
 umask 077
 for name in {}; do
   to={FOLDER}/{dir}/$name
@@ -193,8 +194,8 @@ for name in {}; do
     key=${{file##*/}}
     if [ ! -e \"$file\" ] || [ -e \"$to/$key\" ]; then continue; fi
     mkdir -p \"$to\" && chmod 755 \"$to\" &&
-      systemd-creds decrypt --name=\"{pod}.$name.$key\" \"$file\" \"$to/.$key\" &&
-      chmod 444 \"$to/.$key\" && mv \"$to/.$key\" \"$to/$key\" || exit 1
+      systemd-creds decrypt --name=\"{pod}.$name.$key\" \"$file\" \"$to/.$key.$$\" &&
+      chmod 444 \"$to/.$key.$$\" && mv \"$to/.$key.$$\" \"$to/$key\" || exit 1
   done
   if [ ! -d \"$to\" ]; then
     echo \"the secret $name is not on this node: vzmaster deploy brings it\" >&2
@@ -208,6 +209,8 @@ done
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -257,6 +260,33 @@ mod tests {
         assert_eq!(next([].into_iter()), "1");
         assert_eq!(next(["9", "x", "10"].into_iter()), "11");
         assert!(is_number("10") && !is_number("") && !is_number("../1"));
+    }
+
+    #[test]
+    fn containers_that_start_at_once_decrypt_beside_one_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let [memory, kept, bin] = ["run", "kept", "bin"].map(|name| dir.path().join(name));
+        let file = kept.join(super::dir("web", FIRST)).join("tls/key");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, "word").unwrap();
+        std::fs::create_dir_all(&bin).unwrap();
+        // It takes both of them a while.
+        let creds = bin.join("systemd-creds");
+        std::fs::write(&creds, "#!/bin/sh\nsleep 0.3; cat \"$3\" >\"$4\"; sleep 0.3\n").unwrap();
+        std::fs::set_permissions(&creds, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let script = render_script("web", FIRST, &BTreeSet::from([&"tls".to_owned()]));
+        let script = script.replace(FOLDER, &memory.display().to_string());
+        let script = script.replace(KEPT, &kept.display().to_string());
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+        let start = || {
+            let mut sh = crate::process::command("sh");
+            sh.arg("-c").arg(&script).env("PATH", &path).spawn().unwrap()
+        };
+        for mut container in [start(), start()] {
+            assert!(container.wait().unwrap().success());
+        }
+        let found = memory.join(super::dir("web", FIRST)).join("tls/key");
+        assert_eq!(std::fs::read_to_string(found).unwrap(), "word");
     }
 
     #[test]

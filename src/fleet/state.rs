@@ -1,6 +1,6 @@
 //! What a node says of its pods, and what it is told to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -105,7 +105,8 @@ pub struct Apply {
     pub by: String,
     /// Whether what runs now is nothing to go back to later.
     pub forget: bool,
-    /// Whether what runs goes on, since only ports lead elsewhere or another one's units are left.
+    /// Whether what runs goes on where it is this revision and whole: at most ports lead elsewhere,
+    /// or another one's units are left.
     pub ports: bool,
 }
 
@@ -213,6 +214,8 @@ pub struct State {
     pub pods: Vec<PodState>,
     /// Units and ports of ours that belong to no pod.
     pub stray: Vec<String>,
+    /// Chains of the administrator's that drop what comes to pods from outside.
+    pub dropping: BTreeSet<String>,
     /// What there is of what pods need.
     pub found: Found,
 }

@@ -53,6 +53,11 @@ impl Bundle {
         let dir = self.dir.canonicalize().ok()?;
         dir.file_name()?.to_str().map(str::to_owned)
     }
+
+    /// Its root file system.
+    pub fn rootfs(&self) -> PathBuf {
+        self.dir.join("rootfs")
+    }
 }
 
 impl Files for Bundle {

@@ -123,7 +123,10 @@ pub fn give_back(incoming: &Path) -> anyhow::Result<()> {
             pieces.push((entry.metadata()?.modified()?, entry.path()));
         }
         pieces.sort();
-        while let Some(lack) = space::lack(incoming, LEAST, LEAST_INODES)? {
+        // Where the disk was full before anything came, there is nothing.
+        while incoming.is_dir()
+            && let Some(lack) = space::lack(incoming, LEAST, LEAST_INODES)?
+        {
             if let Some((_, path)) = pieces.pop() {
                 fs::remove_file(path)?;
                 continue;
@@ -289,6 +292,12 @@ mod tests {
         store.pin(&std::collections::BTreeSet::new()).unwrap();
         assert_eq!(revisions(&store, "web", 1).unwrap().len(), 1);
         assert_eq!(store.ids("web").unwrap(), ids[..2]);
+    }
+
+    #[test]
+    fn what_nothing_came_of_has_nothing_to_give_back() {
+        let dir = tempfile::tempdir().unwrap();
+        give_back(&dir.path().join("incoming")).unwrap();
     }
 
     fn aged(path: &Path, age: Duration) {

@@ -216,6 +216,7 @@ fn a_pod_is_deployed_updated_and_taken_back_on_real_nodes() {
     assert_eq!(nodes.page(first), "one");
     let history = nodes.vzmaster(&["history", "vz-test", "-l", first]).success().stdout();
     assert_eq!(history.lines().count(), 6, "{history}");
+    assert_eq!(history.matches(" (rollback)").count(), 1, "{history}");
 }
 
 #[test]

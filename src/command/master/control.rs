@@ -65,7 +65,13 @@ pub(super) fn everywhere(
 ) -> anyhow::Result<Answers> {
     let hosts = hosts(args, pod, select)?;
     let nodes = Nodes::new(args)?;
-    let answers = fanout::each(&hosts, PARALLEL, |node| nodes.order(node, order, &mut |_| ()));
+    let answers = fanout::each(&hosts, PARALLEL, |node| {
+        nodes.order(node, order, &mut |answer| {
+            if let Answer::Progress(what) = answer {
+                report::say("vzmaster", format!("{node}: {pod}: {what}"));
+            }
+        })
+    });
     Ok(hosts.into_iter().zip(answers).collect())
 }
 

@@ -3,23 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, IsTerminal};
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
-use delta::Entry;
 use serde_json::{Value, json};
 
 use super::gather::{Gathered, Known, gather};
 use super::interruption::{Stage, Watched};
 use super::plan::{all_free, reached, say_left_out, text};
 use super::push;
-use super::secrets;
 use super::session::{Nodes, Unconfirmed};
+use super::{missing, secrets};
 use crate::cli::master::{Args, Deploy};
-use crate::fleet::missing::{advice, inferred};
+use crate::fleet::missing::advice;
 use crate::fleet::plan::{Action, Step};
-use crate::fleet::revision::{Placed, RECORD, Record, Revision, Update};
+use crate::fleet::revision::Update;
 use crate::fleet::state::{Answer, Applied, Apply, Order};
 use crate::push::bundle::Bundle;
 use crate::push::fanout;
@@ -229,13 +227,8 @@ impl Job<'_> {
             }
             Ok(applied) => {
                 say_failure(node, pod, &applied);
-                for path in self.missing(revision, &applied.log) {
-                    report::say(
-                        "vzmaster",
-                        format!(
-                            "{node}: {pod}: inferred from its log: it misses {path}, which is in none of its bundles"
-                        ),
-                    );
+                for what in missing::sentences(self.bundles, revision, &applied.log) {
+                    report::say("vzmaster", format!("{node}: {pod}: {what}"));
                 }
                 if let Some(advice) = advice(&applied.log) {
                     report::say("vzmaster", format!("{node}: {pod}: {advice}"));
@@ -248,28 +241,6 @@ impl Job<'_> {
                 Outcome::Lost(error)
             }
         }
-    }
-
-    /// Files that its log says are missing, and that no bundle of it has.
-    fn missing(&self, revision: &Revision, log: &[String]) -> Vec<String> {
-        let record = revision.files.get(RECORD).map(|text| serde_json::from_str::<Record>(text));
-        let Some(Ok(record)) = record else { return Vec::new() };
-        let ids: Vec<&String> = record.containers.iter().map(|placed| &placed.bundle_id).collect();
-        let mounts = mounts(revision, &record);
-        let has = |path: &str| {
-            let mut bundles = self.bundles.values().filter(|bundle| ids.contains(&&bundle.id));
-            // A library may lie anywhere.
-            let ends = |entry: &Entry| entry.path.ends_with(format!("/{path}").as_bytes());
-            match path.starts_with('/') {
-                // What is mounted is none of a bundle's.
-                true if mounts.iter().any(|mount| Path::new(path).starts_with(mount)) => true,
-                true => {
-                    bundles.any(|b| b.manifest.get(format!("rootfs{path}").as_bytes()).is_some())
-                }
-                false => bundles.any(|b| b.manifest.entries().iter().any(ends)),
-            }
-        };
-        inferred(log, &has)
     }
 
     fn apply(&self, node: &Node, pod: &str, order: &Order) -> anyhow::Result<Applied> {
@@ -306,18 +277,6 @@ impl Job<'_> {
         }
         Outcome::TakenBack(failure)
     }
-}
-
-/// Where something is mounted in the containers of a revision.
-fn mounts(revision: &Revision, record: &Record) -> Vec<String> {
-    let of = |placed: &Placed| -> Vec<String> {
-        let config = revision.files.get(&format!("{}/config.json", placed.name));
-        let config: Option<Value> = config.and_then(|text| serde_json::from_str(text).ok());
-        let mounts = config.as_ref().and_then(|config| config.get("mounts")?.as_array());
-        let path = |mount: &Value| mount.get("destination")?.as_str().map(str::to_owned);
-        mounts.into_iter().flatten().filter_map(path).collect()
-    };
-    record.containers.iter().flat_map(of).collect()
 }
 
 /// Why a revision failed, what the node did about it, and what the pod said last.

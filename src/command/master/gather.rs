@@ -9,6 +9,7 @@ use super::session::Nodes;
 use super::{directory, mount_points, secrets};
 use crate::cli::master::{Args, Plan};
 use crate::fleet::deployment::{Deployment, Host};
+use crate::fleet::network::published;
 use crate::fleet::obstacle::{Obstacle, needs, obstacles};
 use crate::fleet::plan::{self, Step};
 use crate::fleet::pod::Pod;
@@ -185,7 +186,14 @@ fn know(
             && (!reason.what.starts_with("limits of CPU")
                 || limits().any(|l| l.milli_cpus.is_some()))
     });
-    let lost = lost.map(|reason| reason.what).chain(doubted).collect();
+    let publishes = |pod: &&Pod| !pod.host_network && !published(pod).is_empty();
+    let dropping = state.dropping.iter().filter(|_| host.pods.values().any(|pod| publishes(&pod)));
+    let dropping = dropping.map(|chain| {
+        format!(
+            "{chain} drops what comes to pods from outside; `oifname \"vz*\" accept` in it lets that pass"
+        )
+    });
+    let lost = lost.map(|reason| reason.what).chain(doubted).chain(dropping).collect();
     Ok(Known { wished, steps, obstacles, lost, unseen: Vec::new(), numbers })
 }
 

@@ -16,7 +16,12 @@ use crate::report::Status;
 pub(super) fn run(args: &Args, rollback: &Rollback) -> anyhow::Result<ExitCode> {
     let pod = &rollback.pod;
     let revision = rollback.revision.clone();
-    let order = Order::Rollback { pod: pod.clone(), revision, by: by(), forget: false };
+    let order = Order::Rollback {
+        pod: pod.clone(),
+        revision,
+        by: format!("{} (rollback)", by()),
+        forget: false,
+    };
     let hosts = hosts(args, pod, &rollback.select)?;
     let nodes = Nodes::new(args)?;
     let course = Watched::start(&format!("while {pod} was being rolled back"))?;

@@ -16,6 +16,7 @@ use crate::fleet::secret::{Sealed, Secrets, Source, Sources, names};
 use crate::fleet::state::{Answer, Order, State};
 use crate::process;
 use crate::push::fanout;
+use crate::report::{self, with_hint};
 
 /// Most bytes of a pod's secrets together: one order has them all.
 const LIMIT: usize = 100_000;
@@ -79,7 +80,8 @@ pub(super) fn all_found(gathered: &Gathered) -> anyhow::Result<()> {
     }
 }
 
-/// Brings their secrets to all hosts that answered; returns the hosts where that failed.
+/// Brings their secrets to all hosts that answered; returns the hosts where that failed, which
+/// is said, too.
 pub(super) fn bring(wish: &Deploy, nodes: &Nodes, gathered: &Gathered) -> BTreeMap<String, String> {
     let mut orders = Vec::new();
     for (node, known) in &gathered.hosts {
@@ -97,7 +99,9 @@ pub(super) fn bring(wish: &Deploy, nodes: &Nodes, gathered: &Gathered) -> BTreeM
     let mut failed = BTreeMap::new();
     for ((node, _), answer) in orders.iter().zip(answers) {
         if let Err(error) = answer {
-            failed.insert(node.label.clone(), format!("cannot bring secrets: {error:#}"));
+            let error = error.context("cannot bring secrets");
+            report::say("vzmaster", format!("{node}: FAILED: {}", with_hint(&error)));
+            failed.insert(node.label.clone(), format!("{error:#}"));
         }
     }
     failed

@@ -57,7 +57,8 @@ pub(super) fn earlier(
         }
     };
     let files = pods.files(&pod, &id)?;
-    Ok(Apply { pod, id, files, expected: current, by, forget: false, ports: false })
+    // What runs already has nothing to be stopped for.
+    Ok(Apply { pod, id, files, expected: current, by, forget: false, ports: true })
 }
 
 /// Tries a revision. Where it does not do its work, what ran before runs again; where it
@@ -226,6 +227,7 @@ pub(super) fn abandon(
         Some(_) => "the connection that was to confirm it did not come",
         None => "it was broken off before it was judged",
     };
+    say(format!("the deployment of {} before: {why}", short(&pending.id)));
     take_back(site, pods, pod, &pending, why.to_owned(), say).map(drop)
 }
 

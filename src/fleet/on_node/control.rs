@@ -5,7 +5,8 @@ use anyhow::Context;
 use super::{Pods, Site};
 use crate::fleet::state::{Control, Entry};
 
-/// Starts, stops, kills or restarts a pod, and notes who asked for it.
+/// Starts, stops, kills or restarts a pod, and notes who asked for it; that this cannot be
+/// noted is told, and undoes nothing.
 ///
 /// # Errors
 /// When there is no such pod, or systemd does not do it.
@@ -14,6 +15,7 @@ pub(super) fn control(
     pods: &Pods,
     (pod, by): (&str, &str),
     verb: Control,
+    say: &mut dyn FnMut(String),
 ) -> anyhow::Result<()> {
     let current = pods.link(pod, "current");
     let current = current.with_context(|| format!("there is no pod `{pod}` on this node"))?;
@@ -31,6 +33,8 @@ pub(super) fn control(
     };
     // A disk that is full keeps nothing from being stopped.
     let noted = pods.note(pod, Entry::now(&current, outcome, by));
-    done.with_context(|| format!("cannot {word} `{pod}`"))?;
-    noted
+    if let Err(error) = noted {
+        say(format!("its history does not have that: {error:#}"));
+    }
+    done.with_context(|| format!("cannot {word} `{pod}`"))
 }

@@ -10,9 +10,11 @@ use delta::Digest;
 
 use super::pending::monotonic;
 use super::pods::list;
-use super::{Pods, Site, Socket};
+use super::{Pods, Site, Socket, Wanted};
 use crate::fleet::liveness;
-use crate::fleet::network::{Opened, Published, RULES6, address6, listed, opened};
+use crate::fleet::network::{
+    Opened, Published, RULES6, address6, dropping_for_good, listed, opened,
+};
 use crate::fleet::obstacle::Needs;
 use crate::fleet::pod::{Probe, Probing};
 use crate::fleet::preflight::{Facts, SCRIPT};
@@ -101,7 +103,8 @@ pub(super) fn read(
         |port: &String| rules.iter().any(|(_, rule)| rule.starts_with(&format!("{port} -> ")));
     needs.ports.retain(|port| !led(port));
     let (pods, found) = (Vec::new(), site.find(&needs));
-    let state = State { facts: facts(site)?, busy: site.busy(), pods, stray, found };
+    let (facts, dropping) = (facts(site)?, dropping_for_good(&ruleset));
+    let state = State { facts, busy: site.busy(), pods, stray, dropping, found };
     Ok((state, states))
 }
 
@@ -200,10 +203,10 @@ pub(super) fn deaf(site: &Site<'_>, record: &Record, containers: &[ContainerStat
     let Some(pid) = containers.iter().map(|state| state.pid).find(|pid| *pid != 0) else {
         return Vec::new();
     };
-    let sockets = site.network.sockets(pid);
+    let sockets = site.network.sockets(pid, Wanted::Listening);
     let ports = record.network.as_ref().unwrap_or(&record.listens);
     let heard = |port: &&Published| {
-        let hears = |s: &Socket| s.listens && (s.port, s.protocol) == (port.port, port.protocol);
+        let hears = |s: &Socket| (s.port, s.protocol) == (port.port, port.protocol);
         !sockets.iter().any(hears)
     };
     let deaf = ports.iter().filter(heard);

@@ -7,8 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::probe::Prober;
+use super::sockets::{Socket, Wanted};
 use super::systemd::UnitState;
-use super::{Pods, Site, Socket};
+use super::{Pods, Site};
 use crate::fleet::pod::{Probe, Probing, Protocol, Restart};
 use crate::fleet::revision::{Placed, Record};
 
@@ -129,21 +130,25 @@ pub(super) fn judge(
     }
 }
 
-/// What is said where a port refuses at the pod's own address, and somebody listens on it.
+/// What is said where a port refuses at the pod's own address, and somebody listens on it at
+/// 127.0.0.1 or ::1.
 fn by_itself(site: &Site<'_>, record: &Record, watched: &Watched<'_>) -> String {
     let port = watched.undone().and_then(|asked| asked.refused);
     let (Some(port), true) = (port, record.network.is_some()) else { return String::new() };
-    let pid = site.show(record).unwrap_or_default().into_iter().map(|state| state.pid);
-    let listens =
-        |socket: &Socket| socket.listens && (socket.protocol, socket.port) == (Protocol::Tcp, port);
-    let found = pid.into_iter().find(|pid| *pid != 0).map(|pid| site.network.sockets(pid));
-    match found.iter().flatten().any(listens) {
-        true => format!(
-            "; something in the pod listens on port {port}, but not at that address: at 127.0.0.1 \
-             alone, where neither probes nor ports reach it?"
-        ),
-        false => String::new(),
-    }
+    let states = site.show(record).unwrap_or_default();
+    let pid = states.iter().map(|state| state.pid).find(|pid| *pid != 0);
+    let sockets = pid.map(|pid| site.network.sockets(pid, Wanted::Listening)).unwrap_or_default();
+    let own = |socket: &&Socket| {
+        (socket.protocol, socket.port) == (Protocol::Tcp, port)
+            && socket.address.to_canonical().is_loopback()
+    };
+    sockets.iter().find(own).map_or_else(String::new, |socket| {
+        format!(
+            "; it listens on port {port} at {}, where only the pod itself reaches it: 0.0.0.0 is \
+             all addresses",
+            socket.address
+        )
+    })
 }
 
 /// The port that a probe of the pod's own address was refused at, where that is why it failed.

@@ -226,6 +226,11 @@ fn a_closed_port_is_seen() {
     check(Some(&wished), vec![there.clone()], &[&line]);
     there.rules.push(rule.into());
     check(Some(&wished), vec![there.clone()], &["keep    web OLD"]);
+    let partly = format!("{rule}, from the node itself only");
+    there.rules = vec![partly.clone()];
+    let line = format!("repair  web OLD (stop first: it is the same revision): port {partly}");
+    check(Some(&wished), vec![there.clone()], &[&line]);
+    there.rules = vec![rule.into()];
     // Where the node has IPv6, it has another rule.
     there.addresses.push("fdc9:a024:e64e::1".into());
     let rule = "8080/tcp -> [fdc9:a024:e64e::1]:80";

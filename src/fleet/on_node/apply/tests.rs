@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use self::node::Node;
 use super::*;
 use crate::fleet::obstacle::Listener;
+use crate::fleet::on_node::control::control;
 use crate::fleet::on_node::pods::list;
 use crate::fleet::pod::{self, Protocol};
 use crate::fleet::preflight::Runtime;
 use crate::fleet::render::{Built, Machine, render};
 use crate::fleet::revision::Revision;
 use crate::fleet::secret::{self, Sealed, Secrets};
+use crate::fleet::state::Control;
 
 fn revision(program: &str, bundle: char) -> Revision {
     revision_in("hostNetwork: true", program, bundle)
@@ -91,7 +93,7 @@ fn a_pod_that_listens_on_its_own_127_0_0_1_is_told_so() {
         Node::new().apply(&wished, None).unwrap().failure.unwrap()
     };
     let said = failure(false, 80);
-    let hint = "refused; something in the pod listens on port 80, but not at that address";
+    let hint = "refused; it listens on port 80 at 127.0.0.1, where only";
     assert!(said.contains(hint), "{said}");
     for other in [failure(false, 81), failure(true, 80)] {
         assert!(other.ends_with("refused"), "{other}");
@@ -234,6 +236,32 @@ fn where_only_the_ports_lead_elsewhere_nothing_is_stopped() {
     assert_eq!(node.pods().address(&record), address);
     let events = node.events.borrow().join(", ");
     assert!(!events.contains("stop") && events.contains("ports to"), "{events}");
+}
+
+#[test]
+fn a_rollback_to_what_runs_stops_nothing() {
+    let node = Node::new();
+    let one = revision("good", 'a');
+    node.apply(&one, None).unwrap();
+    node.events.borrow_mut().clear();
+    let same = earlier(&node.pods(), "web".into(), Some(&one.id), String::new()).unwrap();
+    assert_eq!(apply(&node.site(), &same, &mut |_| ()).unwrap(), Applied::good(&one.id));
+    confirm(&node.site(), "web", &one.id, &mut |_| ()).unwrap();
+    let events = node.events.borrow().join(", ");
+    assert!(!events.contains("stop"), "{events}");
+}
+
+#[test]
+fn what_cannot_be_noted_is_done_all_the_same() {
+    let node = Node::new();
+    node.apply(&revision("good", 'a'), None).unwrap();
+    // Whoever would write the history fails, as on a full disk.
+    fs::create_dir(node.dir.path().join("pods/web/.history")).unwrap();
+    let mut said = Vec::new();
+    let mut say = |what| said.push(what);
+    control(&node.site(), &node.pods(), ("web", "a test"), Control::Stop, &mut say).unwrap();
+    assert_eq!(node.now(), "nothing");
+    assert!(said[0].starts_with("its history does not have that: cannot write"), "{said:?}");
 }
 
 #[test]

@@ -4,13 +4,19 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::*;
 use crate::fleet::obstacle::Listener;
-use crate::fleet::on_node::{Guard, Network, Patience, Places, Prober, Socket, Systemd, UnitState};
+use crate::fleet::on_node::{
+    Guard, Network, Patience, Places, Prober, Socket, Systemd, UnitState, Wanted,
+};
 use crate::fleet::pod::{Probe, Probing, Protocol};
 use crate::fleet::revision::{Placed, Revision};
+
+/// The process of `local`; the others have none that anybody looks at.
+const LOCAL: u64 = 1;
 
 pub(super) struct Node {
     pub(super) dir: tempfile::TempDir,
@@ -170,9 +176,11 @@ impl Network for Node {
         all.iter().filter(|listener| ports.contains(&listener.name())).cloned().collect()
     }
 
-    fn sockets(&self, _pid: u64) -> Vec<Socket> {
-        let port = Socket { protocol: Protocol::Tcp, port: 80, listens: true, connected: false };
-        vec![port]
+    fn sockets(&self, pid: u64, wanted: Wanted) -> Vec<Socket> {
+        let peer = Ipv4Addr::UNSPECIFIED.into();
+        let address = if pid == LOCAL { Ipv4Addr::LOCALHOST.into() } else { peer };
+        let port = Socket { protocol: Protocol::Tcp, address, port: 80, peer, inode: 1 };
+        (wanted == Wanted::Listening).then_some(port).into_iter().collect()
     }
 }
 
@@ -231,7 +239,7 @@ impl Systemd for Node {
             };
             let restarts = *self.restarts.borrow();
             UnitState {
-                pid: u64::from(running.get(unit).is_some_and(|program| program == "local")),
+                pid: running.get(unit).filter(|program| *program == "local").map_or(0, |_| LOCAL),
                 active: active.into(),
                 result: result.into(),
                 restarts,

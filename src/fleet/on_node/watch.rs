@@ -1,13 +1,16 @@
 //! Whether a revision that was started does its work: judged by systemd's states,
 //! by restarts, and by probes. A unit under `Restart=always` never reads `failed`.
 
+use std::error::Error;
+use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::probe::Prober;
+use super::sockets::{Socket, Wanted};
 use super::systemd::UnitState;
 use super::{Pods, Site};
-use crate::fleet::pod::{Probe, Restart};
+use crate::fleet::pod::{Probe, Probing, Protocol, Restart};
 use crate::fleet::revision::{Placed, Record};
 
 /// How long to wait for what.
@@ -58,6 +61,8 @@ struct Asked<'a> {
     good: u32,
     bad: u32,
     said: String,
+    /// The port of the pod's own address that refused the last time.
+    refused: Option<u16>,
 }
 
 impl Asked<'_> {
@@ -101,7 +106,7 @@ pub(super) fn judge(
         let states = systemd.show(&units)?;
         for (watched, state) in all.iter_mut().zip(&states) {
             if let Err(why) = watched.look(state, prober, &address) {
-                return Ok(Err(why));
+                return Ok(Err(why + &by_itself(site, record, watched)));
             }
         }
         let ready = |watched: &Watched<'_>| {
@@ -113,7 +118,8 @@ pub(super) fn judge(
         }
         if Instant::now() > deadline {
             let late = all.iter().find(|watched| !ready(watched));
-            return Ok(Err(late.map(Watched::complaint).unwrap_or_default()));
+            let complaint = |late: &Watched<'_>| late.complaint() + &by_itself(site, record, late);
+            return Ok(Err(late.map(complaint).unwrap_or_default()));
         }
         if told.elapsed() >= TOLD {
             told = Instant::now();
@@ -121,6 +127,41 @@ pub(super) fn judge(
             late.into_iter().for_each(|late| say(format!("waits: {late}")));
         }
         thread::sleep(patience.tick);
+    }
+}
+
+/// What is said where a port refuses at the pod's own address, and somebody listens on it at
+/// 127.0.0.1 or ::1.
+fn by_itself(site: &Site<'_>, record: &Record, watched: &Watched<'_>) -> String {
+    let port = watched.undone().and_then(|asked| asked.refused);
+    let (Some(port), true) = (port, record.network.is_some()) else { return String::new() };
+    let states = site.show(record).unwrap_or_default();
+    let pid = states.iter().map(|state| state.pid).find(|pid| *pid != 0);
+    let sockets = pid.map(|pid| site.network.sockets(pid, Wanted::Listening)).unwrap_or_default();
+    let own = |socket: &&Socket| {
+        (socket.protocol, socket.port) == (Protocol::Tcp, port)
+            && socket.address.to_canonical().is_loopback()
+    };
+    sockets.iter().find(own).map_or_else(String::new, |socket| {
+        format!(
+            "; it listens on port {port} at {}, where only the pod itself reaches it: 0.0.0.0 is \
+             all addresses",
+            socket.address
+        )
+    })
+}
+
+/// The port that a probe of the pod's own address was refused at, where that is why it failed.
+fn refused(probe: &Probe, error: &anyhow::Error) -> Option<u16> {
+    let is_refused = |cause: &(dyn Error + 'static)| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    match &probe.probing {
+        Probing::Tcp { host, port } | Probing::Http { host, port, .. } if host.is_empty() => {
+            error.chain().any(is_refused).then_some(*port)
+        }
+        _ => None,
     }
 }
 
@@ -148,7 +189,7 @@ impl<'a> Watched<'a> {
         let asked = |(what, probe): (&'static str, &'a Option<Probe>)| {
             let probe = probe.as_ref()?;
             let due = now + Duration::from_secs(probe.initial_delay.into());
-            Some(Asked { what, probe, due, good: 0, bad: 0, said: String::new() })
+            Some(Asked { what, probe, due, good: 0, bad: 0, said: String::new(), refused: None })
         };
         let probes = kinds.into_iter().filter_map(asked).collect();
         let (finished, ended) = (false, String::new());
@@ -210,6 +251,7 @@ impl<'a> Watched<'a> {
                     asked.good = 0;
                     asked.bad += 1;
                     asked.said = format!("{error:#}");
+                    asked.refused = refused(asked.probe, &error);
                     // Kubernetes kills the container then; readiness only keeps
                     // traffic away.
                     if asked.what != "readiness" && asked.bad >= asked.probe.failures {
@@ -232,9 +274,14 @@ impl<'a> Watched<'a> {
         }
     }
 
+    /// The first probe that did not succeed yet.
+    fn undone(&self) -> Option<&Asked<'a>> {
+        self.probes.iter().find(|asked| !asked.done())
+    }
+
     fn complaint(&self) -> String {
         let name = &self.placed.name;
-        match self.probes.iter().find(|asked| !asked.done()) {
+        match self.undone() {
             Some(asked) if asked.bad > 0 => {
                 format!("the {} probe of container {name} fails: {}", asked.what, asked.said)
             }

@@ -83,6 +83,24 @@ fn a_revision_that_works_replaces_the_one_before() {
 }
 
 #[test]
+fn a_pod_that_listens_on_its_own_127_0_0_1_is_told_so() {
+    let failure = |host_network: bool, port: u16| {
+        let more = format!(
+            "    command: [local]\n    readinessProbe: {{tcpSocket: {{port: {port}}}, periodSeconds: 1}}\n"
+        );
+        let network = format!("hostNetwork: {host_network}");
+        let wished = rendered(&network, &more, 'a', secret::FIRST);
+        Node::new().apply(&wished, None).unwrap().failure.unwrap()
+    };
+    let said = failure(false, 80);
+    let hint = "refused; it listens on port 80 at 127.0.0.1, where only";
+    assert!(said.contains(hint), "{said}");
+    for other in [failure(false, 81), failure(true, 80)] {
+        assert!(other.ends_with("refused"), "{other}");
+    }
+}
+
+#[test]
 fn what_did_not_answer_and_was_started_again_is_counted_and_a_lost_timer_is_missed() {
     let node = Node::new();
     let asked = |program: &str| {

@@ -1,5 +1,5 @@
 //! A node whose service manager does what the program's name says: `good` runs, `crash`
-//! ends at once, `deaf` runs and answers no probe, `stuck` cannot be started.
+//! ends at once, `deaf` runs and answers no probe, `local` answers at 127.0.0.1 alone, `stuck` cannot be started.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,8 +12,11 @@ use crate::fleet::obstacle::Listener;
 use crate::fleet::on_node::{
     Guard, Network, Patience, Places, Prober, Socket, Systemd, UnitState, Wanted,
 };
-use crate::fleet::pod::{Probe, Protocol};
+use crate::fleet::pod::{Probe, Probing, Protocol};
 use crate::fleet::revision::{Placed, Revision};
+
+/// The process of `local`; the others have none that anybody looks at.
+const LOCAL: u64 = 1;
 
 pub(super) struct Node {
     pub(super) dir: tempfile::TempDir,
@@ -173,9 +176,10 @@ impl Network for Node {
         all.iter().filter(|listener| ports.contains(&listener.name())).cloned().collect()
     }
 
-    fn sockets(&self, _pid: u64, wanted: Wanted) -> Vec<Socket> {
-        let any = Ipv4Addr::UNSPECIFIED.into();
-        let port = Socket { protocol: Protocol::Tcp, address: any, port: 80, peer: any, inode: 1 };
+    fn sockets(&self, pid: u64, wanted: Wanted) -> Vec<Socket> {
+        let peer = Ipv4Addr::UNSPECIFIED.into();
+        let address = if pid == LOCAL { Ipv4Addr::LOCALHOST.into() } else { peer };
+        let port = Socket { protocol: Protocol::Tcp, address, port: 80, peer, inode: 1 };
         (wanted == Wanted::Listening).then_some(port).into_iter().collect()
     }
 }
@@ -235,6 +239,7 @@ impl Systemd for Node {
             };
             let restarts = *self.restarts.borrow();
             UnitState {
+                pid: running.get(unit).filter(|program| *program == "local").map_or(0, |_| LOCAL),
                 active: active.into(),
                 result: result.into(),
                 restarts,
@@ -250,7 +255,10 @@ impl Systemd for Node {
 }
 
 impl Prober for Node {
-    fn probe(&self, container: &Placed, _at: &str, _probe: &Probe) -> anyhow::Result<()> {
+    fn probe(&self, container: &Placed, _at: &str, probe: &Probe) -> anyhow::Result<()> {
+        if let (Probing::Tcp { .. }, "local") = (&probe.probing, &*self.program(&container.unit)) {
+            return Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into());
+        }
         let deaf = *self.ill.borrow() || self.program(&container.unit) == "deaf";
         anyhow::ensure!(!deaf, "no answer");
         Ok(())

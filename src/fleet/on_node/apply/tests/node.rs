@@ -11,6 +11,7 @@ use crate::fleet::obstacle::Listener;
 use crate::fleet::on_node::{Guard, Network, Patience, Places, Prober, Socket, Systemd, UnitState};
 use crate::fleet::pod::{Probe, Protocol};
 use crate::fleet::revision::{Placed, Revision};
+use crate::fleet::unit;
 
 pub(super) struct Node {
     pub(super) dir: tempfile::TempDir,
@@ -82,13 +83,23 @@ impl Node {
         if applied.failure.is_some() {
             return Ok(applied);
         }
-        confirm(&self.site(), "web", &revision.id, &mut |_| ())
+        confirm(&self.site(), &revision.pod, &revision.id, &mut |_| ())
     }
 
     pub(super) fn tried(
         &self,
         revision: &Revision,
         expected: Option<&Revision>,
+    ) -> anyhow::Result<Applied> {
+        self.tried_instead(revision, expected, &[])
+    }
+
+    /// Tries a revision in the place of other pods.
+    pub(super) fn tried_instead(
+        &self,
+        revision: &Revision,
+        expected: Option<&Revision>,
+        instead: &[&str],
     ) -> anyhow::Result<Applied> {
         let wished = Apply {
             pod: revision.pod.clone(),
@@ -97,6 +108,7 @@ impl Node {
             expected: expected.map(|revision| revision.id.clone()),
             by: "a test".into(),
             forget: false,
+            instead: instead.iter().map(|pod| (*pod).to_owned()).collect(),
             ports: true,
         };
         apply(&self.site(), &wished, &mut |_| ())
@@ -109,7 +121,8 @@ impl Node {
     /// Whether systemd's conditions let a unit start.
     pub(super) fn may_start(&self, unit: &str) -> bool {
         let tried = self.dir.path().join("run/try").join(unit).exists();
-        tried || self.dir.path().join("pods/web/current/units").join(unit).exists()
+        let pod = unit::pod_of(unit).unwrap();
+        tried || self.dir.path().join("pods").join(pod).join("current/units").join(unit).exists()
     }
 
     /// The programs that run.
@@ -148,8 +161,9 @@ impl Network for Node {
         Ok(())
     }
 
-    fn withdraw(&self, _pod: &str) -> anyhow::Result<()> {
-        *self.published.borrow_mut() = None;
+    fn withdraw(&self, pod: &str) -> anyhow::Result<()> {
+        let tags = self.dir.path().join("pods").join(pod).join("tags");
+        self.published.borrow_mut().take_if(|tag| tags.join(tag).exists());
         Ok(())
     }
 

@@ -47,6 +47,11 @@ impl Bars {
         Bar { bar: self.all.add(bar), counts: Cell::new(false) }
     }
 
+    /// Whether nobody sees them.
+    pub fn are_hidden(&self) -> bool {
+        self.all.is_hidden()
+    }
+
     /// Does `print` with all bars taken away meanwhile.
     pub fn suspend<R>(&self, print: impl FnOnce() -> R) -> R {
         self.all.suspend(print)

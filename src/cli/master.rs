@@ -333,7 +333,7 @@ pub struct Logs {
 /// `exec`.
 #[derive(ArgGroup, Clone, Debug, PartialEq)]
 pub struct Exec {
-    /// The host
+    /// A host of the inventory, or user@host[:port]
     #[arg(value_name = "HOST")]
     pub host: String,
     /// The pod, or one of its containers as POD/CONTAINER

@@ -64,7 +64,7 @@ pub(super) fn renew(args: &build::Verify, tmpfs: Vec<OsString>) -> anyhow::Resul
 pub(super) enum Report {
     /// It is, and what the bundle may lack is said before.
     Loud,
-    /// Only what it may lack is said.
+    /// Only what it may lack is said: it is made of an image.
     Warnings,
     /// Errors are said, and nothing else.
     Quiet,
@@ -212,7 +212,7 @@ pub(super) fn prepare(args: &build::Bundle, report: Report) -> anyhow::Result<Pr
     refuse_unreadable(&plan.layer, args.source.allow_missing)?;
     let private = private::find(&gathered.rootfs, &plan.layer);
     if report != Report::Quiet {
-        private::warn(&private);
+        private::warn(&private, report == Report::Warnings);
     }
     Ok(Prepared { gathered, container, spec, plan, inventory, private, lost, wrote_root, created })
 }

@@ -2,6 +2,7 @@
 
 mod absent;
 mod control;
+mod copying;
 mod deploy;
 mod directory;
 mod exec;
@@ -10,6 +11,7 @@ mod gather;
 mod interruption;
 mod logs;
 mod missing;
+mod mount_points;
 mod newnode;
 mod node;
 mod plan;

@@ -15,6 +15,9 @@ use super::unit::{self, PODS};
 pub const SCRIPT: &str = "live.sh";
 /// Where failures in a row are counted.
 const STATE: &str = "/run/vz/live";
+/// How the files there end that have how often a container was started again, as systemd had
+/// counted it then, too: it forgets its own count in such a start.
+pub const RESTARTS: &str = ".restarts";
 /// Seconds that shells may take beside a probe's own time, on a machine that is busy.
 const SLACK: u32 = 5;
 
@@ -52,7 +55,15 @@ pub fn render_script(pod: &Pod, tag: &str, placed: &Placed) -> Option<String> {
     // As Kubernetes has it: a container that is not to be started again has failed.
     let (said, end) = match placed.restart {
         Restart::Never => ("ended", format!("systemctl kill --signal=SIGKILL {unit}")),
-        _ => ("started again", format!("systemctl --no-block try-restart {unit}")),
+        _ => (
+            "started again",
+            format!(
+                "count=0
+  [ ! -e $count_file ] || read -r count _ <$count_file
+  echo $((count + $(restarts) + 1)) again >$count_file
+  systemctl --no-block try-restart {unit}"
+            ),
+        ),
     };
     let script = script(&pod.name, tag, &placed.name);
     // Of all clients, Debian has none that is always there.
@@ -84,10 +95,14 @@ pub fn render_script(pod: &Pod, tag: &str, placed: &Placed) -> Option<String> {
 # watch makes the timer that asks; startup and liveness ask once.
 export LC_ALL=C
 state={state} kind=liveness limit={failures}
+count_file=$state{RESTARTS}
 address={address}
 say() {{
   printf 'MESSAGE=%s\\nPRIORITY=4\\nSYSLOG_IDENTIFIER={id}\\nOBJECT_PID=%s\\n' \"$1\" \\
     \"$(systemctl show --property=MainPID --value {unit})\" | logger --journald
+}}
+restarts() {{
+  systemctl show --property=NRestarts --value {unit}
 }}
 fail() {{
   echo \"$*\"
@@ -104,6 +119,14 @@ watch)
   systemctl stop {timer}.timer 2>/dev/null
   rm -rf $state
   mkdir -p $state
+  if [ -e $count_file ]; then
+    read -r count again <$count_file
+    # As systemd has it: a start that neither of the two made begins anew.
+    case ${{again:-$(restarts)}} in
+    0) rm -f $count_file ;;
+    *) echo $count >$count_file ;;
+    esac
+  fi
 {curl}  systemd-run --quiet --unit={timer} --description='whether {id} is alive' \\
     --timer-property=PartOf={unit} --timer-property=AccuracySec=1s \\
     --on-active={delay} --on-unit-inactive={period} \\
@@ -135,6 +158,11 @@ esac
         state = state(id),
         within = longest + SLACK,
     ))
+}
+
+/// The unit that asks a container, in revisions that have it asked.
+pub fn timer_unit(placed: &Placed) -> String {
+    format!("{}.timer", timer(&placed.id))
 }
 
 /// The timer and the service of it. Not `vz-`: they belong to the unit, and are no pod's own.

@@ -6,6 +6,7 @@
 //! other; connections that are open stay where they are.
 
 mod firewall;
+mod forward;
 mod rules;
 mod script;
 
@@ -15,6 +16,7 @@ use super::pod::{Pod, Protocol};
 use super::unit::{PODS, conditions};
 
 pub use firewall::{OPENED, Opened, opened, render_host_script};
+pub use forward::dropping_for_good;
 pub use rules::{Family, listed, render_rules};
 pub use script::{HAS_IPV6, render_script};
 

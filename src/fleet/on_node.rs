@@ -15,6 +15,7 @@ mod pods;
 mod probe;
 mod remove;
 mod secrets;
+mod sockets;
 mod state;
 mod systemd;
 mod tls;
@@ -27,10 +28,11 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 pub use guard::{Guard, Watchdog, watch};
-pub use network::{Network, Nftables, Socket};
+pub use network::{Network, Nftables};
 pub use pending::Pending;
 pub use pods::Pods;
 pub use probe::{Prober, Probes};
+pub use sockets::{Socket, Wanted};
 pub use systemd::{Systemctl, Systemd, UnitState};
 pub use watch::Patience;
 

@@ -219,6 +219,11 @@ fn compare(wished: &Revision, there: &PodState) -> Vec<Drift> {
             let files = container.altered.clone();
             drift.push(Drift::Altered { container: container.name.clone(), files });
         }
+        let unasked = |timer: &String| Drift::Unit {
+            unit: timer.clone(),
+            what: "does not ask whether it is alive".to_owned(),
+        };
+        drift.extend(container.unasked.iter().map(unasked));
         let unit = container.unit.clone();
         drift.extend(
             unit_fault(container, may_end(there, &container.name))
@@ -246,9 +251,20 @@ fn ports(there: &PodState) -> Vec<String> {
     let ended = there.containers.iter().all(|container| container.active == "inactive");
     let closed: Vec<String> = listens.filter(|_| ended).collect();
     let absent = wished.iter().filter(|rule| !there.rules.contains(rule) && !closed.contains(rule));
-    let stale = there.rules.iter().filter(|rule| !wished.contains(rule));
+    // One that leads there for some only is as the node shows it, `RULE, from …`.
+    let partly = |rule: &&String| {
+        let of =
+            |other: &&String| other.strip_prefix(*rule).is_some_and(|rest| rest.starts_with(", "));
+        there.rules.iter().find(of)
+    };
+    let stale = there.rules.iter().filter(|rule| {
+        !wished.contains(rule) && !wished.iter().any(|wish| partly(&wish) == Some(rule))
+    });
     let deaf = there.deaf.iter().map(|port| format!("nobody listens on {port}"));
-    let absent = absent.map(|rule| format!("port {rule} is closed"));
+    let absent = absent.map(|rule| match partly(&rule) {
+        Some(partly) => format!("port {partly}"),
+        None => format!("port {rule} is closed"),
+    });
     absent.chain(stale.map(|rule| format!("port {rule} is open"))).chain(deaf).collect()
 }
 

@@ -1,6 +1,6 @@
 //! What a node says of its pods, and what it is told to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -218,6 +218,8 @@ pub struct State {
     pub pods: Vec<PodState>,
     /// Units and ports of ours that belong to no pod.
     pub stray: Vec<String>,
+    /// Chains of the administrator's that drop what comes to pods from outside.
+    pub dropping: BTreeSet<String>,
     /// What there is of what pods need.
     pub found: Found,
 }
@@ -272,8 +274,11 @@ pub struct ContainerState {
     pub sub: String,
     /// systemd's Result.
     pub result: String,
-    /// How often it was started again since it was last started by hand.
+    /// How often it was started again since it was last started by hand: as it ended, or did
+    /// not answer its livenessProbe.
     pub restarts: u64,
+    /// The timer that is to ask whether it is alive, and is not there.
+    pub unasked: Option<String>,
     /// Its first process; 0 where there is none.
     pub pid: u64,
     /// Seconds since it is active.

@@ -12,10 +12,12 @@ mod script;
 mod shared;
 
 use std::io::{BufReader, Cursor, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -223,20 +225,28 @@ impl Ssh {
         let packed = Some(receiver).filter(|_| gzip).and_then(Receiver::packed);
         let program = packed.unwrap_or(&receiver.program);
         let install = script::install(&receiver.digest, program.len(), packed.is_some());
-        for chunk in [install.as_bytes()].into_iter().chain(program.chunks(script::CHUNK)) {
-            running.expect_within(self.silence);
-            stdin.write_all(chunk).context("cannot send the receiver")?;
-        }
+        let ends = stdin.try_clone().context("cannot keep the socket of ssh")?;
         running.expect_within(self.silence);
-        // Much of it is still on its way; each part that arrives is told.
+        // What is written is on its way for long; each part that arrives is told.
         let (all, mut there) = (program.len() as u64, 0);
         let arrived = || {
             running.expect_within(self.silence);
             there += script::CHUNK as u64;
             progress(all.min(there), all);
         };
-        match first_answer(stdout, arrived)? {
-            Answer::Greeting => Ok(all),
+        let write = || stdin.write_all(install.as_bytes()).and_then(|()| stdin.write_all(program));
+        let (sent, answer) = thread::scope(|scope| {
+            let writing = scope.spawn(write);
+            let answer = first_answer(stdout, arrived);
+            if answer.is_err() {
+                // Nobody takes the rest.
+                let _ = ends.shutdown(Shutdown::Write);
+            }
+            (writing.join(), answer)
+        });
+        match (answer?, sent) {
+            (Answer::Greeting, Ok(Ok(()))) => Ok(all),
+            (_, Ok(Err(error))) => Err(error).context("cannot send the receiver"),
             _ => bail!("the receiver was put in place, but is not there"),
         }
     }

@@ -1,5 +1,8 @@
 //! `vzmaster` on files and on a node that is this machine.
 
+use std::process::Stdio;
+
+use crate::push_chaos::gate::Gate;
 use crate::sandbox::{Finished, Need, Sandbox, require};
 use crate::sshd::{Sshd, wanted};
 
@@ -31,15 +34,17 @@ fn json(finished: &Finished) -> serde_json::Value {
 fn a_fleet_that_is_right_is_said_to_be() {
     let fleet = fleet();
     let said = fleet.run("vzmaster", ["validate"]).success();
-    said.says("1 pod, 2 hosts: nothing is wrong")
+    said.says("1 pod, 2 hosts: nothing is wrong, 1 warning\n")
         .says("the pod `web` has no bundle yet: `vzbuild bundle` or `minify` makes `bundles/app`");
     let value = json(&fleet.run("vzmaster", ["validate", "--json"]).success());
     assert_eq!(value["hosts"]["node-a"], serde_json::json!(["web"]));
+    assert_eq!(value["warnings"].as_array().unwrap().len(), 1);
     fleet.write("pods/idle.yaml", POD.replace("web", "idle"));
     fleet
         .run("vzmaster", ["validate"])
         .success()
-        .says("warning: no group of groups.yaml has the pod `idle`");
+        .says("warning: no group of groups.yaml has the pod `idle`")
+        .says("nothing is wrong, 2 warnings\n");
 }
 
 #[test]
@@ -63,6 +68,24 @@ pods/web.yaml:9: spec.containers[0].lifecycle: not supported: no hooks are run; 
 }
 
 #[test]
+fn a_bundle_that_lacks_the_place_of_a_volume_is_a_violation() {
+    let fleet = fleet();
+    let volumes = "    volumeMounts:\n    - {name: data, mountPath: /data}\n    - {name: data, mountPath: /etc}\n  volumes: [{name: data, emptyDir: {}}]\n";
+    fleet.write("pods/web.yaml", format!("{POD}{volumes}"));
+    fleet.run("vzmaster", ["validate"]).success();
+    fleet.write("bundles/app/config.json", "{}");
+    let found = fleet.run("vzmaster", ["validate"]).status(1).stdout();
+    let expected = "pods/web.yaml:8: spec.containers[0].image: the bundle `bundles/app`: its rootfs cannot be read";
+    assert!(found.starts_with(expected), "{found}");
+    fleet.write("bundles/app/rootfs/etc/conf", "");
+    let said = fleet.run("vzmaster", ["validate"]).status(1).says("1 violation");
+    let expected = "pods/web.yaml:10: spec.containers[0].volumeMounts[0]: the bundle `bundles/app` has nothing at `/data`: `vzbuild bundle --volume /srv:/data` makes the place; the pod's volume stands in for /srv\n";
+    assert_eq!(said.stdout(), expected);
+    fleet.write("bundles/app/rootfs/data/.keep", "");
+    fleet.run("vzmaster", ["validate"]).success().says("nothing is wrong\n");
+}
+
+#[test]
 fn a_file_that_is_no_yaml_or_no_inventory_is_a_finding() {
     let fleet = fleet();
     fleet.write("hosts.ini", "[web]\na\n[web:thing]\n");
@@ -81,6 +104,30 @@ fn a_directory_without_an_inventory_is_a_wrong_command_line() {
     fleet.write("inventory.yml", "all: {hosts: {x: {}}}\n");
     fleet.run("vzmaster", ["validate"]).status(2).says("both `./hosts.ini` and `./inventory.yml`");
     fleet.run("vzmaster", ["-i", "hosts.ini", "validate"]).success();
+}
+
+#[test]
+fn a_host_that_the_fleet_lacks_or_gives_nothing_is_said_to_be_so() {
+    let fleet = fleet();
+    fleet.write("hosts.ini", "[web]\nweb1\n[db]\ndb1\n");
+    let exec = |host: &str| fleet.run("vzmaster", ["exec", host, "web", "--", "true"]);
+    let unknown = "error: no host or group of the inventory is called `wbe1`: did you mean `web1`?";
+    exec("wbe1").status(2).says(unknown);
+    for verb in [&["logs", "web", "-l", "wbe1"][..], &["plan", "-l", "wbe1"], &["ps", "-l", "wbe1"]]
+    {
+        fleet.run("vzmaster", verb).status(2).says(unknown);
+    }
+    fleet.run("vzmaster", ["retire", "wbe1"]).status(2).says("did you mean `web1`?");
+    let nothing = "warning: no group of groups.yaml gives the host `db1` a pod";
+    // Its name leads nowhere.
+    fleet.run("vzmaster", ["ps", "-l", "db1"]).status(3).says(nothing);
+    fleet
+        .run("vzmaster", ["logs", "wbe", "-l", "db1"])
+        .status(2)
+        .says("`wbe`, or is to have it: did you mean `web`?")
+        .says(nothing);
+    exec("db1").status(3).says(nothing);
+    assert!(!exec("web1").status(3).stderr().contains("no group"));
 }
 
 /// The whole way but for what a pod needs: files, bundle, ssh, the node's own end.
@@ -107,9 +154,31 @@ fn a_node_says_what_it_has_or_why_it_cannot_have_it() {
         || said.contains("the node cannot run pods: ")
         || said.contains("its root file system can be written to");
     assert!(known, "{said}{}", planned.stderr());
-    plan(&["-l", "node-z"]).status(2).says("no group or host `node-z`");
+    plan(&["-l", "node-z"]).status(2).says("is called `node-z`: did you mean `node-a`?");
     node.sandbox.write("pods/web.yaml", format!("{POD}    lifecycle: {{}}\n"));
     plan(&[]).status(1).says("pods/web.yaml:9: ").says("hint: `vzmaster validate`");
+}
+
+#[test]
+fn a_copy_of_vzmaster_that_takes_its_time_is_told() {
+    if !wanted("a_copy_of_vzmaster_that_takes_its_time_is_told") {
+        return;
+    }
+    let node = Sshd::start();
+    let gate = Gate::before(node.port);
+    node.pin_at(gate.port);
+    let inventory = format!("node-a ansible_host=127.0.0.1 ansible_port={}\n", gate.port);
+    node.sandbox.write("hosts.ini", inventory);
+    node.sandbox.write("groups.yaml", "");
+    gate.hold_after(2 << 20);
+    let mut ps = node.vzmaster(&["ps"]).stderr(Stdio::piped()).spawn().unwrap();
+    gate.wait(&mut ps);
+    // From when on it is told.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    gate.release();
+    let said = ps.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.matches("vzmaster: copying vzmaster to node-a, ").count(), 1, "{said}");
 }
 
 #[test]

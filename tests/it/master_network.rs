@@ -1,9 +1,16 @@
 //! A pod's own network, as its script makes it: in namespaces that stand for a node and a
 //! neighbour of it.
 
+use std::net::TcpListener;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::gettid;
 use vz::fleet::network::{
     Family, Published, RULES, RULES6, SCRIPT, render_rules, render_script, unit,
 };
+use vz::fleet::on_node::{Network, Nftables, Wanted};
 use vz::fleet::pod::Protocol;
 
 use crate::sandbox::{Finished, Need, Sandbox, require};
@@ -278,4 +285,26 @@ fn a_node_goes_on_hearing_routers() {
     // As before Linux 6.17.
     let older = |script: String| script.replace("force_forwarding", "no_such_thing");
     check_script(test, &text, &older, expected);
+}
+
+#[test]
+fn sockets_are_those_of_the_network_that_the_process_has() {
+    if !require("sockets_are_those_of_the_network_that_the_process_has", &[Need::Root]) {
+        return;
+    }
+    let _own = TcpListener::bind("0.0.0.0:0").unwrap();
+    let ((tell, told), (end, ended)) = (channel(), channel::<()>());
+    let apart = thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        tell.send((gettid(), listener.local_addr().unwrap().port())).unwrap();
+        // Listens until the other end is dropped.
+        ended.recv().unwrap_err();
+    });
+    let (thread, port) = told.recv().unwrap();
+    let sockets = Nftables.sockets(thread.as_raw().unsigned_abs().into(), Wanted::Listening);
+    let ports: Vec<u16> = sockets.iter().map(|socket| socket.port).collect();
+    assert_eq!(ports, [port]);
+    drop(end);
+    apart.join().unwrap();
 }

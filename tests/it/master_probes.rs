@@ -2,24 +2,38 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use vz::fleet::liveness;
 use vz::fleet::on_node::{Prober, Probes};
-use vz::fleet::pod::{self, Restart};
+use vz::fleet::pod::{self, Pod, Restart};
 use vz::fleet::preflight::Runtime;
 use vz::fleet::revision::Placed;
 
-use crate::sandbox::{Need, Sandbox, require};
+use crate::sandbox::{Finished, Need, Sandbox, require};
 
 /// What a probe comes to, of the pod that is this machine; a deployment and the script that
 /// asks later on say the same.
 fn probed(text: &str) -> Result<(), String> {
+    let (pod, placed) = with_probe(text);
+    let probe = placed.liveness.as_ref().unwrap();
+    let asked = Probes.probe(&placed, "127.0.0.1", probe).map_err(|error| format!("{error:#}"));
+    let script = liveness::render_script(&pod, "1a2b3c4d", &placed).unwrap();
+    let later = vz::process::output(
+        vz::process::command("bash").args(["-c", &script, "live.sh", "liveness"]),
+    );
+    assert_eq!(asked.is_ok(), later.is_ok(), "{asked:?}, and later {later:?}");
+    asked
+}
+
+/// A pod on the node's network whose container has this livenessProbe.
+fn with_probe(text: &str) -> (Pod, Placed) {
     let text = format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  hostNetwork: true\n  containers:\n  - name: app\n    image: bundle:x\n    livenessProbe: {text}\n"
     );
-    let (pods, violations) = pod::read(&text);
+    let (mut pods, violations) = pod::read(&text);
     assert_eq!(violations, []);
     let text_of = |name: &str| name.to_owned();
     let placed = Placed {
@@ -35,14 +49,40 @@ fn probed(text: &str) -> Result<(), String> {
         readiness: None,
         liveness: pods[0].containers[0].liveness.clone(),
     };
-    let probe = placed.liveness.as_ref().unwrap();
-    let asked = Probes.probe(&placed, "127.0.0.1", probe).map_err(|error| format!("{error:#}"));
-    let script = liveness::render_script(&pods[0], "1a2b3c4d", &placed).unwrap();
-    let later = vz::process::output(
-        vz::process::command("bash").args(["-c", &script, "live.sh", "liveness"]),
-    );
-    assert_eq!(asked.is_ok(), later.is_ok(), "{asked:?}, and later {later:?}");
-    asked
+    (pods.remove(0), placed)
+}
+
+/// A start that neither systemd nor the script made begins anew, as systemd's own count does.
+#[test]
+fn a_container_that_is_started_again_since_it_does_not_answer_is_counted() {
+    let sandbox = Sandbox::new();
+    let (pod, placed) = with_probe("{exec: {command: [x]}, failureThreshold: 1}");
+    let script = liveness::render_script(&pod, "1a2b3c4d", &placed).unwrap();
+    let script = script.replace("/run/vz/live", sandbox.path("live").to_str().unwrap());
+    for name in ["systemctl", "systemd-run", "logger"] {
+        // What else they are asked for, they do.
+        let text = "#!/bin/sh\ncase $* in *NRestarts*) cat restarts ;; esac\n";
+        let path = sandbox.write(&format!("bin/{name}"), text);
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:/usr/bin:/bin", sandbox.path("bin").display());
+    let check = |verb: &str, systemds: u64, expected: &[&str]| {
+        sandbox.write("restarts", format!("{systemds}\n"));
+        let mut bash = sandbox.command("bash");
+        bash.args(["-c", &script, "live.sh", verb]).env("PATH", &path);
+        Finished::of(&mut bash).success();
+        let count = sandbox.path("live/web.app.restarts");
+        let count = std::fs::read_to_string(count).unwrap_or_default();
+        assert_eq!(count.lines().collect::<Vec<_>>(), expected, "{verb} {systemds}");
+    };
+    check("watch", 0, &[]);
+    check("watch", 2, &[]);
+    check("ask", 2, &["3 again"]);
+    check("watch", 0, &["3"]);
+    check("watch", 1, &["3"]);
+    check("ask", 1, &["5 again"]);
+    check("watch", 0, &["5"]);
+    check("watch", 0, &[]);
 }
 
 struct Server(Child);

@@ -74,6 +74,24 @@ fn names(sandbox: &Sandbox) -> Vec<String> {
 }
 
 #[test]
+fn what_looks_secret_is_told_with_the_way_to_keep_it_out() {
+    if require("minify", &NEEDS) {
+        let sandbox = Sandbox::new();
+        root(&sandbox);
+        sandbox.write("root/app/.env", "TOKEN=1\n");
+        sandbox.write("env", "TOKEN=2\n");
+        let command = ["-o", "bundle", "--", "cat", "/app/.env"];
+        let said = minify(&sandbox, "root", &command).success();
+        said.says("hint: another file in its place (`--volume FILE:/app/.env:ro`) keeps it out");
+        assert_eq!(sandbox.lines("bundle/rootfs/app/.env"), ["TOKEN=1"]);
+        let volume = format!("{}:/app/.env:ro", sandbox.path("env").display());
+        let said = minify(&sandbox, "root", &[&["--volume", &volume], &command[..]].concat());
+        assert!(!said.success().stderr().contains("looks secret"));
+        assert!(sandbox.lines("bundle/rootfs/app/.env").is_empty());
+    }
+}
+
+#[test]
 fn an_images_own_command_user_variables_and_directory_are_the_bundles() {
     if require("minify", &NEEDS) {
         let sandbox = Sandbox::new();

@@ -3,7 +3,7 @@
 //! trial again. A few fixed ones are part of every run; `VZ_TEST_FULL=1` does all, from
 //! seeds of that moment.
 
-mod gate;
+pub mod gate;
 mod ground;
 mod memory;
 mod trial;

@@ -67,19 +67,22 @@ fn is_key(rootfs: &Rootfs, path: &RootPath) -> bool {
     read && lines().any(|line| line.windows(PRIVATE.len()).any(|part| part == PRIVATE))
 }
 
-/// Warns of them, and says the way out.
-pub(super) fn warn(private: &[Private]) {
-    let Some(first) = private.first() else { return };
+/// Warns of them, and says the way out of specs, or of a minified image.
+pub(super) fn warn(private: &[Private], of_image: bool) {
+    let Some(Private { path, .. }) = private.first() else { return };
     let lines =
         private.iter().map(|file| format!("\n  {}: it looks like {}", file.path, file.what));
+    let way = match of_image {
+        true => format!("another file in its place (`--volume FILE:{path}:ro`)"),
+        false => format!("`smith-strace --exclude {path}`"),
+    };
     report::warn(
         "vzbuild",
         format_args!(
-            "the run read what looks secret, and whoever gets the bundle has it:{}\n  hint: \
-             `smith-strace --exclude {}` keeps it out; give it when it runs, by --volume or \
-             as a secret of a pod (vz-fleet(5))",
-            lines.collect::<String>(),
-            first.path
+            "the run read what looks secret, and whoever gets the bundle has it:{}\n  hint: {way} \
+             keeps it out; give it when it runs, by --volume or as a secret of a pod \
+             (vz-fleet(5))",
+            lines.collect::<String>()
         ),
     );
 }

@@ -10,6 +10,7 @@ use super::gather::PARALLEL;
 use super::session::Nodes;
 use crate::cli::master::{Args, OnePod, Select};
 use crate::fleet::deployment::Host;
+use crate::fleet::fields::or_near;
 use crate::fleet::state::{Answer, Control, Order, State};
 use crate::push::fanout;
 use crate::push::target::Node;
@@ -27,6 +28,7 @@ pub(super) fn run(args: &Args, one: &OnePod, verb: Control) -> anyhow::Result<Ex
 /// When none has it either.
 pub(super) fn hosts(args: &Args, pod: &str, select: &Select) -> anyhow::Result<Vec<Node>> {
     let fleet = directory::read_hosts(args, &select.limit)?;
+    let known: Vec<String> = fleet.sources.into_iter().map(|source| source.pod.name).collect();
     let (wished, others): (Vec<Host>, Vec<Host>) =
         fleet.deployment.hosts.into_values().partition(|host| host.pods.contains_key(pod));
     if !wished.is_empty() {
@@ -40,7 +42,8 @@ pub(super) fn hosts(args: &Args, pod: &str, select: &Select) -> anyhow::Result<V
     let having = others.into_iter().zip(&states).filter(|(_, state)| has(state));
     let hosts: Vec<Node> = having.map(|(host, _)| host.node).collect();
     if hosts.is_empty() {
-        return Err(anyhow::anyhow!("no host has the pod `{pod}`, or is to have it"))
+        let near = or_near(pod, known.iter().filter(|name| *name != pod));
+        return Err(anyhow::anyhow!("no host has the pod `{pod}`, or is to have it{near}"))
             .hint("groups.yaml says which hosts have which pods; `vzmaster ps` what they have")
             .status(Status::Usage as u8);
     }

@@ -12,11 +12,11 @@ use super::rollback::utc;
 use crate::cli::master::Args;
 use crate::command::push::targets;
 use crate::fleet::deployment::{self, Deployment, Finding, Host, Source};
-use crate::fleet::fields::Violation;
+use crate::fleet::fields::{Violation, or_near};
 use crate::fleet::groups;
 use crate::fleet::pod::{self, Volume};
 use crate::fleet::secret::{self, Sources};
-use crate::push::inventory::Inventory;
+use crate::push::inventory::{Inventory, InventoryError};
 use crate::push::target::Node;
 use crate::report::{self, Advice, Status};
 
@@ -43,8 +43,8 @@ pub(super) struct Fleet {
     pub(super) secret_lines: BTreeMap<(String, String), usize>,
     /// The inventory.
     pub(super) inventory: Inventory,
-    /// How many pods there are.
-    pub(super) pods: usize,
+    /// All pods, those that run nowhere included.
+    pub(super) sources: Vec<Source>,
     /// Everything that is wrong, by file and line.
     pub(super) findings: Vec<Finding>,
 }
@@ -113,8 +113,7 @@ pub(super) fn read(args: &Args) -> anyhow::Result<Fleet> {
     findings.sort();
     let retired = retired(dir)?;
     let retired = deployment.retire(&retired);
-    let pods = sources.len();
-    Ok(Fleet { retired, secrets, secret_lines, deployment, inventory, pods, findings })
+    Ok(Fleet { retired, secrets, secret_lines, deployment, inventory, sources, findings })
 }
 
 /// Whether a finding may only follow from another file that could not be read.
@@ -155,8 +154,9 @@ pub(super) fn read_hosts(args: &Args, limit: &[String]) -> anyhow::Result<Fleet>
 fn limited(mut fleet: Fleet, limit: &[String]) -> anyhow::Result<Fleet> {
     let mut kept = BTreeSet::new();
     for name in limit {
-        let nodes = fleet.inventory.nodes(name).status(Status::Usage as u8)?;
+        let nodes = named(&fleet.inventory, name)?;
         kept.extend(nodes.into_iter().map(|node| node.label));
+        fleet.warn_of_nothing(name);
     }
     if let Some(name) = kept.iter().find(|name| fleet.retired.contains_key(*name))
         && limit.contains(name)
@@ -169,6 +169,54 @@ fn limited(mut fleet: Fleet, limit: &[String]) -> anyhow::Result<Fleet> {
         fleet.deployment.hosts.retain(|name, _| kept.contains(name));
     }
     Ok(fleet)
+}
+
+impl Fleet {
+    /// Warns where a host is to run nothing, which whoever names it may not know.
+    fn warn_of_nothing(&self, host: &str) {
+        let idle = self.deployment.hosts.get(host).is_some_and(|host| host.pods.is_empty());
+        // What could not be read may be its pods.
+        if idle && self.findings.is_empty() {
+            let what = format_args!("no group of {GROUPS} gives the host `{host}` a pod");
+            report::warn("vzmaster", what);
+        }
+    }
+}
+
+/// The nodes of a host or group of the inventory.
+///
+/// # Errors
+/// When it has neither, with the name that may be meant.
+fn named(inventory: &Inventory, name: &str) -> anyhow::Result<Vec<Node>> {
+    match inventory.nodes(name) {
+        Err(InventoryError::Unknown(name)) => {
+            let (near, name) = (or_near(&name, inventory.names()), name.escape_debug());
+            Err(anyhow!("no host or group of the inventory is called `{name}`{near}"))
+                .hint("`vzmaster validate --json` lists the hosts")
+        }
+        other => Ok(other?),
+    }
+    .status(Status::Usage as u8)
+}
+
+/// The one host that is called so; `user@host[:port]` need not be in the inventory, nor need
+/// there be one.
+///
+/// # Errors
+/// When it is none of the inventory's, or several.
+pub(super) fn host(args: &Args, text: &str) -> anyhow::Result<Node> {
+    let found = match text.contains('@') || inventory(args).is_err() {
+        true => nodes(args, &[text.to_owned()])?,
+        false => {
+            let fleet = read_hosts(args, &[])?;
+            fleet.warn_of_nothing(text);
+            named(&fleet.inventory, text)?
+        }
+    };
+    match <[Node; 1]>::try_from(found) {
+        Ok([node]) => Ok(node),
+        Err(_) => Err(anyhow!("`{text}` is several hosts")).status(Status::Usage as u8),
+    }
 }
 
 fn inventory(args: &Args) -> anyhow::Result<PathBuf> {

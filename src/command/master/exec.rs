@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 
 use super::logs::split;
 use super::session::Nodes;
@@ -13,14 +13,11 @@ use crate::fleet::revision::{RECORD, Record};
 use crate::fleet::shell::quoted;
 use crate::fleet::unit;
 use crate::process;
-use crate::report::{self, Advice, Status};
+use crate::report::{self, Status};
 
 pub(super) fn run(args: &Args, exec: &Exec) -> anyhow::Result<ExitCode> {
     let (pod, container) = split(&exec.pod)?;
-    let found = directory::nodes(args, std::slice::from_ref(&exec.host))?;
-    let [node] = found.as_slice() else {
-        return Err(anyhow!("`{}` is several hosts", exec.host)).status(Status::Usage as u8);
-    };
+    let node = &directory::host(args, &exec.host)?;
     let nodes = Nodes::new(args)?;
     let state = nodes.state(node)?;
     let there = absent::find(node, &state, pod, container)?;

@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
-use bundler::resolve::Resolver;
-use bundler::{Kind, Rootfs};
 
 use super::session::Nodes;
-use super::{directory, secrets};
+use super::{directory, mount_points, secrets};
 use crate::cli::master::{Args, Plan};
 use crate::fleet::deployment::{Deployment, Host};
+use crate::fleet::network::published;
 use crate::fleet::obstacle::{Obstacle, needs, obstacles};
 use crate::fleet::plan::{self, Step};
-use crate::fleet::pod::{Container, Pod};
+use crate::fleet::pod::Pod;
 use crate::fleet::preflight::{Facts, Grade, Reason, cannot, judge};
 use crate::fleet::render::{Built, Machine, render};
 use crate::fleet::revision::Revision;
@@ -187,7 +186,14 @@ fn know(
             && (!reason.what.starts_with("limits of CPU")
                 || limits().any(|l| l.milli_cpus.is_some()))
     });
-    let lost = lost.map(|reason| reason.what).chain(doubted).collect();
+    let publishes = |pod: &&Pod| !pod.host_network && !published(pod).is_empty();
+    let dropping = state.dropping.iter().filter(|_| host.pods.values().any(|pod| publishes(&pod)));
+    let dropping = dropping.map(|chain| {
+        format!(
+            "{chain} drops what comes to pods from outside; `oifname \"vz*\" accept` in it lets that pass"
+        )
+    });
+    let lost = lost.map(|reason| reason.what).chain(doubted).chain(dropping).collect();
     Ok(Known { wished, steps, obstacles, lost, unseen: Vec::new(), numbers })
 }
 
@@ -213,7 +219,7 @@ pub(super) fn open_bundles(dir: &Path, deployment: &Deployment) -> anyhow::Resul
     }
     for pod in pods.values() {
         for container in &pod.containers {
-            mount_points(&dir.join(&container.bundle), container).with_context(|| {
+            mount_points::check(&dir.join(&container.bundle), container).with_context(|| {
                 format!("cannot run container `{}` of the pod `{}`", container.name, pod.name)
             })?;
         }
@@ -231,27 +237,4 @@ fn open(dir: &Path) -> anyhow::Result<(Bundle, Built)> {
     let config = serde_json::from_slice(&config).context("its config.json is none")?;
     let built = Built { name, id: bundle.id.clone(), config };
     Ok((bundle, built))
-}
-
-/// Runtimes make what is missing for a mount in the root file system itself, which is
-/// a revision and never written to. So it has to be there.
-fn mount_points(bundle: &Path, container: &Container) -> anyhow::Result<()> {
-    let rootfs = Rootfs::open(&bundle.join("rootfs")).context("its rootfs cannot be read")?;
-    let resolver = Resolver::new(&rootfs);
-    let paths = container.mounts.iter().map(|mount| mount.path.as_str());
-    let absent: Vec<&str> = paths
-        .filter(|path| {
-            let found = resolver.resolve(path.as_bytes());
-            !found.is_ok_and(|found| matches!(found.meta.kind, Kind::Directory | Kind::File))
-        })
-        .collect();
-    if absent.is_empty() {
-        return Ok(());
-    }
-    let named: Vec<String> = absent.iter().map(|path| format!("`{path}`")).collect();
-    let flags: String = absent.iter().map(|path| format!(" --volume /srv:{path}")).collect();
-    Err(anyhow!("its bundle has nothing at {}, where volumes are to be mounted", named.join(", ")))
-        .hint(format!(
-            "`vzbuild bundle{flags}` makes the places; the pod's volumes stand in for /srv"
-        ))
 }

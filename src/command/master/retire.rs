@@ -9,6 +9,7 @@ use serde_json::json;
 use super::deploy::by;
 use super::directory::{self, RETIRED};
 use crate::cli::master::{Args, Retire};
+use crate::fleet::fields::or_near;
 use crate::report::{self, Advice, Status};
 
 pub(super) fn run(args: &Args, retire: &Retire) -> anyhow::Result<ExitCode> {
@@ -18,7 +19,8 @@ pub(super) fn run(args: &Args, retire: &Retire) -> anyhow::Result<ExitCode> {
     let pods = match (fleet.deployment.hosts.get(host), fleet.retired.get(host)) {
         (Some(host), _) | (None, Some(host)) => host.pods.clone(),
         (None, None) => {
-            return Err(anyhow!("the inventory has no host `{host}`"))
+            let near = or_near(host, fleet.deployment.hosts.keys());
+            return Err(anyhow!("the inventory has no host `{host}`{near}"))
                 .hint("`vzmaster validate --json` lists the hosts")
                 .status(Status::Usage as u8);
         }

@@ -1,14 +1,17 @@
 //! Orders to nodes, over ssh.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 
+use super::copying::Copying;
 use crate::cli::master::Args;
 use crate::command::push;
 use crate::fleet::obstacle::Needs;
 use crate::fleet::state::{Answer, Applied, Order, Start, State, VERSION};
+use crate::progress::Bars;
 use crate::push::link::Link;
 use crate::push::ssh::{Receiver, Ssh};
 use crate::push::target::Node;
@@ -62,6 +65,7 @@ pub(super) struct Nodes {
     /// How ssh is called.
     pub(super) ssh: Ssh,
     receiver: Receiver,
+    bars: Arc<Bars>,
 }
 
 impl Nodes {
@@ -71,7 +75,7 @@ impl Nodes {
     /// When this program cannot be read.
     pub(super) fn new(args: &Args) -> anyhow::Result<Self> {
         let receiver = push::receiver("node")?;
-        Ok(Nodes { ssh: push::ssh(&args.ssh), receiver })
+        Ok(Nodes { ssh: push::ssh(&args.ssh), receiver, bars: Arc::new(Bars::new(0)) })
     }
 
     /// Gives an order, and returns its last answer; `told` hears of what goes on.
@@ -85,7 +89,10 @@ impl Nodes {
         told: &mut dyn FnMut(Answer),
     ) -> anyhow::Result<Answer> {
         let start = Start { version: VERSION };
-        let mut session = self.ssh.connect(node, &self.receiver, &start, false, &|_, _| ())?;
+        let copying = Copying::to(node, &self.bars);
+        let shown = |done, all| copying.show(done, all);
+        let mut session = self.ssh.connect(node, &self.receiver, &start, false, &shown)?;
+        drop(copying);
         session.link.say(order).with_context(|| format!("cannot give `{node}` its order"))?;
         let answer = last_answer(&mut session.link, told);
         let said = session.end();
@@ -162,7 +169,7 @@ impl Nodes {
         ssh.control = None;
         // Before what the user asks for, since the first one counts.
         ssh.options.splice(0..0, ["ControlMaster=no", "ControlPath=none"].map(str::to_owned));
-        Nodes { ssh, receiver: self.receiver.clone() }
+        Nodes { ssh, receiver: self.receiver.clone(), bars: Arc::clone(&self.bars) }
     }
 
     /// What a node has.

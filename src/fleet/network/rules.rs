@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::{Published, SUBNET, SUBNET6, pod_of, table};
+use super::{Published, SUBNET, SUBNET6, forward, pod_of, table};
 
 /// IPv4 or IPv6. A table is of one of them, since kernels before 5.2 translate in no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Family {
 
 impl Family {
     /// As nftables calls it.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Family::Ip => "ip",
             Family::Ip6 => "ip6",
@@ -124,6 +124,7 @@ table {ip} {table} {{
 /// the node, address and port of the pod; and for whom, where that is not everybody.
 pub fn listed(ruleset: &str) -> Vec<(String, String)> {
     let mut found: BTreeMap<(String, String), BTreeSet<&str>> = BTreeMap::new();
+    let dropping = [Family::Ip, Family::Ip6].map(|family| forward::dropping(ruleset, family));
     let (mut table, mut chain) = (None, "");
     for line in ruleset.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -140,10 +141,14 @@ pub fn listed(ruleset: &str) -> Vec<(String, String)> {
         }
     }
     let told = |((table, rule), chains): ((String, String), BTreeSet<&str>)| {
-        let whom = match (chains.contains("prerouting"), chains.contains("output")) {
-            (true, false) => ", from outside only",
-            (false, true) => ", from the node itself only",
-            _ => "",
+        let [four, six] = &dropping;
+        let dropping = if rule.contains("-> [") { six } else { four };
+        let inside = ", from the node itself only";
+        let whom = match (chains.contains("prerouting"), chains.contains("output"), dropping) {
+            (true, true, None) => String::new(),
+            (true, _, Some(chain)) => format!("{inside}: {chain} drops the rest"),
+            (true, false, None) => ", from outside only".to_owned(),
+            (false, ..) => inside.to_owned(),
         };
         (table, format!("{rule}{whom}"))
     };
@@ -197,8 +202,13 @@ mod tests {
         let other = "table ip other {\n\t\ttcp dport 99 dnat to 10.0.0.1:99\n}\n";
         let [web, name] = PORTS.map(|port| port.rule("198.18.0.7"));
         let web6 = PORTS[0].rule("fdc9:a024:e64e::7");
-        let expected = [name, web, format!("{web6}, from the node itself only")];
+        let expected = [name, web.clone(), format!("{web6}, from the node itself only")];
         let expected = expected.map(|rule| ("web".to_owned(), rule));
         assert_eq!(listed(&format!("{whole}{half}{other}")), expected);
+        let hook = "\t\ttype filter hook forward priority filter; policy drop;\n";
+        let ufw = format!("table ip filter {{\n\tchain FORWARD {{\n{hook}\t}}\n}}\n");
+        let [_, (_, rule), _] = listed(&format!("{whole}{half}{ufw}")).try_into().unwrap();
+        let whom = "from the node itself only: chain FORWARD of table ip filter drops the rest";
+        assert_eq!(rule, format!("{web}, {whom}"));
     }
 }

@@ -1,15 +1,14 @@
-//! Who listens on a node's own ports: the kernel's tables of sockets, and the open files
-//! of processes, since nodes need not have ss(8).
+//! Who listens on a node's own ports: the kernel's sockets, and the open files of processes,
+//! since nodes need not have ss(8).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use super::Site;
-use super::network::{each_socket, socket};
+use super::sockets::{self, Socket, Wanted};
 use crate::fleet::network::{Published, listed};
 use crate::fleet::obstacle::{Found, Listener, Needs, Obstacle, Process, taken};
-use crate::fleet::pod::Protocol;
 use crate::fleet::revision::Record;
 use crate::fleet::unit;
 
@@ -19,32 +18,27 @@ pub(super) fn read(ports: &BTreeSet<String>) -> Vec<Listener> {
     if ports.is_empty() {
         return Vec::new();
     }
-    let mut found = each_socket("self", listener);
-    found.retain(|(listener, _)| ports.contains(&listener.name()));
+    let listener = |socket: Socket| {
+        let everywhere = socket.address.is_unspecified();
+        let Socket { protocol, port, inode, .. } = socket;
+        (Listener { port, protocol, everywhere, process: None }, inode)
+    };
+    let found = sockets::read(None, Wanted::Listening).into_iter().map(listener);
+    let found: Vec<_> = found.filter(|(listener, _)| ports.contains(&listener.name())).collect();
     if found.is_empty() {
         return Vec::new();
     }
     let owners = owners();
-    let with_owner = |(listener, inode): (Listener, String)| {
+    let with_owner = |(listener, inode): (Listener, u64)| {
         let process = owners.get(&inode).map(|pid| process(*pid));
         Listener { process, ..listener }
     };
     found.into_iter().map(with_owner).collect()
 }
 
-/// A line of `/proc/net/tcp` (proc(5)) that listens, and its socket's inode.
-fn listener(line: &str, protocol: Protocol) -> Option<(Listener, String)> {
-    let socket = socket(line, protocol).filter(|socket| socket.listens)?;
-    let mut words = line.split_whitespace();
-    let (address, _) = words.nth(1)?.rsplit_once(':')?;
-    let everywhere = address.bytes().all(|digit| digit == b'0');
-    let inode = words.nth(7)?.to_owned();
-    Some((Listener { port: socket.port, protocol, everywhere, process: None }, inode))
-}
-
 /// The process of each socket that is open, by inode. Of several the first counts, which is
 /// the parent of its workers; but not systemd, which holds sockets for others.
-fn owners() -> BTreeMap<String, u64> {
+fn owners() -> BTreeMap<u64, u64> {
     let mut owners = BTreeMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok()) else {
@@ -54,8 +48,9 @@ fn owners() -> BTreeMap<String, u64> {
         for file in fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten() {
             let Ok(target) = fs::read_link(file.path()) else { continue };
             let inode = target.to_str().and_then(|text| text.strip_prefix("socket:["));
-            let Some(inode) = inode.and_then(|text| text.strip_suffix(']')) else { continue };
-            let owner = owners.entry(inode.to_owned()).or_insert(pid);
+            let inode = inode.and_then(|text| text.strip_suffix(']')?.parse().ok());
+            let Some(inode) = inode else { continue };
+            let owner = owners.entry(inode).or_insert(pid);
             if *owner == 1 || (pid != 1 && pid < *owner) {
                 *owner = pid;
             }

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::sockets::{self, Socket, Wanted};
 use super::{Pods, Site, listeners};
 use crate::fleet::network::{HAS_IPV6, Published, RULES6, SCRIPT, table};
 use crate::fleet::obstacle::Listener;
-use crate::fleet::pod::Protocol;
 use crate::fleet::revision::Record;
 use crate::process;
 
@@ -35,21 +34,8 @@ pub trait Network {
     fn firewalld(&self) -> Option<String>;
     /// Who listens in the node's own network on these ports, which are as `80/tcp`.
     fn listeners(&self, ports: &BTreeSet<String>) -> Vec<Listener>;
-    /// The sockets that the process sees, as `/proc/PID/net` has them.
-    fn sockets(&self, pid: u64) -> Vec<Socket>;
-}
-
-/// A socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Socket {
-    /// Its protocol.
-    pub protocol: Protocol,
-    /// Its own port.
-    pub port: u16,
-    /// Whether it waits for connections, or packets.
-    pub listens: bool,
-    /// Whether somebody else is connected to it.
-    pub connected: bool,
+    /// The sockets in the network that a process has.
+    fn sockets(&self, pid: u64, wanted: Wanted) -> Vec<Socket>;
 }
 
 /// The kernel's, by iproute2 and nftables.
@@ -105,8 +91,8 @@ impl Network for Nftables {
         listeners::read(ports)
     }
 
-    fn sockets(&self, pid: u64) -> Vec<Socket> {
-        each_socket(&pid.to_string(), socket)
+    fn sockets(&self, pid: u64, wanted: Wanted) -> Vec<Socket> {
+        sockets::read(Some(pid), wanted)
     }
 }
 
@@ -124,48 +110,6 @@ fn withdraw(pod: &str, families: &[&str]) -> anyhow::Result<()> {
         return Ok(());
     }
     process::output(process::command("nft").arg(orders)).map(drop)
-}
-
-/// What `read` makes of the lines of the kernel's tables of sockets (proc(5)), in the network
-/// that the process `pid`, or `self`, has.
-pub(super) fn each_socket<T>(pid: &str, read: impl Fn(&str, Protocol) -> Option<T>) -> Vec<T> {
-    let mut found = Vec::new();
-    for (file, protocol) in [
-        ("tcp", Protocol::Tcp),
-        ("tcp6", Protocol::Tcp),
-        ("udp", Protocol::Udp),
-        ("udp6", Protocol::Udp),
-    ] {
-        let text = table_of_sockets(&format!("/proc/{pid}/net/{file}")).unwrap_or_default();
-        found.extend(text.lines().skip(1).filter_map(|line| read(line, protocol)));
-    }
-    found
-}
-
-/// Reads one of the kernel's tables in large pieces: for each read(2) it goes through a hash
-/// table as large as the machine's memory allows, which can take milliseconds.
-fn table_of_sockets(path: &str) -> io::Result<String> {
-    let mut text = String::with_capacity(256 << 10);
-    fs::File::open(path)?.read_to_string(&mut text)?;
-    Ok(text)
-}
-
-/// A line of `/proc/net/tcp` (proc(5)): number, own address, other address, state.
-pub(super) fn socket(line: &str, protocol: Protocol) -> Option<Socket> {
-    let mut words = line.split_whitespace().skip(1);
-    let (own, other, state) = (words.next()?, words.next()?, words.next()?);
-    let port = u16::from_str_radix(own.rsplit_once(':')?.1, 16).ok()?;
-    let (other, _) = other.rsplit_once(':')?;
-    // 127.0.0.0/8, as itself or mapped, in the host's (little) order; and ::1.
-    let near = other.strip_prefix("0000000000000000FFFF0000").unwrap_or(other);
-    let near =
-        near.len() == 8 && near.ends_with("7F") || other == "00000000000000000000000001000000";
-    let listens = match protocol {
-        Protocol::Tcp => state == "0A",
-        Protocol::Udp => state == "07",
-    };
-    let connected = protocol == Protocol::Tcp && matches!(state, "01" | "03") && !near;
-    Some(Socket { protocol, port, listens, connected })
 }
 
 impl Site<'_> {
@@ -203,42 +147,16 @@ impl Site<'_> {
         loop {
             let states = self.show(record)?;
             let pid = states.iter().map(|state| state.pid).find(|pid| *pid != 0);
-            let sockets = pid.map(|pid| self.network.sockets(pid)).unwrap_or_default();
-            let busy = |socket: &super::Socket| {
-                socket.connected && ports.iter().any(|published| published.port == socket.port)
+            let connected = |pid| self.network.sockets(pid, Wanted::Connected);
+            let sockets = pid.map(connected).unwrap_or_default();
+            // The pod's own programs may stay connected to each other.
+            let busy = |socket: &Socket| {
+                !socket.is_near() && ports.iter().any(|published| published.port == socket.port)
             };
             if !sockets.iter().any(busy) || started.elapsed() >= grace {
                 return Ok(());
             }
             std::thread::sleep(self.patience.tick);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sockets_are_read_as_the_kernel_shows_them() {
-        let check = |line: &str, port: u16, listens: bool, connected: bool| {
-            let expected = Socket { protocol: Protocol::Tcp, port, listens, connected };
-            assert_eq!(socket(line, Protocol::Tcp), Some(expected), "{line}");
-        };
-        check("   0: 00000000:1F90 00000000:0000 0A 00000000:00000000", 8080, true, false);
-        check("   1: 0700C612:1F90 01004E0A:C350 01 00000000:00000000", 8080, false, true);
-        check("   2: 0100007F:0050 0100007F:C350 01 00000000:00000000", 80, false, false);
-        check("   3: 0700C612:1F90 01004E0A:C350 06 00000000:00000000", 8080, false, false);
-        let mapped =
-            "   4: 0000000000000000FFFF00000700C612:0050 0000000000000000FFFF000001004E0A:C350 01";
-        check(mapped, 80, false, true);
-        let own =
-            "   5: 00000000000000000000000001000000:0050 00000000000000000000000001000000:C350 01";
-        check(own, 80, false, false);
-        // 2001:db8::7f00:1.
-        let other =
-            "   6: 00000000000000000000000001000000:0050 B80D012000000000000000000100007F:C350 01";
-        check(other, 80, false, true);
-        assert_eq!(socket("sl local_address", Protocol::Tcp), None);
     }
 }

@@ -275,6 +275,7 @@ impl Pods {
     /// When it cannot be removed.
     pub fn remove(&self, pod: &str) -> anyhow::Result<()> {
         sweep::delete(&self.dir(pod))?;
+        self.prune_counts(pod)?;
         self.pin()
     }
 }

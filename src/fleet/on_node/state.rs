@@ -10,9 +10,13 @@ use delta::Digest;
 
 use super::pending::monotonic;
 use super::pods::list;
-use super::{Pods, Site, Socket};
-use crate::fleet::network::{Opened, Published, RULES6, address6, listed, opened};
+use super::{Pods, Site, Socket, Wanted};
+use crate::fleet::liveness;
+use crate::fleet::network::{
+    Opened, Published, RULES6, address6, dropping_for_good, listed, opened,
+};
 use crate::fleet::obstacle::Needs;
+use crate::fleet::pod::{Probe, Probing};
 use crate::fleet::preflight::{Facts, SCRIPT};
 use crate::fleet::revision::{Placed, Record};
 use crate::fleet::state::{ContainerState, PodState, State};
@@ -99,7 +103,8 @@ pub(super) fn read(
         |port: &String| rules.iter().any(|(_, rule)| rule.starts_with(&format!("{port} -> ")));
     needs.ports.retain(|port| !led(port));
     let (pods, found) = (Vec::new(), site.find(&needs));
-    let state = State { facts: facts(site)?, busy: site.busy(), pods, stray, found };
+    let (facts, dropping) = (facts(site)?, dropping_for_good(&ruleset));
+    let state = State { facts, busy: site.busy(), pods, stray, dropping, found };
     Ok((state, states))
 }
 
@@ -151,6 +156,7 @@ pub(super) fn containers(
     record: &Record,
 ) -> anyhow::Result<Vec<ContainerState>> {
     let units = site.show(record)?;
+    let mut unasked = unasked(site, record)?;
     let now = monotonic();
     let state = |(placed, unit): (&Placed, super::UnitState)| {
         let (linked, enabled) = pods.unit_links(record, placed);
@@ -164,15 +170,31 @@ pub(super) fn containers(
             linked: linked && !unit.stale,
             enabled,
             uptime: (unit.active == "active").then(|| now.saturating_sub(since).as_secs()),
+            unasked: unasked.remove(&placed.name).filter(|_| unit.active == "active"),
             active: unit.active,
             sub: unit.sub,
             result: unit.result,
-            restarts: unit.restarts,
+            restarts: unit.restarts + pods.unanswered(placed),
             pid: unit.pid,
             memory: unit.memory,
         }
     };
     Ok(record.containers.iter().zip(units).map(state).collect())
+}
+
+/// The timers that are to ask containers whether they are alive, and are not there, by
+/// container.
+fn unasked(site: &Site<'_>, record: &Record) -> anyhow::Result<BTreeMap<String, String>> {
+    // HTTPS is asked by curl, and the pod's log says where it is missing.
+    let tls = |probe: &Probe| matches!(probe.probing, Probing::Http { tls: true, .. });
+    let asks = |probe: &Probe| !tls(probe) || process::find("curl").is_some();
+    let asked =
+        record.containers.iter().filter(|placed| placed.liveness.as_ref().is_some_and(asks));
+    let (names, timers): (Vec<String>, Vec<String>) =
+        asked.map(|placed| (placed.name.clone(), liveness::timer_unit(placed))).unzip();
+    let states = site.systemd.show(&timers)?;
+    let all = names.into_iter().zip(timers).zip(states);
+    Ok(all.filter(|(_, state)| state.active != "active").map(|(pair, _)| pair).collect())
 }
 
 /// Ports of a pod on which nobody listens where it does.
@@ -181,10 +203,10 @@ pub(super) fn deaf(site: &Site<'_>, record: &Record, containers: &[ContainerStat
     let Some(pid) = containers.iter().map(|state| state.pid).find(|pid| *pid != 0) else {
         return Vec::new();
     };
-    let sockets = site.network.sockets(pid);
+    let sockets = site.network.sockets(pid, Wanted::Listening);
     let ports = record.network.as_ref().unwrap_or(&record.listens);
     let heard = |port: &&Published| {
-        let hears = |s: &Socket| s.listens && (s.port, s.protocol) == (port.port, port.protocol);
+        let hears = |s: &Socket| (s.port, s.protocol) == (port.port, port.protocol);
         !sockets.iter().any(hears)
     };
     let deaf = ports.iter().filter(heard);

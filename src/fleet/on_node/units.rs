@@ -8,13 +8,16 @@ use anyhow::{Context, bail};
 
 use super::Pods;
 use super::pods::{gone, list, relink, write};
-use crate::fleet::network;
 use crate::fleet::revision::{Placed, Record};
 use crate::fleet::unit::{self, QUADLET};
+use crate::fleet::{liveness, network};
 use crate::push::store::sync_dir;
 
 /// What starts units at boot.
 const WANTS: &str = "multi-user.target.wants";
+
+/// Where liveness scripts have their files.
+const LIVE: &str = "live";
 
 /// Whether a unit of `pod` is made of a file.
 fn is_of(file: &str, pod: &str) -> bool {
@@ -87,6 +90,32 @@ impl Pods {
                     gone(fs::remove_file(dir.join(&name)))
                         .with_context(|| format!("cannot remove `{name}`"))?;
                 }
+            }
+        }
+        self.prune_counts(pod)
+    }
+
+    /// How often a container was started again since it did not answer.
+    pub(super) fn unanswered(&self, placed: &Placed) -> u64 {
+        let file = format!("{}{}", placed.id, liveness::RESTARTS);
+        let text = fs::read_to_string(self.places.run.join(LIVE).join(file)).unwrap_or_default();
+        text.split_whitespace().next().and_then(|count| count.parse().ok()).unwrap_or(0)
+    }
+
+    /// Forgets those counts of revisions of `pod` that are not there any more.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub(super) fn prune_counts(&self, pod: &str) -> anyhow::Result<()> {
+        let (live, tags) = (self.places.run.join(LIVE), self.dir(pod).join("tags"));
+        for name in list(&live)? {
+            let id = name.strip_suffix(liveness::RESTARTS).and_then(|id| id.strip_prefix(pod));
+            let Some((_, tag)) = id.and_then(|id| id.strip_prefix('.')?.split_once('.')) else {
+                continue;
+            };
+            if !tags.join(tag).exists() {
+                gone(fs::remove_file(live.join(&name)))
+                    .with_context(|| format!("cannot remove `{name}`"))?;
             }
         }
         Ok(())

@@ -249,6 +249,11 @@ fn a_closed_port_is_seen() {
     check(Some(&wished), vec![there.clone()], &[&line]);
     there.rules.push(rule.into());
     check(Some(&wished), vec![there.clone()], &["keep    web OLD"]);
+    let partly = format!("{rule}, from the node itself only");
+    there.rules = vec![partly.clone()];
+    let line = format!("repair  web OLD (stop first: it is the same revision): port {partly}");
+    check(Some(&wished), vec![there.clone()], &[&line]);
+    there.rules = vec![rule.into()];
     // Where the node has IPv6, it has another rule.
     there.addresses.push("fdc9:a024:e64e::1".into());
     let rule = "8080/tcp -> [fdc9:a024:e64e::1]:80";
@@ -382,4 +387,13 @@ fn what_nothing_wishes_is_left_unless_asked_for() {
     let actions: Vec<Action> =
         plan(&BTreeMap::new(), &state, true).iter().map(|step| step.action).collect();
     assert_eq!(actions, [Action::Remove, Action::Leave]);
+}
+
+#[test]
+fn a_container_that_nobody_asks_any_more_is_repaired() {
+    let wished = revision('a', "");
+    let mut there = running(&wished);
+    there.containers[0].unasked = Some("vz_live.web.app.TAG.timer".into());
+    let expected = "repair  web OLD (stop first: it is the same revision): vz_live.web.app.TAG.timer does not ask whether it is alive";
+    check(Some(&wished), vec![there], &[expected]);
 }

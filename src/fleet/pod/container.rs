@@ -15,6 +15,8 @@ pub struct Container {
     pub name: String,
     /// Directory of its bundle, relative to the fleet's directory.
     pub bundle: String,
+    /// Where the file says it.
+    pub place: Place,
     /// Replaces the bundle's program and arguments.
     pub command: Vec<String>,
     /// Replaces the bundle's arguments, or follows `command`.
@@ -86,6 +88,8 @@ pub struct Mount {
     pub path: String,
     /// Whether the container cannot write to it.
     pub readonly: bool,
+    /// Where the file says it.
+    pub place: Place,
 }
 
 /// `resources.limits`.
@@ -194,6 +198,7 @@ pub(super) fn read(
     Some(Container {
         name: name?,
         bundle: bundle?,
+        place: fields.get("image")?.place(),
         command,
         args,
         env,
@@ -382,7 +387,7 @@ fn mounts(check: &mut Check, at: &At<'_>, volumes: &BTreeMap<String, Volume>) ->
         if path == "/" || mounts.iter().any(|mount| mount.path == path) {
             check.wrong(&at, format!("something else is at `{path}`"));
         }
-        mounts.push(Mount { volume, path, readonly });
+        mounts.push(Mount { volume, path, readonly, place: at.place() });
     }
     mounts
 }

@@ -115,3 +115,30 @@ fn a_pod_opens_its_ports_in_the_nodes_firewall_while_it_runs() {
         nodes.on(&first, line).success();
     }
 }
+
+/// As ufw does when it is enabled later, or an administrator's own rules do.
+#[test]
+fn a_chain_that_forwards_nothing_is_named_until_it_lets_pass() {
+    let test = "a_chain_that_forwards_nothing_is_named_until_it_lets_pass";
+    let Some(nodes) = nodes(test) else { return };
+    let first = nodes.names[0].clone();
+    let one = |args: &[&str]| nodes.vzmaster(&[args, &["-l", &first]].concat());
+    let nft = |order: &str| nodes.on(&first, &format!("nft '{order}'")).success();
+    nodes.apart();
+    one(&["deploy", "-y"]).success();
+    assert!(nodes.is_open(&first, 8380));
+    nft(
+        "add table inet mine; add chain inet mine forward { type filter hook forward priority 0; policy drop; }",
+    );
+    assert!(!nodes.is_open(&first, 8380));
+    let drift = one(&["diff"]).status(1).stdout();
+    let dropped = "from the node itself only: chain forward of table inet mine drops the rest";
+    assert!(drift.contains(dropped), "{drift}");
+    assert!(drift.contains("note    chain forward of table inet mine drops what comes"), "{drift}");
+    nft(
+        "add rule inet mine forward oifname \"vz*\" accept; add rule inet mine forward iifname \"vz*\" accept",
+    );
+    assert!(nodes.is_open(&first, 8380));
+    assert_eq!(one(&["diff"]).success().stdout(), "");
+    nft("delete table inet mine");
+}

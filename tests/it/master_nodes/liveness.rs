@@ -12,6 +12,13 @@ impl Nodes {
         self.on(node, &line).success().stdout().trim().to_owned()
     }
 
+    /// How often the pod's only container was started again.
+    fn restarts(&self, node: &str) -> u64 {
+        let said = self.vzmaster(&["ps", "--json", "-l", node]).success().stdout();
+        let value: serde_json::Value = serde_json::from_str(&said).unwrap();
+        value[0]["pods"][0]["containers"][0]["restarts"].as_u64().unwrap()
+    }
+
     /// Waits until the container has another process than `old`, which answers.
     #[track_caller]
     fn wait_for_another(&self, node: &str, old: &str) {
@@ -51,6 +58,7 @@ fn a_container_that_hangs_is_started_again_and_one_that_was_stopped_is_not() {
         let log = nodes.vzmaster(&["logs", "vz-test", "-l", node]).success().stdout();
         let said = "the liveness probe failed 2 times, and it is started again";
         assert!(log.contains(said), "{log}");
+        assert_eq!(nodes.restarts(node), 1, "{probe}");
     }
     let quiet = nodes.on(
         node,
@@ -58,6 +66,12 @@ fn a_container_that_hangs_is_started_again_and_one_that_was_stopped_is_not() {
     );
     assert_eq!(quiet.success().stdout().trim(), "0", "systemd logs each question");
     nodes.vzmaster(&["diff"]).success();
+    nodes.on(node, "systemctl stop 'vz_live.*.timer'").success();
+    let differs = nodes.vzmaster(&["diff"]).status(1).stdout();
+    assert!(differs.contains(".timer does not ask whether it is alive"), "{differs}");
+    nodes.vzmaster(&["deploy", "-y"]).success();
+    nodes.vzmaster(&["diff"]).success();
+    assert_eq!(nodes.restarts(node), 0);
     nodes.vzmaster(&["stop", "vz-test"]).success();
     thread::sleep(Duration::from_secs(4));
     assert_eq!(

@@ -87,6 +87,38 @@ fn a_revision_that_works_replaces_the_one_before() {
     assert_eq!(outcomes, ["runs", "runs"]);
 }
 
+#[test]
+fn what_did_not_answer_and_was_started_again_is_counted_and_a_lost_timer_is_missed() {
+    let node = Node::new();
+    let asked = |program: &str| {
+        let more =
+            format!("    command: [{program}]\n    livenessProbe: {{exec: {{command: [x]}}}}\n");
+        rendered("hostNetwork: true", &more, 'a', secret::FIRST)
+    };
+    let (one, two, three) = (asked("good"), asked("better"), asked("best"));
+    node.apply(&one, None).unwrap();
+    let tag = node.pods().current("web").unwrap().unwrap().tag;
+    let container = || {
+        let record = node.pods().current("web").unwrap().unwrap();
+        state::containers(&node.site(), &node.pods(), &record).unwrap().remove(0)
+    };
+    let timer = format!("vz_live.web.app.{tag}.timer");
+    assert_eq!((container().restarts, container().unasked), (0, Some(timer.clone())));
+    node.running.borrow_mut().insert(timer, "timer".to_owned());
+    *node.restarts.borrow_mut() = 2;
+    let live = node.places().run.join("live");
+    fs::create_dir_all(&live).unwrap();
+    let count = live.join(format!("web.app.{tag}.restarts"));
+    fs::write(&count, "3 again\n").unwrap();
+    assert_eq!((container().restarts, container().unasked), (5, None));
+    // It goes with the last revision that has it.
+    node.apply(&two, Some(&one)).unwrap();
+    assert_eq!(container().restarts, 0);
+    fs::remove_dir_all(node.places().pods.join("web/revs").join(&one.id)).unwrap();
+    node.apply(&three, Some(&two)).unwrap();
+    assert!(!count.exists());
+}
+
 #[track_caller]
 fn goes_back(program: &str, why: &str) {
     let node = Node::new();

@@ -4,11 +4,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::*;
 use crate::fleet::obstacle::Listener;
-use crate::fleet::on_node::{Guard, Network, Patience, Places, Prober, Socket, Systemd, UnitState};
+use crate::fleet::on_node::{
+    Guard, Network, Patience, Places, Prober, Socket, Systemd, UnitState, Wanted,
+};
 use crate::fleet::pod::{Probe, Protocol};
 use crate::fleet::revision::{Placed, Revision};
 use crate::fleet::unit;
@@ -184,9 +187,10 @@ impl Network for Node {
         all.iter().filter(|listener| ports.contains(&listener.name())).cloned().collect()
     }
 
-    fn sockets(&self, _pid: u64) -> Vec<Socket> {
-        let port = Socket { protocol: Protocol::Tcp, port: 80, listens: true, connected: false };
-        vec![port]
+    fn sockets(&self, _pid: u64, wanted: Wanted) -> Vec<Socket> {
+        let any = Ipv4Addr::UNSPECIFIED.into();
+        let port = Socket { protocol: Protocol::Tcp, address: any, port: 80, peer: any, inode: 1 };
+        (wanted == Wanted::Listening).then_some(port).into_iter().collect()
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod apply;
 mod control;
+mod displaced;
 mod guard;
 mod listeners;
 mod network;

@@ -101,6 +101,8 @@ pub struct Step {
     pub to: Option<String>,
     /// How an update is done.
     pub how: Option<Update>,
+    /// Pods that are to be removed, and make way for this one.
+    pub instead: Vec<String>,
     /// Why.
     pub drift: Vec<Drift>,
 }
@@ -124,7 +126,11 @@ pub fn plan(wished: &BTreeMap<String, Revision>, state: &State, prune: bool) -> 
         };
         let how = there.filter(|_| action != Action::Keep).and_then(|pod| how(revision, pod));
         let to = Some(revision.id.clone());
-        steps.push(Step { pod: name.clone(), action, from, to, how, drift });
+        let instead = match prune && action != Action::Keep {
+            true => displaced(wished, revision, state, action),
+            false => Vec::new(),
+        };
+        steps.push(Step { pod: name.clone(), action, from, to, how, instead, drift });
     }
     let action = if prune { Action::Remove } else { Action::Leave };
     for pod in state.pods.iter().filter(|pod| !wished.contains_key(&pod.name)) {
@@ -135,13 +141,15 @@ pub fn plan(wished: &BTreeMap<String, Revision>, state: &State, prune: bool) -> 
             from: pod.current.clone(),
             to: None,
             how: None,
+            instead: Vec::new(),
             drift,
         });
     }
     for unit in &state.stray {
         let drift = vec![Drift::Stray];
         let action = Action::Leave;
-        steps.push(Step { pod: unit.clone(), action, from: None, to: None, how: None, drift });
+        let (pod, instead) = (unit.clone(), Vec::new());
+        steps.push(Step { pod, action, from: None, to: None, how: None, instead, drift });
     }
     steps
 }
@@ -154,6 +162,28 @@ pub fn proven(there: &PodState, facts: &Facts) -> Option<Runtime> {
     let fact = |what: &str| facts.get(&format!("{}.{what}", runtime.name));
     let doubted = fact("trial").starts_with("no") && fact("path") == runtime.path;
     (runs && doubted).then_some(runtime)
+}
+
+/// The pods that nothing wishes, and that cannot stay beside a revision: they have a port of
+/// it, or are such as stop before another one of theirs starts, and it is a new one.
+fn displaced(
+    all: &BTreeMap<String, Revision>,
+    wished: &Revision,
+    state: &State,
+    action: Action,
+) -> Vec<String> {
+    let ports = |record: &Record| -> Vec<String> {
+        let ports = record.network.as_ref().unwrap_or(&record.listens);
+        ports.iter().map(Published::name).collect()
+    };
+    let Some(new) = record(&wished.files) else { return Vec::new() };
+    let makes_way = |there: &&PodState| {
+        let Some(old) = record(&there.files) else { return false };
+        let takes = ports(&new).iter().any(|port| ports(&old).contains(port));
+        takes || action == Action::Create && matches!(old.update, Update::StopFirst(_))
+    };
+    let unwished = state.pods.iter().filter(|there| !all.contains_key(&there.name));
+    unwished.filter(makes_way).map(|there| there.name.clone()).collect()
 }
 
 /// How the revision takes the place of what is there.
@@ -413,11 +443,15 @@ impl Step {
             Some(Update::StopFirst(why)) => format!(" (stop first: {why})"),
             None => String::new(),
         };
+        let instead = match self.instead.is_empty() {
+            true => String::new(),
+            false => format!(" (in the place of {})", self.instead.join(", ")),
+        };
         let why: Vec<String> = self.drift.iter().map(Drift::line).collect();
         let why = if why.is_empty() { String::new() } else { format!(": {}", why.join(", ")) };
         let left = self.action == Action::Leave && self.drift.contains(&Drift::Unexpected);
         let fix = if left { "; `vzmaster deploy --prune` removes it" } else { "" };
-        format!("{word:7} {} {revisions}{how}{why}{fix}", self.pod)
+        format!("{word:7} {} {revisions}{how}{instead}{why}{fix}", self.pod)
     }
 }
 

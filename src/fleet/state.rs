@@ -105,6 +105,10 @@ pub struct Apply {
     pub by: String,
     /// Whether what runs now is nothing to go back to later.
     pub forget: bool,
+    /// Pods that nothing wishes any more, which stop once this one does its work, and run again
+    /// where it does not.
+    #[serde(default)]
+    pub instead: Vec<String>,
     /// Whether what runs goes on where it is this revision and whole: at most ports lead elsewhere,
     /// or another one's units are left.
     pub ports: bool,

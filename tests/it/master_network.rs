@@ -146,7 +146,8 @@ fn the_nodes_own_ipv6_loopback_refuses_at_once() {
 fn a_pod_that_hears_ipv4_only_refuses_ipv6_at_once() {
     check(
         "a_pod_that_hears_ipv4_only_refuses_ipv6_at_once",
-        "kill $server; $pod busybox httpd -f -p 0.0.0.0:8080 -h pod &\n\
+        "kill $server; wait $server || :\n\
+         $pod busybox httpd -f -p 0.0.0.0:8080 -h pod &\n\
          soon '$neighbour sh get 192.0.2.1 80'\n\
          $neighbour bash -c 'exec 3<>/dev/tcp/2001:db8::1/80' 2>&1 | grep -m1 -o 'Connection refused'",
         "pod\nConnection refused\n",

@@ -18,7 +18,7 @@ use crate::cli::master::{Args, Deploy};
 use crate::fleet::missing::advice;
 use crate::fleet::plan::{Action, Step};
 use crate::fleet::revision::Update;
-use crate::fleet::state::{Answer, Applied, Apply, Order};
+use crate::fleet::state::{Answer, Applied, Apply, Control, Order};
 use crate::push::bundle::Bundle;
 use crate::push::fanout;
 use crate::push::outcome::short;
@@ -93,14 +93,14 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
     for (host, error) in &unpushed {
         outcomes.push((host.clone(), String::new(), Outcome::Lost(anyhow!("{error}"))));
     }
-    // What goes, goes first: it may hold a port that something else waits for.
-    let kept = |step: &Step| step.action != Action::Remove;
+    // What goes, goes last: it runs again where what is in its place does not do its work.
+    let goes = |step: &Step| step.action == Action::Remove;
     let names: BTreeSet<(bool, &String)> =
-        tasks.iter().map(|(_, _, step)| (kept(step), &step.pod)).collect();
+        tasks.iter().map(|(_, _, step)| (goes(step), &step.pod)).collect();
     let mut failed = false;
-    for (keep, name) in names {
+    for (gone, name) in names {
         let of_pod = |(node, _, step): &&Task<'_>| {
-            step.pod == *name && kept(step) == keep && !unpushed.contains_key(&node.label)
+            step.pod == *name && goes(step) == gone && !unpushed.contains_key(&node.label)
         };
         let of_pod: Vec<Task<'_>> = tasks.iter().filter(of_pod).copied().collect();
         course.phase(&format!("while {name} was being deployed"));
@@ -201,8 +201,15 @@ impl Job<'_> {
         let Some(revision) = known.wished.get(pod) else {
             let removed = self.nodes.order(node, &Order::Remove { pod: pod.clone() }, &mut |_| ());
             return match removed {
-                Ok(_) => Outcome::Removed,
-                Err(error) => Outcome::Lost(error),
+                Ok(_) => {
+                    report::say("vzmaster", format!("{node}: {pod}: removed"));
+                    Outcome::Removed
+                }
+                Err(error) => {
+                    let what = with_hint(&error);
+                    report::say("vzmaster", format!("{node}: {pod}: FAILED: {what}"));
+                    Outcome::Lost(error)
+                }
             };
         };
         let order = Order::Apply(Apply {
@@ -212,6 +219,7 @@ impl Job<'_> {
             expected: step.from.clone(),
             by: self.by.clone(),
             forget: false,
+            instead: step.instead.clone(),
             ports: step.goes_on(),
         });
         match self.apply(node, pod, &order) {
@@ -259,14 +267,23 @@ impl Job<'_> {
         let by = format!("{}, since it failed elsewhere", self.by);
         let result = match &step.from {
             Some(from) if Some(from) != step.to.as_ref() => {
-                let order = Order::Rollback { pod, revision: Some(from.clone()), by, forget: true };
+                let (revision, by) = (Some(from.clone()), by.clone());
+                let order = Order::Rollback { pod, revision, by, forget: true };
                 self.apply(node, &step.pod, &order).map(|applied| applied.failure)
             }
             // It was repaired, and is what it was.
             Some(_) => return Outcome::TakenBack(None),
             None => self.nodes.order(node, &Order::Remove { pod }, &mut |_| ()).map(|_| None),
         };
-        let failure = result.unwrap_or_else(|error| Some(format!("{error:#}")));
+        let failure = result.and_then(|failure| {
+            for pod in &step.instead {
+                let (pod, by) = (pod.clone(), by.clone());
+                let order = Order::Control { pod, verb: Control::Start, by };
+                self.nodes.order(node, &order, &mut |_| ())?;
+            }
+            Ok(failure)
+        });
+        let failure = failure.unwrap_or_else(|error| Some(format!("{error:#}")));
         let line = failure.as_ref().map_or_else(
             || "taken back".to_owned(),
             |why| format!("FAILED to be taken back: {why}"),
@@ -286,7 +303,7 @@ pub(super) fn say_failure(node: &Node, pod: &str, applied: &Applied) {
     let then = match applied.restored {
         Some(true) => format!("{current} runs again"),
         Some(false) => format!("{current} was started again, and does NOT do its work"),
-        None => "nothing ran before, and nothing does now".to_owned(),
+        None => "nothing of it ran before, and nothing does now".to_owned(),
     };
     let mut text = format!("{node}: {pod}: FAILED: {why}; {then}");
     for line in &applied.log {

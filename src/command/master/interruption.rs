@@ -117,6 +117,9 @@ impl Course {
         }
         for ((host, pod), Way { stage, from, to }) in &self.pods {
             let line = match stage {
+                Stage::Waiting if to == "nothing" => {
+                    "was to be removed, and is there still: stopped, where another pod has its place".to_owned()
+                }
                 Stage::Waiting => format!("not begun: it has {from} still"),
                 Stage::Trying => format!(
                     "{to} was being tried: the node goes back to {from} by itself, within a minute of having judged it"

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 
 use super::pending::{Pending, monotonic, private};
 use super::watch::judge;
-use super::{Pods, Site, state};
+use super::{Pods, Site, displaced, state};
 use crate::fleet::network;
 use crate::fleet::revision::{RECORD, Record, Update, digest};
 use crate::fleet::state::{Applied, Apply, ContainerState, Entry};
@@ -58,7 +58,16 @@ pub(super) fn earlier(
     };
     let files = pods.files(&pod, &id)?;
     // What runs already has nothing to be stopped for.
-    Ok(Apply { pod, id, files, expected: current, by, forget: false, ports: true })
+    Ok(Apply {
+        pod,
+        id,
+        files,
+        expected: current,
+        by,
+        forget: false,
+        instead: Vec::new(),
+        ports: true,
+    })
 }
 
 /// Tries a revision. Where it does not do its work, what ran before runs again; where it
@@ -75,7 +84,7 @@ pub(super) fn apply(
     let pods = Pods::new(&site.places);
     let (pod, id) = (wished.pod.as_str(), wished.id.as_str());
     let record = check(&pods, wished)?;
-    if let Some(obstacle) = site.taken(&record) {
+    if let Some(obstacle) = site.taken(&record, &wished.instead) {
         return Err(anyhow::anyhow!("{}", obstacle.what)).hint(obstacle.fix);
     }
     if site.lost_secrets(&record) {
@@ -117,6 +126,7 @@ pub(super) fn apply(
         judged: None,
         until: 0,
         forget: wished.forget,
+        instead: displaced::running(site, &pods, &wished.instead)?,
     };
     // It finds nothing to do where this is broken off before the next line, and waits
     // for the lock after it.
@@ -125,7 +135,7 @@ pub(super) fn apply(
         site.guard.disarm(pod);
         return Err(error);
     }
-    let tried = attempt(site, &pods, old.as_ref(), &record, start_first, say);
+    let tried = attempt(site, &pods, (old.as_ref(), &pending.instead), &record, start_first, say);
     let (gap, why) = match tried {
         Ok((gap, Ok(()))) => {
             let mut applied = Applied::good(id);
@@ -252,6 +262,7 @@ fn finish(
         }
         site.systemd.stop(&others)?;
     }
+    displaced::stop(site, pods, &pending.instead)?;
     pods.link_units(pod, &[&record])?;
     pods.allow(pod, None)?;
     site.systemd.reload()?;
@@ -279,7 +290,12 @@ fn take_back(
 ) -> anyhow::Result<Applied> {
     let record = pods.record(pod, &pending.id)?;
     let log = log(site, &record);
-    let (current, restored) = go_back(site, pods, &record, pending.back.as_deref(), say)?;
+    let gone = go_back(site, pods, &record, pending.back.as_deref(), say);
+    match displaced::come_back(site, pods, &pending.instead) {
+        Ok(()) => pending.instead.iter().for_each(|name| say(format!("{name} runs again"))),
+        Err(error) => say(format!("{error:#}")),
+    }
+    let (current, restored) = gone?;
     let outcome = match restored {
         _ if pending.back.as_ref() == Some(&pending.id) => {
             format!("was repaired, and failed: {why}")
@@ -324,7 +340,7 @@ fn check(pods: &Pods, wished: &Apply) -> anyhow::Result<Record> {
 fn attempt(
     site: &Site<'_>,
     pods: &Pods,
-    old: Option<&Record>,
+    (old, instead): (Option<&Record>, &[String]),
     record: &Record,
     start_first: bool,
     say: &mut dyn FnMut(String),
@@ -335,6 +351,7 @@ fn attempt(
         say("stops the one before".to_owned());
         site.systemd.stop(&old.all_units())?;
     }
+    displaced::make_way(site, pods, instead, record)?;
     let old: Vec<&Record> = old.filter(|old| old.tag != record.tag).into_iter().collect();
     let known = [old, vec![record]].concat();
     // What is of neither revision would run on, and nobody would see it.
@@ -352,6 +369,8 @@ fn attempt(
     let verdict = judge(site, pods, record, begun, say)?;
     if verdict.is_ok() {
         site.point(pods, record)?;
+        // Until then the ports lead to either of them.
+        displaced::withdraw(site, instead)?;
     }
     let gap = stopped.elapsed().saturating_sub(site.patience.settle).as_millis();
     let gap = if start_first { 0 } else { u64::try_from(gap).unwrap_or(u64::MAX) };

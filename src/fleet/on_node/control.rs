@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use super::{Pods, Site};
+use super::{Pods, Site, displaced};
 use crate::fleet::state::{Control, Entry};
 
 /// Starts, stops, kills or restarts a pod, and notes who asked for it; that this cannot be
@@ -20,11 +20,12 @@ pub(super) fn control(
     let current = pods.link(pod, "current");
     let current = current.with_context(|| format!("there is no pod `{pod}` on this node"))?;
     let units = pods.record(pod, &current)?.all_units();
+    let start = || displaced::come_back(site, pods, &[pod.to_owned()]);
     let done = match verb {
-        Control::Start => site.systemd.start(&units),
+        Control::Start => start(),
         Control::Stop => site.systemd.stop(&units),
         Control::Kill => site.systemd.kill(&units),
-        Control::Restart => site.systemd.stop(&units).and_then(|()| site.systemd.start(&units)),
+        Control::Restart => site.systemd.stop(&units).and_then(|()| start()),
     };
     let (word, past) = verb.words();
     let outcome = match &done {

@@ -87,10 +87,15 @@ impl Site<'_> {
     }
 
     /// The first port of a revision that is somebody else's.
-    pub(super) fn taken(&self, record: &Record) -> Option<Obstacle> {
+    /// What the pods `instead` have will be its.
+    pub(super) fn taken(&self, record: &Record, instead: &[String]) -> Option<Obstacle> {
         let ports = record.network.as_ref().unwrap_or(&record.listens);
         let ports = ports.iter().map(Published::name).collect();
-        let found = self.find(&Needs { ports, ..Needs::default() });
+        let mut found = self.find(&Needs { ports, ..Needs::default() });
+        found.listeners.retain(|listener| {
+            let pod = listener.process.as_ref().and_then(|process| unit::pod_of(&process.unit));
+            !pod.is_some_and(|pod| instead.iter().any(|other| other == pod))
+        });
         let rules = listed(&self.network.ruleset()).into_iter();
         let held: Vec<String> =
             rules.filter(|(pod, _)| *pod == record.pod).map(|(_, rule)| rule).collect();

@@ -29,6 +29,9 @@ pub struct Pending {
     pub until: u64,
     /// As [`Apply::forget`](crate::fleet::state::Apply::forget).
     pub forget: bool,
+    /// Pods that ran, and run again where it does not do its work.
+    #[serde(default)]
+    pub instead: Vec<String>,
 }
 
 impl Pods {

@@ -91,6 +91,29 @@ fn what_runs_as_wished_is_kept() {
 }
 
 #[test]
+fn what_takes_the_port_of_a_pod_that_goes_is_in_its_place() {
+    let ports = |port: u16| format!("    ports: [{{containerPort: 80, hostPort: {port}}}]\n");
+    let old = PodState { name: "old".into(), ..running(&revision_in("false", 'a', &ports(80))) };
+    let state = State { pods: vec![old], ..State::default() };
+    let check = |host_network: &str, port: u16, prune: bool, expected: &[&str]| {
+        let new = revision_in(host_network, 'b', &ports(port));
+        let steps = plan(&BTreeMap::from([("web".to_owned(), new)]), &state, prune);
+        assert_eq!(steps[0].instead, expected, "{port}, {prune}");
+    };
+    check("false", 80, true, &["old"]);
+    check("false", 81, true, &[]);
+    check("false", 80, false, &[]);
+    let line =
+        Step { instead: vec!["old".into()], ..plan(&BTreeMap::new(), &state, true)[0].clone() };
+    assert!(line.line().contains(" (in the place of old): "), "{}", line.line());
+    // What shares the node's network stops before another one starts.
+    let old = PodState { name: "old".into(), ..running(&revision('a', "")) };
+    let state = State { pods: vec![old], ..State::default() };
+    let steps = plan(&BTreeMap::from([("web".to_owned(), revision('b', ""))]), &state, true);
+    assert_eq!(steps[0].instead, ["old"]);
+}
+
+#[test]
 fn an_update_says_what_changes() {
     let old = running(&revision('a', ""));
     check(

@@ -1,6 +1,7 @@
 //! Deployments on a node that fails as it is told to.
 
 mod broken_off;
+mod displaced;
 mod node;
 
 use std::collections::BTreeMap;
@@ -42,8 +43,12 @@ fn with_port(host_network: bool, port: u16) -> Revision {
 }
 
 fn rendered(network: &str, container: &str, bundle: char, number: &str) -> Revision {
+    named("web", network, container, bundle, number)
+}
+
+fn named(pod: &str, network: &str, container: &str, bundle: char, number: &str) -> Revision {
     let text = format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  {network}\n  containers:\n  - name: app\n    image: bundle:app\n{container}    startupProbe: {{exec: {{command: [x]}}, failureThreshold: 1, periodSeconds: 1}}\n"
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {pod}}}\nspec:\n  {network}\n  containers:\n  - name: app\n    image: bundle:app\n{container}    startupProbe: {{exec: {{command: [x]}}, failureThreshold: 1, periodSeconds: 1}}\n"
     );
     let (pods, violations) = pod::read(&text);
     assert_eq!(violations, []);

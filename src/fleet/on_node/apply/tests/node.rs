@@ -14,6 +14,7 @@ use crate::fleet::on_node::{
 };
 use crate::fleet::pod::{Probe, Probing, Protocol};
 use crate::fleet::revision::{Placed, Revision};
+use crate::fleet::unit;
 
 /// The process of `local`; the others have none that anybody looks at.
 const LOCAL: u64 = 1;
@@ -88,13 +89,23 @@ impl Node {
         if applied.failure.is_some() {
             return Ok(applied);
         }
-        confirm(&self.site(), "web", &revision.id, &mut |_| ())
+        confirm(&self.site(), &revision.pod, &revision.id, &mut |_| ())
     }
 
     pub(super) fn tried(
         &self,
         revision: &Revision,
         expected: Option<&Revision>,
+    ) -> anyhow::Result<Applied> {
+        self.tried_instead(revision, expected, &[])
+    }
+
+    /// Tries a revision in the place of other pods.
+    pub(super) fn tried_instead(
+        &self,
+        revision: &Revision,
+        expected: Option<&Revision>,
+        instead: &[&str],
     ) -> anyhow::Result<Applied> {
         let wished = Apply {
             pod: revision.pod.clone(),
@@ -103,6 +114,7 @@ impl Node {
             expected: expected.map(|revision| revision.id.clone()),
             by: "a test".into(),
             forget: false,
+            instead: instead.iter().map(|pod| (*pod).to_owned()).collect(),
             ports: true,
         };
         apply(&self.site(), &wished, &mut |_| ())
@@ -115,7 +127,8 @@ impl Node {
     /// Whether systemd's conditions let a unit start.
     pub(super) fn may_start(&self, unit: &str) -> bool {
         let tried = self.dir.path().join("run/try").join(unit).exists();
-        tried || self.dir.path().join("pods/web/current/units").join(unit).exists()
+        let pod = unit::pod_of(unit).unwrap();
+        tried || self.dir.path().join("pods").join(pod).join("current/units").join(unit).exists()
     }
 
     /// The programs that run.
@@ -154,8 +167,9 @@ impl Network for Node {
         Ok(())
     }
 
-    fn withdraw(&self, _pod: &str) -> anyhow::Result<()> {
-        *self.published.borrow_mut() = None;
+    fn withdraw(&self, pod: &str) -> anyhow::Result<()> {
+        let tags = self.dir.path().join("pods").join(pod).join("tags");
+        self.published.borrow_mut().take_if(|tag| tags.join(tag).exists());
         Ok(())
     }
 

@@ -18,6 +18,8 @@ const STATE: &str = "/run/vz/live";
 /// How the files there end that have how often a container was started again, as systemd had
 /// counted it then, too: it forgets its own count in such a start.
 pub const RESTARTS: &str = ".restarts";
+/// The file with the name of the timer, in the folder of a container's state.
+pub const TIMER: &str = "timer";
 /// Seconds that shells may take beside a probe's own time, on a machine that is busy.
 const SLACK: u32 = 5;
 
@@ -116,7 +118,7 @@ liveness() {{
 }}
 case $1 in
 watch)
-  systemctl stop {timer}.timer 2>/dev/null
+  systemctl stop --no-block '{timer}.*.timer' 2>/dev/null
   rm -rf $state
   mkdir -p $state
   if [ -e $count_file ]; then
@@ -127,11 +129,13 @@ watch)
     *) echo $count >$count_file ;;
     esac
   fi
-{curl}  systemd-run --quiet --unit={timer} --description='whether {id} is alive' \\
+{curl}  # Each has a name of its own: systemd would look for the file that the one before had.
+  systemd-run --quiet --unit={timer}.$$ --description='whether {id} is alive' \\
     --timer-property=PartOf={unit} --timer-property=AccuracySec=1s \\
     --on-active={delay} --on-unit-inactive={period} \\
     --property=StartLimitIntervalSec=0 --property=Slice=system.slice \\
-    --property=LogLevelMax=notice /bin/bash {script} ask
+    --property=LogLevelMax=notice /bin/bash {script} ask &&
+    echo {timer}.$$.timer >$state/{TIMER}
   ;;
 ask)
   systemctl --quiet is-active {unit} || exit 0
@@ -160,13 +164,8 @@ esac
     ))
 }
 
-/// The unit that asks a container, in revisions that have it asked.
-pub fn timer_unit(placed: &Placed) -> String {
-    format!("{}.timer", timer(&placed.id))
-}
-
-/// The timer and the service of it. Not `vz-`: they belong to the unit, and are no pod's own.
-fn timer(id: &str) -> String {
+/// The beginning of the names of a container's timers and their services. Not `vz-`: they belong to the unit, and are no pod's own.
+pub fn timer(id: &str) -> String {
     format!("vz_live.{id}")
 }
 

@@ -11,7 +11,6 @@ use delta::Digest;
 use super::pending::monotonic;
 use super::pods::list;
 use super::{Pods, Site, Socket, Wanted};
-use crate::fleet::liveness;
 use crate::fleet::network::{
     Opened, Published, RULES6, address6, dropping_for_good, listed, opened,
 };
@@ -156,7 +155,7 @@ pub(super) fn containers(
     record: &Record,
 ) -> anyhow::Result<Vec<ContainerState>> {
     let units = site.show(record)?;
-    let mut unasked = unasked(site, record)?;
+    let mut unasked = unasked(site, pods, record)?;
     let now = monotonic();
     let state = |(placed, unit): (&Placed, super::UnitState)| {
         let (linked, enabled) = pods.unit_links(record, placed);
@@ -184,14 +183,18 @@ pub(super) fn containers(
 
 /// The timers that are to ask containers whether they are alive, and are not there, by
 /// container.
-fn unasked(site: &Site<'_>, record: &Record) -> anyhow::Result<BTreeMap<String, String>> {
+fn unasked(
+    site: &Site<'_>,
+    pods: &Pods,
+    record: &Record,
+) -> anyhow::Result<BTreeMap<String, String>> {
     // HTTPS is asked by curl, and the pod's log says where it is missing.
     let tls = |probe: &Probe| matches!(probe.probing, Probing::Http { tls: true, .. });
     let asks = |probe: &Probe| !tls(probe) || process::find("curl").is_some();
     let asked =
         record.containers.iter().filter(|placed| placed.liveness.as_ref().is_some_and(asks));
     let (names, timers): (Vec<String>, Vec<String>) =
-        asked.map(|placed| (placed.name.clone(), liveness::timer_unit(placed))).unzip();
+        asked.map(|placed| (placed.name.clone(), pods.timer(placed))).unzip();
     let states = site.systemd.show(&timers)?;
     let all = names.into_iter().zip(timers).zip(states);
     Ok(all.filter(|(_, state)| state.active != "active").map(|(pair, _)| pair).collect())

@@ -102,6 +102,16 @@ impl Pods {
         text.split_whitespace().next().and_then(|count| count.parse().ok()).unwrap_or(0)
     }
 
+    /// The timer that asks a container whether it is alive; scripts of an earlier vzmaster have
+    /// one name for all, and no file of it.
+    pub(super) fn timer(&self, placed: &Placed) -> String {
+        let file = self.places.run.join(LIVE).join(&placed.id).join(liveness::TIMER);
+        match fs::read_to_string(file).as_deref().map(str::trim_end) {
+            Ok(name) if !name.is_empty() => name.to_owned(),
+            _ => format!("{}.timer", liveness::timer(&placed.id)),
+        }
+    }
+
     /// Forgets those counts of revisions of `pod` that are not there any more.
     ///
     /// # Errors

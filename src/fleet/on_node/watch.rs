@@ -97,6 +97,7 @@ pub(super) fn judge(
     let states = systemd.show(&units)?;
     let mut all: Vec<Watched<'_>> = record.containers.iter().zip(&states).map(watched).collect();
     let deadline = started + patience.slack + patience.settle + allowance(record);
+    let complaint = |late: &Watched<'_>| late.complaint() + &by_itself(site, record, late);
     loop {
         // Without it no container starts, which for one that may end looks like its end.
         let ended = |state: &&UnitState| matches!(state.active.as_str(), "failed" | "inactive");
@@ -118,12 +119,11 @@ pub(super) fn judge(
         }
         if Instant::now() > deadline {
             let late = all.iter().find(|watched| !ready(watched));
-            let complaint = |late: &Watched<'_>| late.complaint() + &by_itself(site, record, late);
             return Ok(Err(late.map(complaint).unwrap_or_default()));
         }
         if told.elapsed() >= TOLD {
             told = Instant::now();
-            let late = all.iter().find(|watched| !ready(watched)).map(Watched::complaint);
+            let late = all.iter().find(|watched| !ready(watched)).map(complaint);
             late.into_iter().for_each(|late| say(format!("waits: {late}")));
         }
         thread::sleep(patience.tick);

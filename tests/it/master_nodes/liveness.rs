@@ -35,6 +35,7 @@ fn a_container_that_hangs_is_started_again_and_one_that_was_stopped_is_not() {
     let test = "a_container_that_hangs_is_started_again_and_one_that_was_stopped_is_not";
     let Some(nodes) = nodes(test) else { return };
     let node = nodes.names[0].as_str();
+    let since = nodes.on(node, "date +%s").success().stdout();
     for probe in [
         "httpGet: {port: 8381, path: /index.html}",
         "tcpSocket: {port: 8381}",
@@ -65,6 +66,11 @@ fn a_container_that_hangs_is_started_again_and_one_that_was_stopped_is_not() {
         "journalctl --no-pager -o cat _PID=1 | grep -c 'Started.*vz_live.*service' || true",
     );
     assert_eq!(quiet.success().stdout().trim(), "0", "systemd logs each question");
+    let line = format!(
+        "journalctl --no-pager -o cat --since=@{} | grep 'Failed to open.*vz_live' || true",
+        since.trim()
+    );
+    assert_eq!(nodes.on(node, &line).success().stdout(), "");
     nodes.vzmaster(&["diff"]).success();
     nodes.on(node, "systemctl stop 'vz_live.*.timer'").success();
     let differs = nodes.vzmaster(&["diff"]).status(1).stdout();

@@ -17,9 +17,8 @@ fn a_pod_that_listens_on_its_own_127_0_0_1_is_told_so() {
     let spec = "  containers:\n  - name: httpd\n    image: bundle:app\n    command: [/bin/busybox, httpd, -f, -p, '127.0.0.1:8381']\n    readinessProbe: {tcpSocket: {port: 8381}, periodSeconds: 1}\n";
     let pod = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: vz-test}}\nspec:\n{spec}");
     nodes.sandbox.write("pods/test.yaml", pod);
-    let said = nodes.vzmaster(&["deploy", "-y", "-l", first]).status(3).stdout();
     let expected = "Connection refused (os error 111); it listens on port 8381 at 127.0.0.1, where";
-    assert!(said.contains(expected), "{said}");
+    nodes.vzmaster(&["deploy", "-y", "-l", first]).status(3).says(expected);
 }
 
 #[test]

@@ -120,12 +120,15 @@ fn what_did_not_answer_and_was_started_again_is_counted_and_a_lost_timer_is_miss
         let record = node.pods().current("web").unwrap().unwrap();
         state::containers(&node.site(), &node.pods(), &record).unwrap().remove(0)
     };
-    let timer = format!("vz_live.web.app.{tag}.timer");
-    assert_eq!((container().restarts, container().unasked), (0, Some(timer.clone())));
+    let none = format!("vz_live.web.app.{tag}.timer");
+    assert_eq!((container().restarts, container().unasked), (0, Some(none)));
+    let live = node.places().run.join("live");
+    let timer = format!("vz_live.web.app.{tag}.99.timer");
+    fs::create_dir_all(live.join(format!("web.app.{tag}"))).unwrap();
+    fs::write(live.join(format!("web.app.{tag}/timer")), format!("{timer}\n")).unwrap();
+    assert_eq!(container().unasked.as_ref(), Some(&timer));
     node.running.borrow_mut().insert(timer, "timer".to_owned());
     *node.restarts.borrow_mut() = 2;
-    let live = node.places().run.join("live");
-    fs::create_dir_all(&live).unwrap();
     let count = live.join(format!("web.app.{tag}.restarts"));
     fs::write(&count, "3 again\n").unwrap();
     assert_eq!((container().restarts, container().unasked), (5, None));

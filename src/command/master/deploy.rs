@@ -228,6 +228,7 @@ impl Job<'_> {
                 let gap = match (&step.from, &step.how) {
                     (None, _) => String::new(),
                     (Some(_), Some(Update::StartFirst)) => ", without a gap".to_owned(),
+                    (Some(_), _) if applied.gap == 0 => ", without a gap".to_owned(),
                     (Some(_), _) => format!(", after {} ms", applied.gap),
                 };
                 report::say("vzmaster", format!("{node}: {pod}: {id} runs{gap}"));

@@ -82,7 +82,7 @@ pub enum Verb {
     Stop(OnePod),
     /// Kill a pod without grace and leave it stopped
     Kill(OnePod),
-    /// Stop and start a pod
+    /// Stop and start a pod, one host after another for as long as it does its work
     Restart(OnePod),
     /// Run an earlier revision of a pod again
     Rollback(Rollback),

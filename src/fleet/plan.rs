@@ -12,6 +12,9 @@ use super::secret;
 use super::state::{ContainerState, PodState, State};
 use crate::push::outcome::short;
 
+/// How a port is called that is open to nobody.
+const DEAF: &str = "nobody listens on";
+
 /// One thing that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -130,7 +133,11 @@ pub fn plan(wished: &BTreeMap<String, Revision>, state: &State, prune: bool) -> 
             true => displaced(wished, revision, state, action),
             false => Vec::new(),
         };
-        steps.push(Step { pod: name.clone(), action, from, to, how, instead, drift });
+        let mut step = Step { pod: name.clone(), action, from, to, how, instead, drift };
+        if action == Action::Repair && step.goes_on() {
+            step.how = None;
+        }
+        steps.push(step);
     }
     let action = if prune { Action::Remove } else { Action::Leave };
     for pod in state.pods.iter().filter(|pod| !wished.contains_key(&pod.name)) {
@@ -260,7 +267,7 @@ fn ports(there: &PodState) -> Vec<String> {
     let stale = there.rules.iter().filter(|rule| {
         !wished.contains(rule) && !wished.iter().any(|wish| partly(&wish) == Some(rule))
     });
-    let deaf = there.deaf.iter().map(|port| format!("nobody listens on {port}"));
+    let deaf = there.deaf.iter().map(|port| format!("{DEAF} {port}"));
     let absent = absent.map(|rule| match partly(&rule) {
         Some(partly) => format!("port {partly}"),
         None => format!("port {rule} is closed"),
@@ -419,7 +426,10 @@ impl Drift {
 impl Step {
     /// Whether what runs can go on meanwhile.
     pub fn goes_on(&self) -> bool {
-        let beside = |drift: &Drift| matches!(drift, Drift::Port { .. } | Drift::Leftover { .. });
+        let beside = |drift: &Drift| match drift {
+            Drift::Port { what } => !what.starts_with(DEAF),
+            other => matches!(other, Drift::Leftover { .. }),
+        };
         self.drift.iter().all(beside)
     }
 

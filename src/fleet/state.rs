@@ -243,6 +243,9 @@ pub struct PodState {
     pub rules: Vec<String>,
     /// Whether the secrets of the current revision are not in memory.
     pub lacks_secrets: bool,
+    /// Whether the secrets of the current revision are kept for the next boot.
+    #[serde(default)]
+    pub keeps_secrets: bool,
     /// Ports of the pod on which nobody listens, as `80/tcp`.
     pub deaf: Vec<String>,
     /// Files of the current revision.

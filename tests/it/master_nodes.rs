@@ -266,6 +266,15 @@ fn verbs_reach_the_pod_and_drift_is_seen() {
     one(&["deploy", "-y"]).success();
     one(&["diff"]).success();
 
+    // A link of a unit that leads nowhere.
+    let link = "ln -s /etc/vz/pods/vz-test/tags/gone/units/x /etc/systemd/system/vz-vz-test.httpd.gone.service";
+    nodes.on(&first, link).success();
+    let plan = one(&["plan"]).success().stdout();
+    assert!(plan.contains(": vz-vz-test.httpd.gone.service is of another revision"), "{plan}");
+    assert!(!plan.contains("stop first"), "{plan}");
+    one(&["deploy", "-y"]).success().says("without a gap");
+    one(&["diff"]).success();
+
     let change = "echo other >$(readlink -f /var/lib/vz/app/current)/rootfs/www/index.html";
     nodes.on(&first, change).success();
     one(&["diff"]).success();

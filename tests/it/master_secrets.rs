@@ -45,6 +45,13 @@ fn a_secret_is_in_the_nodes_memory_and_nowhere_else() {
     nodes.sandbox.write("word", "vz-kohlrabi-1\n");
     let first = nodes.names[0].clone();
     let one = |args: &[&str]| nodes.vzmaster(&[args, &["-l", &first]].concat());
+    let forgotten = "a reboot takes the secrets of vz-test, which cannot start without";
+    assert!(one(&["plan"]).success().stdout().contains(forgotten));
+    // Another one is at work there.
+    nodes.on(&first, "flock /run/vz/lock sleep 7 >/dev/null 2>&1 &").success();
+    let busy = "FAILED: cannot bring secrets: another vzmaster is at work on this node";
+    one(&["deploy", "-y"]).status(3).says(busy);
+    nodes.on(&first, "flock /run/vz/lock true").success();
     let said = one(&["deploy", "-y"]).success();
     assert!(!format!("{}{}", said.stdout(), said.stderr()).contains("vz-kohlrabi"));
     let read = ["exec", &first, "vz-test", "--", "/bin/busybox", "cat", "/data/word"];
@@ -61,6 +68,7 @@ fn a_secret_is_in_the_nodes_memory_and_nowhere_else() {
     one(&["deploy", "-y", "--encrypt-at-rest"]).success();
     assert_eq!(nodes.vzmaster(&read).success().stdout(), "vz-kohlrabi-2");
     one(&["diff"]).success();
+    assert!(!one(&["plan"]).success().stdout().contains(forgotten));
     // The one before has its own.
     one(&["rollback", "vz-test"]).success();
     assert_eq!(nodes.vzmaster(&read).success().stdout(), "vz-kohlrabi-1");

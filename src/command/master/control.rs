@@ -13,12 +13,16 @@ use crate::fleet::deployment::Host;
 use crate::fleet::fields::or_near;
 use crate::fleet::state::{Answer, Control, Order, State};
 use crate::push::fanout;
+use crate::push::ssh::was_unreached;
 use crate::push::target::Node;
 use crate::report::{self, Advice, Status};
 
 pub(super) fn run(args: &Args, one: &OnePod, verb: Control) -> anyhow::Result<ExitCode> {
     let order = Order::Control { pod: one.pod.clone(), verb, by: by() };
-    let answers = everywhere(args, &one.pod, &one.select, &order)?;
+    let answers = match verb {
+        Control::Restart => one_by_one(args, &one.pod, &one.select, &order)?,
+        _ => everywhere(args, &one.pod, &one.select, &order)?,
+    };
     print(args, &one.pod, &answers, |_| verb.words().1.to_owned())
 }
 
@@ -65,14 +69,35 @@ pub(super) fn everywhere(
 ) -> anyhow::Result<Answers> {
     let hosts = hosts(args, pod, select)?;
     let nodes = Nodes::new(args)?;
-    let answers = fanout::each(&hosts, PARALLEL, |node| {
-        nodes.order(node, order, &mut |answer| {
-            if let Answer::Progress(what) = answer {
-                report::say("vzmaster", format!("{node}: {pod}: {what}"));
-            }
-        })
-    });
+    let answers = fanout::each(&hosts, PARALLEL, |node| give(&nodes, node, pod, order));
     Ok(hosts.into_iter().zip(answers).collect())
+}
+
+/// The same, one host after another, until a host says that it failed.
+fn one_by_one(args: &Args, pod: &str, select: &Select, order: &Order) -> anyhow::Result<Answers> {
+    let hosts = hosts(args, pod, select)?;
+    let nodes = Nodes::new(args)?;
+    let mut failed = None;
+    let mut answer = |node: Node| {
+        let answer = match &failed {
+            Some(before) => Err(anyhow::anyhow!("not tried, since it failed on {before}")),
+            None => give(&nodes, &node, pod, order),
+        };
+        if answer.as_ref().is_err_and(|error| !was_unreached(error)) {
+            failed.get_or_insert_with(|| node.clone());
+        }
+        (node, answer)
+    };
+    Ok(hosts.into_iter().map(&mut answer).collect())
+}
+
+/// Gives an order to a host, and says what that tells.
+fn give(nodes: &Nodes, node: &Node, pod: &str, order: &Order) -> anyhow::Result<Answer> {
+    nodes.order(node, order, &mut |answer| {
+        if let Answer::Progress(what) = answer {
+            report::say("vzmaster", format!("{node}: {pod}: {what}"));
+        }
+    })
 }
 
 /// Prints what became of each host, by `line` where it answered.

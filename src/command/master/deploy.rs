@@ -74,7 +74,16 @@ pub(super) fn run(args: &Args, wish: &Deploy) -> anyhow::Result<ExitCode> {
         if !outcomes.is_empty() {
             return finish(args, &gathered, &outcomes, false);
         }
-        report::say("vzmaster", "there is nothing to do");
+        let had = gathered
+            .hosts
+            .iter()
+            .any(|(_, known)| known.as_ref().is_ok_and(|known| !known.numbers.is_empty()));
+        let what = match wish.encrypt_at_rest.filter(|_| had) {
+            Some(true) => "there is nothing to do but that secrets are kept encrypted from now on",
+            Some(false) => "there is nothing to do but that secrets are not kept any more",
+            None => "there is nothing to do",
+        };
+        report::say("vzmaster", what);
         return finish(args, &gathered, &[], false);
     }
     course.phase("before anybody said yes");
@@ -228,6 +237,7 @@ impl Job<'_> {
                 let gap = match (&step.from, &step.how) {
                     (None, _) => String::new(),
                     (Some(_), Some(Update::StartFirst)) => ", without a gap".to_owned(),
+                    (Some(_), _) if applied.gap == 0 => ", without a gap".to_owned(),
                     (Some(_), _) => format!(", after {} ms", applied.gap),
                 };
                 report::say("vzmaster", format!("{node}: {pod}: {id} runs{gap}"));

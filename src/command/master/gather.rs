@@ -193,7 +193,14 @@ fn know(
             "{chain} drops what comes to pods from outside; `oifname \"vz*\" accept` in it lets that pass"
         )
     });
-    let lost = lost.map(|reason| reason.what).chain(doubted).chain(dropping).collect();
+    let keeps = |pod: &String| state.pods.iter().any(|p| p.name == *pod && p.keeps_secrets);
+    let forgotten = numbers.keys().filter(|pod| !keeps(pod)).map(|pod| {
+        format!(
+            "a reboot takes the secrets of {pod}, which cannot start without; `deploy --encrypt-at-rest` keeps them"
+        )
+    });
+    let lost = lost.map(|reason| reason.what).chain(doubted).chain(dropping).chain(forgotten);
+    let lost = lost.collect();
     Ok(Known { wished, steps, obstacles, lost, unseen: Vec::new(), numbers })
 }
 

@@ -1,7 +1,9 @@
 //! Starting and stopping what a node has, by hand.
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 
+use super::pending::monotonic;
+use super::watch::judge;
 use super::{Pods, Site, displaced};
 use crate::fleet::state::{Control, Entry};
 
@@ -9,7 +11,7 @@ use crate::fleet::state::{Control, Entry};
 /// noted is told, and undoes nothing.
 ///
 /// # Errors
-/// When there is no such pod, or systemd does not do it.
+/// When there is no such pod, systemd does not do it, or what was started does not do its work.
 pub(super) fn control(
     site: &Site<'_>,
     pods: &Pods,
@@ -19,8 +21,13 @@ pub(super) fn control(
 ) -> anyhow::Result<()> {
     let current = pods.link(pod, "current");
     let current = current.with_context(|| format!("there is no pod `{pod}` on this node"))?;
-    let units = pods.record(pod, &current)?.all_units();
-    let start = || displaced::come_back(site, pods, &[pod.to_owned()]);
+    let record = pods.record(pod, &current)?;
+    let units = record.all_units();
+    let mut start = || {
+        let begun = monotonic();
+        displaced::come_back(site, pods, &[pod.to_owned()])?;
+        judge(site, pods, &record, begun, say)?.map_err(|why| anyhow!(why))
+    };
     let done = match verb {
         Control::Start => start(),
         Control::Stop => site.systemd.stop(&units),

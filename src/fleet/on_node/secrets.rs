@@ -124,6 +124,11 @@ impl Site<'_> {
         folders.filter(|folder| folder.is_dir()).try_for_each(|folder| sync_dir(&folder))
     }
 
+    /// Whether the secrets of a revision are encrypted on the disk, for the next boot.
+    pub(super) fn keeps_secrets(&self, record: &Record) -> bool {
+        record.secrets.as_ref().is_some_and(|number| self.kept(&record.pod).join(number).is_dir())
+    }
+
     /// Whether the secrets of a revision are not in memory.
     pub(super) fn lacks_secrets(&self, record: &Record) -> bool {
         let there = |number: &String| self.secrets(&record.pod).join(number).is_dir();

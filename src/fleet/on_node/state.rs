@@ -84,6 +84,7 @@ pub(super) fn read(
                 nobodys_open.retain(|name| !names.contains(name));
                 state.rules.extend(names);
                 state.lacks_secrets = site.lacks_secrets(&record);
+                state.keeps_secrets = site.keeps_secrets(&record);
                 state.deaf = deaf(site, &record, &state.containers);
             }
         }

@@ -83,7 +83,13 @@ impl Systemd for Systemctl {
     }
 
     fn stop(&self, units: &[String]) -> anyhow::Result<()> {
-        self.call(&["stop"], units)?;
+        let ended = |state: &UnitState| matches!(state.active.as_str(), "inactive" | "failed");
+        // A link that leads nowhere is of no unit: there is nothing to stop.
+        if let Err(error) = self.call(&["stop"], units)
+            && !self.show(units)?.iter().all(ended)
+        {
+            return Err(error);
+        }
         // A failed state is history once it was stopped on purpose; a unit that
         // systemd has not loaded has none.
         let _ = self.call(&["reset-failed"], units);

@@ -244,21 +244,19 @@ fn a_closed_port_is_seen() {
     let mut there = running(&wished);
     there.addresses = vec!["198.18.0.1".into()];
     let rule = "8080/tcp -> 198.18.0.1:80";
-    let line =
-        format!("repair  web OLD (stop first: it is the same revision): port {rule} is closed");
+    let line = format!("repair  web OLD: port {rule} is closed");
     check(Some(&wished), vec![there.clone()], &[&line]);
     there.rules.push(rule.into());
     check(Some(&wished), vec![there.clone()], &["keep    web OLD"]);
     let partly = format!("{rule}, from the node itself only");
     there.rules = vec![partly.clone()];
-    let line = format!("repair  web OLD (stop first: it is the same revision): port {partly}");
+    let line = format!("repair  web OLD: port {partly}");
     check(Some(&wished), vec![there.clone()], &[&line]);
     there.rules = vec![rule.into()];
     // Where the node has IPv6, it has another rule.
     there.addresses.push("fdc9:a024:e64e::1".into());
     let rule = "8080/tcp -> [fdc9:a024:e64e::1]:80";
-    let line =
-        format!("repair  web OLD (stop first: it is the same revision): port {rule} is closed");
+    let line = format!("repair  web OLD: port {rule} is closed");
     check(Some(&wished), vec![there.clone()], &[&line]);
     there.rules.push(rule.into());
     check(Some(&wished), vec![there], &["keep    web OLD"]);
@@ -338,14 +336,6 @@ fn what_was_changed_on_the_node_is_repaired() {
             "the bundle of container app was changed: rootfs/a (content)",
         ),
         (&|pod| pod.pending = Some("x".into()), "a deployment was not ended"),
-        (
-            &|pod| pod.leftover.push("vz-web.app.OLD.service".into()),
-            "vz-web.app.OLD.service is of another revision",
-        ),
-        (
-            &|pod| pod.rules.push("99/tcp -> 198.18.0.1:99".into()),
-            "port 99/tcp -> 198.18.0.1:99 is open",
-        ),
         (&|pod| pod.deaf.push("80/tcp".into()), "nobody listens on 80/tcp"),
         (
             &|pod| {
@@ -355,6 +345,20 @@ fn what_was_changed_on_the_node_is_repaired() {
         ),
     ] {
         check(Some(&wished), with(change), &[&repair(why)]);
+    }
+    // Nothing has to stop for these.
+    for (change, why) in [
+        (
+            &(|pod: &mut PodState| pod.leftover.push("vz-web.app.OLD.service".into()))
+                as &dyn Fn(&mut PodState),
+            "vz-web.app.OLD.service is of another revision",
+        ),
+        (
+            &|pod| pod.rules.push("99/tcp -> 198.18.0.1:99".into()),
+            "port 99/tcp -> 198.18.0.1:99 is open",
+        ),
+    ] {
+        check(Some(&wished), with(change), &[&format!("repair  web OLD: {why}")]);
     }
 }
 
@@ -370,7 +374,8 @@ fn what_a_power_cut_left_linked_is_removed_while_the_pod_runs() {
         assert_eq!(goes_on, [expected]);
     };
     check(&|pod| pod.leftover.push("vz-web.app.OLD.service".into()), true);
-    check(&|pod| pod.deaf.push("80/tcp".into()), true);
+    // What does not listen has to start again.
+    check(&|pod| pod.deaf.push("80/tcp".into()), false);
     check(&|pod| pod.containers[0].active = "inactive".into(), false);
 }
 

@@ -85,3 +85,26 @@ fn a_path_that_a_node_does_not_have_is_named_before_the_start() {
         nodes.on(node, "rmdir /srv/vz-test-data").success();
     }
 }
+
+#[test]
+fn a_renamed_pod_serves_until_the_new_one_does() {
+    let Some(nodes) = nodes("a_renamed_pod_serves_until_the_new_one_does") else { return };
+    apart(&nodes, 8382);
+    let pod = fs::read_to_string(nodes.sandbox.path("pods/test.yaml")).unwrap();
+    let rename = |name: &str, more: &str| {
+        let pod = pod.replace("name: vz-test}", &format!("name: {name}}}"));
+        nodes.sandbox.write("pods/test.yaml", pod + more);
+        nodes.sandbox.write("groups.yaml", format!("web:\n  pods: [{name}]\n"));
+    };
+    rename("vz-test-old", "");
+    nodes.vzmaster(&["deploy", "-y"]).success();
+    rename("vz-test", "    command: [/bin/busybox, 'false']\n");
+    nodes.vzmaster(&["deploy", "-y", "--prune"]).status(3).says("vz-test-old runs again");
+    let ps = nodes.vzmaster(&["ps"]).success().stdout();
+    assert_eq!(ps.matches("running").count(), nodes.names.len(), "{ps}");
+    rename("vz-test", "");
+    let said = nodes.vzmaster(&["deploy", "-y", "--prune"]).success();
+    assert!(said.stdout().contains("(in the place of vz-test-old)"), "{}", said.stdout());
+    assert_eq!(said.stderr().matches("vz-test-old: removed").count(), nodes.names.len());
+    nodes.vzmaster(&["diff"]).success();
+}

@@ -273,6 +273,26 @@ fn what_cannot_be_noted_is_done_all_the_same() {
 }
 
 #[test]
+fn what_is_started_and_does_not_do_its_work_is_told() {
+    let node = Node::new();
+    node.apply(&revision("good", 'a'), None).unwrap();
+    let restart = || {
+        let pod = ("web", "a test");
+        control(&node.site(), &node.pods(), pod, Control::Restart, &mut |_| ())
+    };
+    restart().unwrap();
+    // Nobody answers its probes any more.
+    *node.ill.borrow_mut() = true;
+    let error = format!("{:#}", restart().unwrap_err());
+    assert!(
+        error.starts_with("cannot restart `web`: the startup probe of container app"),
+        "{error}"
+    );
+    let last = node.pods().history("web").unwrap().pop().unwrap().outcome;
+    assert!(last.starts_with("was to restart, which failed: "), "{last}");
+}
+
+#[test]
 fn units_that_somebody_left_are_stopped_and_not_only_forgotten() {
     let node = Node::new();
     let (one, two, three) = (apart("good", 'a'), apart("better", 'b'), apart("best", 'a'));

@@ -145,10 +145,10 @@ pub fn listed(ruleset: &str) -> Vec<(String, String)> {
         let dropping = if rule.contains("-> [") { six } else { four };
         let inside = ", from the node itself only";
         let whom = match (chains.contains("prerouting"), chains.contains("output"), dropping) {
-            (true, true, None) => String::new(),
+            (true, true, None) | (false, false, _) => String::new(),
             (true, _, Some(chain)) => format!("{inside}: {chain} drops the rest"),
             (true, false, None) => ", from outside only".to_owned(),
-            (false, ..) => inside.to_owned(),
+            (false, true, _) => inside.to_owned(),
         };
         (table, format!("{rule}{whom}"))
     };
@@ -199,6 +199,10 @@ mod tests {
         let web6 = "tcp dport 80 dnat to [fdc9:a024:e64e::7]:8080";
         let whole = chain("ip", "prerouting", &[web, name]) + &chain("ip", "output", &[web, name]);
         let half = chain("ip6", "prerouting", &[]) + &chain("ip6", "output", &[web6]);
+        let stray =
+            "table ip vz-gone {\n\tchain odd {\n\t\ttcp dport 98 dnat to 10.0.0.1:98\n\t}\n}\n";
+        let gone = ("gone".to_owned(), "98/tcp -> 10.0.0.1:98".to_owned());
+        assert_eq!(listed(stray), [gone]);
         let other = "table ip other {\n\t\ttcp dport 99 dnat to 10.0.0.1:99\n}\n";
         let [web, name] = PORTS.map(|port| port.rule("198.18.0.7"));
         let web6 = PORTS[0].rule("fdc9:a024:e64e::7");
